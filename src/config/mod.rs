@@ -1,0 +1,210 @@
+//! The configuration: what an operator may choose, validated once into typed values.
+//!
+//! Owns the values, their defaults and their bounds. Reading the file and the environment is
+//! `raw`'s business, the commented reference file `reference`'s.
+//!
+//! Invariant: a [`Config`] that exists has been validated; no other module checks a value again.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+/// Everything that an operator chose. Shared by all threads, never changed.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The clients' port.
+    pub client: ClientConfig,
+    /// The producers' port.
+    pub ingest: IngestConfig,
+    /// The operators' port.
+    pub admin: AdminConfig,
+    /// The shards.
+    pub shards: ShardsConfig,
+    /// How the server stops.
+    pub shutdown: ShutdownConfig,
+    /// What each channel may do, by namespace.
+    pub namespaces: Namespaces,
+    /// Logs.
+    pub log: LogConfig,
+}
+
+/// `[client]`: where clients connect, and what one client may cost.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// Address that shards listen on. Default 127.0.0.1:8000.
+    pub listen: SocketAddr,
+    /// Whether a client without a token may connect, as the user "". Default false.
+    pub allow_anonymous: bool,
+    /// Whether a listener beyond loopback may go without authentication. Default false: such a server refuses to start.
+    pub allow_public_without_authentication: bool,
+    /// HMAC secret of connection tokens (HS256, HS384, HS512); none: tokens are refused.
+    pub token_hmac_secret: Option<String>,
+    /// The HMAC secret before the present one, still accepted while tokens rotate.
+    pub token_hmac_secret_previous: Option<String>,
+    /// Audience that a token must name, if set.
+    pub token_audience: Option<String>,
+    /// Issuer that a token must name, if set.
+    pub token_issuer: Option<String>,
+    /// Values of `Origin` that may connect: exact, or with one `*` for a part; "*" for any.
+    /// Requests without `Origin` (not from browsers) pass always; the request's own `Host` passes always.
+    pub allowed_origins: Vec<String>,
+    /// Connections in the whole process; more get HTTP 503. Default 1,000,000.
+    pub connections_max: u32,
+    /// Channels one client may subscribe to (error 106 beyond). Default 128.
+    pub channels_max: u32,
+    /// Longest message from a client, in bytes (close code 1009 beyond). Default 65,536.
+    pub message_bytes_max: u32,
+    /// Milliseconds from accept to a complete request head. Default 5,000.
+    pub request_head_ms_max: u32,
+    /// Milliseconds from the upgrade to a valid connect command (close code 3502 beyond). Default 10,000.
+    pub connect_ms_max: u32,
+    /// Milliseconds between pings. Default 25,000. A multiple of 1,000.
+    pub ping_ms: u32,
+    /// Milliseconds a client has to answer a ping (close code 3012 beyond). Default 8,000; less than `ping_ms`.
+    pub pong_ms_max: u32,
+    /// Milliseconds that a client on a bad network (by TCP's own measure) gets on top. Default 8,000.
+    pub pong_grace_ms: u32,
+    /// Milliseconds between a token's expiry and its connection's end (close code 3005). Default 25,000.
+    pub expired_grace_ms: u32,
+    /// Whether an authenticated client is subscribed to its personal channel `#user` at connect. Default true.
+    pub personal_channel: bool,
+}
+
+/// `[ingest]`: where producers push.
+#[derive(Debug, Clone)]
+pub struct IngestConfig {
+    /// TCP address. Default 127.0.0.1:7400; none: no TCP listener.
+    pub listen: Option<SocketAddr>,
+    /// Path of the Unix socket. Default none, except `serve --demo`'s and packages' settings.
+    pub unix: Option<PathBuf>,
+    /// Password that producers must give (`AUTH`, `HELLO ... AUTH`); none: no authentication.
+    pub password: Option<String>,
+    /// Whether a listener beyond loopback may go without a password. Default false.
+    pub allow_public_without_password: bool,
+    /// Longest payload, in bytes. Default 1 MiB.
+    pub payload_bytes_max: u32,
+    /// Producers' connections. Default 1,024.
+    pub connections_max: u32,
+    /// Milliseconds for which an idempotency key is remembered. Default 300,000.
+    pub idempotency_ms: u32,
+}
+
+/// `[admin]`: the console, `/metrics`, `/health`.
+#[derive(Debug, Clone)]
+pub struct AdminConfig {
+    /// Address. Default 127.0.0.1:9000.
+    pub listen: SocketAddr,
+    /// Whether it may listen beyond loopback. Default false.
+    pub allow_public: bool,
+}
+
+/// `[shards]`: threads and their memory.
+#[derive(Debug, Clone)]
+pub struct ShardsConfig {
+    /// Cores that get a shard each, pinned. Default: every core this process may run on.
+    pub cores: Vec<u32>,
+    /// Bytes that may wait for one slow client before its namespace's policy acts. Default 1 MiB.
+    pub outbox_bytes_max: u32,
+    /// Bytes that may wait for all slow clients of one shard; beyond, the worst is closed first. Default 256 MiB.
+    pub outboxes_bytes_max: u64,
+}
+
+/// `[shutdown]`.
+#[derive(Debug, Clone)]
+pub struct ShutdownConfig {
+    /// Milliseconds from SIGTERM to exit. Default 10,000.
+    pub ms_max: u32,
+    /// Milliseconds over which clients are told to reconnect. Default 5,000; at most `ms_max`.
+    pub spread_ms: u32,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// Filter, as in `tracing_subscriber::EnvFilter`. Default "info".
+    pub level: String,
+}
+
+/// The rules of channels: those without a namespace, and each namespace by name.
+#[derive(Debug, Clone, Default)]
+pub struct Namespaces {
+    /// Channels without a `:`; none: such channels are unknown (error 102).
+    pub without: Option<Arc<Namespace>>,
+    /// By name, sorted.
+    pub by_name: Vec<Arc<Namespace>>,
+}
+
+impl Namespaces {
+    /// The rules of a channel: the part before its first `:` names them (protocol.md section 12).
+    pub fn of_channel(&self, channel: &str) -> Option<&Arc<Namespace>> {
+        let name = channel.strip_prefix('$').unwrap_or(channel);
+        match name.split_once(':') {
+            None => self.without.as_ref(),
+            Some((name, _)) => {
+                let index = self.by_name.binary_search_by(|namespace| namespace.name.as_str().cmp(name)).ok()?;
+                Some(&self.by_name[index])
+            }
+        }
+    }
+}
+
+/// What the channels of one namespace may do. Option names and meanings are Centrifugo's (protocol.md section 12).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Namespace {
+    /// The part before `:`; "" for channels without one.
+    pub name: String,
+    /// Authenticated clients may subscribe.
+    pub allow_subscribe_for_client: bool,
+    /// ... and anonymous ones too.
+    pub allow_subscribe_for_anonymous: bool,
+    /// Authenticated clients may publish.
+    pub allow_publish_for_client: bool,
+    /// ... those that are subscribed may publish.
+    pub allow_publish_for_subscriber: bool,
+    /// ... and anonymous ones too.
+    pub allow_publish_for_anonymous: bool,
+    /// Authenticated clients may read history.
+    pub allow_history_for_client: bool,
+    /// ... those that are subscribed may.
+    pub allow_history_for_subscriber: bool,
+    /// ... and anonymous ones too.
+    pub allow_history_for_anonymous: bool,
+    /// Publications kept; 0: none.
+    pub history_size: u32,
+    /// Milliseconds for which they are kept.
+    pub history_ttl_ms: u32,
+    /// Every subscription knows its position.
+    pub force_positioning: bool,
+    /// Every subscription can recover.
+    pub force_recovery: bool,
+    /// A subscription that asks for its position gets it.
+    pub allow_positioning: bool,
+    /// A subscription that asks for recovery gets it.
+    pub allow_recovery: bool,
+    /// What payloads are.
+    pub format: PayloadFormat,
+    /// What happens to a subscriber that cannot keep up.
+    pub slow_consumer: SlowConsumerPolicy,
+}
+
+/// `format` of a namespace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PayloadFormat {
+    /// Payloads are JSON texts; anything else is refused to the producer.
+    #[default]
+    Json,
+    /// Payloads are bytes. A JSON client that is sent one that is not JSON is closed with 3506.
+    Binary,
+}
+
+/// `slow_consumer` of a namespace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SlowConsumerPolicy {
+    /// Close the connection with 3008; the SDK comes back and recovers.
+    #[default]
+    Disconnect,
+    /// Forget the oldest waiting publications.
+    DropOldest,
+    /// Keep only the latest publication of each channel.
+    Latest,
+    /// Forget what waits in the channel and push unsubscribe 2500; the SDK resubscribes and recovers from its own offset.
+    Resync,
+}

@@ -1,0 +1,71 @@
+//! Every cap of the server, the relations between caps, and the memory budget.
+//!
+//! Owns the numbers that no operator changes. What an operator may change has its default and
+//! its bounds here, and its value in [`crate::config`].
+//!
+//! Invariants: the constant assertions below. Breaking one stops the build, because a queue,
+//! a buffer or an index somewhere else relies on it.
+
+/// Most shards in one process: a home shard keeps its interest per channel in a 64-bit set.
+pub const SHARDS_MAX: usize = 64;
+
+/// Longest channel name, in bytes (protocol.md section 12).
+pub const CHANNEL_BYTES_MAX: usize = 255;
+
+/// Longest user id, in bytes: its personal channel is `#` and the user id.
+pub const USER_BYTES_MAX: usize = CHANNEL_BYTES_MAX - 1;
+
+/// Longest reason in a WebSocket close frame, in bytes (RFC 6455 section 5.5: 125 less the code).
+pub const CLOSE_REASON_BYTES_MAX: usize = 123;
+
+/// Payload of a WebSocket control frame, in bytes (RFC 6455 section 5.5).
+pub const CONTROL_FRAME_BYTES_MAX: usize = 125;
+
+/// Longest WebSocket frame header that a client sends, in bytes: 2, 8 of length, 4 of mask.
+pub const FRAME_HEADER_BYTES_MAX: usize = 14;
+
+/// Longest HTTP request head, in bytes.
+pub const REQUEST_HEAD_BYTES_MAX: usize = 8 * 1024;
+
+/// Most header fields in a request head.
+pub const REQUEST_HEADERS_MAX: usize = 64;
+
+/// Received bytes of one connection in one receive: the unit of a shard's scratch buffer.
+pub const RECEIVE_BYTES_MAX: usize = 16 * 1024;
+
+/// Receives that a shard submits together; times [`RECEIVE_BYTES_MAX`] it is the shard's scratch buffer.
+pub const RECEIVE_BATCH_MAX: usize = 64;
+
+/// Sends that a shard submits together.
+pub const SEND_BATCH_MAX: usize = 512;
+
+/// Messages between two threads that wait at most; beyond, the sender holds them back and stops taking in.
+pub const MESH_QUEUE_MESSAGES_MAX: usize = 1024;
+
+/// Messages that a shard takes from one queue in one turn, so that no neighbour starves its sockets.
+pub const MESH_TURN_MESSAGES_MAX: usize = 256;
+
+/// Publications that a history or recovery reply carries at most (protocol.md section 9).
+pub const HISTORY_REPLY_PUBLICATIONS_MAX: usize = 300;
+
+/// Milliseconds that a count of subscribers may be old when a producer is told it.
+pub const SUBSCRIBER_COUNT_AGE_MS_MAX: u64 = 100;
+
+/// Milliseconds between a close frame sent and the socket's end, if the peer does not answer (protocol.md section 14).
+pub const CLOSE_HANDSHAKE_MS_MAX: u64 = 5_000;
+
+/// Payload bytes of one producer's command, all arguments together.
+pub const COMMAND_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Arguments of one producer's command.
+pub const COMMAND_ARGUMENTS_MAX: usize = 1024;
+
+/// Bytes of one inline command (a line typed by hand).
+pub const INLINE_COMMAND_BYTES_MAX: usize = 64 * 1024;
+
+const _: () = {
+    assert!(SHARDS_MAX <= u64::BITS as usize);
+    assert!(CLOSE_REASON_BYTES_MAX + 2 == CONTROL_FRAME_BYTES_MAX);
+    assert!(REQUEST_HEAD_BYTES_MAX <= RECEIVE_BYTES_MAX);
+    assert!(MESH_TURN_MESSAGES_MAX <= MESH_QUEUE_MESSAGES_MAX);
+};

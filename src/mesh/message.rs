@@ -1,0 +1,456 @@
+//! What threads tell each other. Each variant says who sends it, who owns it and what its loss would mean.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+/// Hashes channel names, alike on all threads of a process; its keys are random, so that no client can choose collisions.
+#[derive(Debug, Clone, Default)]
+pub struct ChannelHasher(RandomState);
+
+impl ChannelHasher {
+    /// The name with its hash, computed once and carried along.
+    pub fn name(&self, name: &str) -> ChannelName {
+        ChannelName { hash: self.hash(name), name: name.into() }
+    }
+
+    /// The hash alone.
+    pub fn hash(&self, name: &str) -> u64 {
+        self.0.hash_one(name.as_bytes())
+    }
+}
+
+/// A channel's name and its hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelName {
+    /// By [`ChannelHasher`].
+    pub hash: u64,
+    /// At most [`crate::limits::CHANNEL_BYTES_MAX`] bytes.
+    pub name: Arc<str>,
+}
+
+impl ChannelName {
+    /// The shard that owns the channel.
+    pub fn home(&self, shards: usize) -> usize {
+        // The high bits choose the shard, so that tables keyed by the low bits stay well spread.
+        ((u128::from(self.hash) * shards as u128) >> 64) as usize
+    }
+}
+
+/// A connection as other threads may name it: stale ids are recognised by their generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConnectionId {
+    /// Index of its shard.
+    pub shard: u16,
+    /// Index in the shard's slab.
+    pub index: u32,
+    /// How many connections had this index before.
+    pub generation: u32,
+}
+
+/// Who published, as subscribers see it (protocol.md section 3, ClientInfo).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientInfo {
+    /// User id; "" if anonymous.
+    pub user: Arc<str>,
+    /// Client id.
+    pub client: Arc<str>,
+    /// `info` of its token: a JSON text.
+    pub conn_info: Option<Bytes>,
+}
+
+/// A position in a channel's stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// Of the last publication; 0: none yet.
+    pub offset: u64,
+    /// Identity of the stream.
+    pub epoch: Arc<str>,
+}
+
+/// One message in a channel, numbered by its home shard.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// Its channel.
+    pub channel: ChannelName,
+    /// The payload: a JSON text without line feeds, or bytes if the namespace's format is binary.
+    pub data: Bytes,
+    /// Whether `data` is known to be a JSON text.
+    pub is_json: bool,
+    /// From 1; 0 if it was not stored in history.
+    pub offset: u64,
+    /// Identity of the stream, if stored.
+    pub epoch: Option<Arc<str>>,
+    /// The publishing client, if one did.
+    pub info: Option<Box<ClientInfo>>,
+    /// A JSON object of strings, as given by the producer.
+    pub tags: Option<Bytes>,
+}
+
+/// Who is told what became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplyTo {
+    /// Nobody.
+    Nobody,
+    /// A producer: the ingest thread matches replies by connection and sequence.
+    Ingest {
+        /// The producer's connection, numbered by the ingest thread.
+        connection: u64,
+        /// The command within that connection.
+        sequence: u64,
+    },
+    /// A client's command.
+    Client {
+        /// The connection.
+        connection: ConnectionId,
+        /// `id` of the command.
+        command: u32,
+    },
+}
+
+/// A publication on its way to its home shard.
+#[derive(Debug)]
+pub struct Publish {
+    /// Where to.
+    pub channel: ChannelName,
+    /// The payload.
+    pub data: Bytes,
+    /// Whether the sender has checked that `data` is a JSON text.
+    pub is_json: bool,
+    /// Publications with the same key within the window are one.
+    pub idempotency_key: Option<Bytes>,
+    /// Deliver, but do not store.
+    pub skip_history: bool,
+    /// A JSON object of strings.
+    pub tags: Option<Bytes>,
+    /// The publishing client.
+    pub info: Option<Box<ClientInfo>>,
+    /// Who waits for the result.
+    pub reply_to: ReplyTo,
+}
+
+/// What became of a publication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// Offset and epoch, if it was stored in history.
+    pub position: Option<Position>,
+    /// Subscribers known, on all shards; at most [`crate::limits::SUBSCRIBER_COUNT_AGE_MS_MAX`] old.
+    pub subscribers: u32,
+}
+
+/// A subscription on its way to the channel's home shard.
+#[derive(Debug)]
+pub struct Subscribe {
+    /// The channel.
+    pub channel: ChannelName,
+    /// Who subscribes.
+    pub connection: ConnectionId,
+    /// `id` of the command; 0 for a server-side subscription made at connect.
+    pub command: u32,
+    /// Subscribers on that shard, this one among them.
+    pub subscribers: u32,
+    /// The client's last position, if it wants what it missed.
+    pub recover: Option<Position>,
+    /// `flag` bit 1: better no subscription than one with a gap (protocol.md section 7).
+    pub reject_unrecovered: bool,
+    /// The subscription knows its position.
+    pub positioned: bool,
+    /// The subscription can recover.
+    pub recoverable: bool,
+}
+
+/// The home shard's answer to [`Subscribe`]; publications that follow it in the queue are new to the subscriber.
+#[derive(Debug)]
+pub struct Subscribed {
+    /// The channel.
+    pub channel: ChannelName,
+    /// Who subscribes.
+    pub connection: ConnectionId,
+    /// As asked.
+    pub command: u32,
+    /// As asked.
+    pub positioned: bool,
+    /// As asked.
+    pub recoverable: bool,
+    /// The stream's position; none if the channel has no stream.
+    pub position: Option<Position>,
+    /// What recovery brought, if it was asked for.
+    pub recovery: Option<Recovery>,
+}
+
+/// The outcome of a recovery (protocol.md section 7).
+#[derive(Debug)]
+pub enum Recovery {
+    /// Everything after the given position.
+    Recovered {
+        /// The position the client named.
+        from: u64,
+        /// In order; at most [`crate::limits::HISTORY_REPLY_PUBLICATIONS_MAX`].
+        publications: Vec<Arc<Publication>>,
+    },
+    /// Something is missing; the subscription begins at the top.
+    Unrecovered,
+    /// Something is missing and the client asked to be refused then (error 112).
+    Rejected,
+}
+
+/// A question for a channel's history.
+#[derive(Debug)]
+pub struct History {
+    /// The channel.
+    pub channel: ChannelName,
+    /// Who asks.
+    pub connection: ConnectionId,
+    /// `id` of the command.
+    pub command: u32,
+    /// Publications wanted; 0: only the position; negative: as many as there may be.
+    pub limit: i32,
+    /// Where to start.
+    pub since: Option<Position>,
+    /// Newest first.
+    pub reverse: bool,
+}
+
+/// The answer to [`History`].
+#[derive(Debug)]
+pub struct HistoryResult {
+    /// Who asked.
+    pub connection: ConnectionId,
+    /// `id` of the command.
+    pub command: u32,
+    /// None: the position in the question is gone (error 112).
+    pub found: Option<HistoryFound>,
+}
+
+/// Publications and the stream's position.
+#[derive(Debug)]
+pub struct HistoryFound {
+    /// In the order asked for.
+    pub publications: Vec<Arc<Publication>>,
+    /// The stream's position.
+    pub position: Position,
+}
+
+/// To a shard.
+#[derive(Debug)]
+pub enum ToShard {
+    /// From ingest or a shard to the channel's home. Its loss would lose a publication.
+    Publish(Box<Publish>),
+    /// From the channel's home to a shard with subscribers. Its loss would make a gap.
+    Deliver(Arc<Publication>),
+    /// From a shard to the channel's home. Its loss would hang a client's subscription.
+    Subscribe(Box<Subscribe>),
+    /// The answer. Its loss would hang a client's subscription.
+    Subscribed(Box<Subscribed>),
+    /// From a shard to the channel's home: its present number of subscribers. Its loss would make counts wrong or waste deliveries.
+    Interest {
+        /// The channel.
+        channel: ChannelName,
+        /// The shard that speaks.
+        shard: u16,
+        /// Its subscribers now.
+        subscribers: u32,
+    },
+    /// From a shard to the channel's home.
+    History(Box<History>),
+    /// The answer.
+    HistoryResult(Box<HistoryResult>),
+    /// From the channel's home to a client's shard: its publish command is done.
+    Published {
+        /// Who published.
+        connection: ConnectionId,
+        /// `id` of the command.
+        command: u32,
+    },
+    /// From ingest: a message to every connection (`TG.BROADCAST`).
+    Broadcast {
+        /// A JSON text.
+        data: Bytes,
+        /// Each shard answers with its number of connections.
+        reply_to: ReplyTo,
+    },
+    /// From ingest: how many subscribers do these channels have (`PUBSUB NUMSUB`, one message to each home shard concerned)?
+    CountSubscribers {
+        /// Channels of this home shard.
+        channels: Vec<ChannelName>,
+        /// Who asks.
+        reply_to: ReplyTo,
+    },
+    /// From ingest: which channels have subscribers on this shard (`PUBSUB CHANNELS`)?
+    ListChannels {
+        /// Glob, as Redis means it; none: all.
+        pattern: Option<Bytes>,
+        /// Who asks.
+        reply_to: ReplyTo,
+    },
+    /// From control: tell me your figures.
+    Observe {
+        /// Given back with the answer.
+        ticket: u64,
+    },
+    /// From control: stop accepting, tell clients to come back, end.
+    Shutdown {
+        /// Milliseconds over which clients are told.
+        spread_ms: u32,
+    },
+}
+
+/// To the ingest thread.
+#[derive(Debug)]
+pub enum ToIngest {
+    /// From a channel's home: a publication's outcome.
+    Published {
+        /// The producer's connection.
+        connection: u64,
+        /// The command.
+        sequence: u64,
+        /// The outcome.
+        published: Published,
+    },
+    /// From each shard: connections that a broadcast went to.
+    Broadcast {
+        /// The producer's connection.
+        connection: u64,
+        /// The command.
+        sequence: u64,
+        /// Connections of that shard.
+        connections: u32,
+    },
+    /// From a home shard: subscribers of channels.
+    Subscribers {
+        /// The producer's connection.
+        connection: u64,
+        /// The command.
+        sequence: u64,
+        /// In the order asked for.
+        counts: Vec<(ChannelName, u32)>,
+    },
+    /// From each shard: channels with subscribers there.
+    Channels {
+        /// The producer's connection.
+        connection: u64,
+        /// The command.
+        sequence: u64,
+        /// Names, in no order.
+        names: Vec<Arc<str>>,
+    },
+    /// From control: stop reading, answer what is pending, end.
+    Shutdown,
+    /// From control: tell me your figures.
+    Observe {
+        /// Given back with the answer.
+        ticket: u64,
+    },
+}
+
+/// To the control thread. Its loss is seen: figures are asked for again.
+#[derive(Debug)]
+pub enum ToControl {
+    /// A shard's figures.
+    Shard {
+        /// The question's.
+        ticket: u64,
+        /// The figures.
+        figures: Box<ShardFigures>,
+    },
+    /// The ingest thread's figures.
+    Ingest {
+        /// The question's.
+        ticket: u64,
+        /// The figures.
+        figures: Box<IngestFigures>,
+    },
+    /// A shard has closed its last connection after [`ToShard::Shutdown`].
+    ShardStopped {
+        /// Its index.
+        shard: u16,
+    },
+    /// The ingest thread has ended.
+    IngestStopped,
+}
+
+/// What a shard counts. Totals since its start unless a field says otherwise.
+#[derive(Debug, Clone, Default)]
+pub struct ShardFigures {
+    /// Index of the shard.
+    pub shard: u16,
+    /// The core it is pinned to.
+    pub core: u32,
+    /// Sockets that are open now, in any state.
+    pub sockets: u64,
+    /// Clients that are connected now.
+    pub connections: u64,
+    /// Channels with subscribers on this shard now.
+    pub channels: u64,
+    /// Subscriptions now.
+    pub subscriptions: u64,
+    /// Bytes in outboxes now.
+    pub outbox_bytes: u64,
+    /// Connections that have an outbox now.
+    pub outboxes: u64,
+    /// Bytes of user memory that this shard's tables hold for connections now: slots, names, lists and extras.
+    pub connection_bytes: u64,
+    /// Accepted sockets.
+    pub accepted: u64,
+    /// Publications numbered here.
+    pub publications: u64,
+    /// Publications delivered here, before fan-out.
+    pub deliveries: u64,
+    /// Messages (frames) to clients.
+    pub messages_sent: u64,
+    /// Messages from clients.
+    pub messages_received: u64,
+    /// Bytes to clients.
+    pub bytes_sent: u64,
+    /// Bytes from clients.
+    pub bytes_received: u64,
+    /// Pings sent.
+    pub pings: u64,
+    /// Calls of io_uring_enter.
+    pub enters: u64,
+    /// Sends submitted.
+    pub sends: u64,
+    /// Receives submitted.
+    pub receives: u64,
+    /// Turns of the loop.
+    pub turns: u64,
+    /// Publications dropped for slow consumers, by policy name.
+    pub dropped: Vec<(&'static str, u64)>,
+    /// Ended or refused connections, commands and requests, by reason.
+    pub reasons: Vec<(&'static str, u64)>,
+    /// Messages that found a queue full and were held back.
+    pub mesh_held: u64,
+    /// The channels with the most deliveries of late: name, subscribers on this shard, deliveries since start.
+    pub top_channels: Vec<ChannelFigures>,
+}
+
+/// A channel as one shard sees it.
+#[derive(Debug, Clone)]
+pub struct ChannelFigures {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Subscribers on this shard.
+    pub subscribers: u32,
+    /// Publications delivered here since the channel's first subscriber.
+    pub deliveries: u64,
+}
+
+/// What the ingest thread counts. Totals since its start unless a field says otherwise.
+#[derive(Debug, Clone, Default)]
+pub struct IngestFigures {
+    /// Producers connected now.
+    pub connections: u64,
+    /// Accepted connections.
+    pub accepted: u64,
+    /// Commands by name, lower case.
+    pub commands: Vec<(&'static str, u64)>,
+    /// Refused commands and ended connections, by reason.
+    pub reasons: Vec<(&'static str, u64)>,
+    /// Bytes from producers.
+    pub bytes_received: u64,
+    /// Times that a full mesh queue stopped the reading.
+    pub backpressure: u64,
+}
