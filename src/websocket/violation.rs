@@ -1,0 +1,98 @@
+//! What a client does against RFC 6455 after its upgrade.
+//!
+//! Owns the list of mistakes, each with the close code that answers it and the label that counts
+//! it. The rules themselves are in [`frame`](super::frame), [`message`](super::message) and
+//! [`close`](super::close).
+//!
+//! Invariant: the text of each is a valid reason of a close frame, so it is sent uncut.
+
+use tungstenite::protocol::frame::coding::CloseCode;
+
+/// A mistake of the client that ends the connection. Its text tells the client what it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// RSV1, RSV2 or RSV3 is set and no negotiated extension gives it a meaning (section 5.2).
+    #[error("reserved bit set without an extension")]
+    ReservedBit,
+    /// Opcode 3 to 7 or 11 to 15 (section 5.2).
+    #[error("reserved opcode")]
+    ReservedOpcode,
+    /// A client's frame without a mask (section 5.1).
+    #[error("frame is not masked")]
+    Unmasked,
+    /// A control frame without FIN (section 5.5).
+    #[error("control frame is fragmented")]
+    ControlFragmented,
+    /// A control frame of more than 125 bytes (section 5.5).
+    #[error("control frame is longer than 125 bytes")]
+    ControlTooLong,
+    /// A length in more bytes than it needs (section 5.2).
+    #[error("frame length is not in its shortest form")]
+    LengthNotMinimal,
+    /// A length of 64 bits whose top bit is set (section 5.2).
+    #[error("frame length has its top bit set")]
+    LengthTopBit,
+    /// A continuation frame while no message is under way (section 5.4).
+    #[error("continuation frame without a message to continue")]
+    ContinuationUnexpected,
+    /// A new text or binary frame while a fragmented message is under way (section 5.4).
+    #[error("new message inside a fragmented one")]
+    ContinuationExpected,
+    /// The message, all fragments together, is above the configured limit.
+    #[error("message is above the size limit")]
+    MessageTooLarge,
+    /// A text message is not UTF-8 (section 8.1).
+    #[error("text message is not UTF-8")]
+    TextNotUtf8,
+    /// A close frame with a payload of one byte: half a code (section 5.5.1).
+    #[error("close frame with half a code")]
+    CloseTruncated,
+    /// A close frame with a code that no endpoint may send (section 7.4).
+    #[error("close code is not allowed")]
+    CloseCodeInvalid,
+    /// The reason in a close frame is not UTF-8 (section 5.5.1).
+    #[error("close reason is not UTF-8")]
+    CloseReasonNotUtf8,
+}
+
+impl Violation {
+    /// The code of the close frame that answers it (section 7.4.1).
+    pub fn close_code(&self) -> u16 {
+        let code = match self {
+            Self::TextNotUtf8 | Self::CloseReasonNotUtf8 => CloseCode::Invalid,
+            Self::MessageTooLarge => CloseCode::Size,
+            Self::ReservedBit
+            | Self::ReservedOpcode
+            | Self::Unmasked
+            | Self::ControlFragmented
+            | Self::ControlTooLong
+            | Self::LengthNotMinimal
+            | Self::LengthTopBit
+            | Self::ContinuationUnexpected
+            | Self::ContinuationExpected
+            | Self::CloseTruncated
+            | Self::CloseCodeInvalid => CloseCode::Protocol,
+        };
+        code.into()
+    }
+
+    /// Its label in the metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::ReservedBit => "reserved_bit",
+            Self::ReservedOpcode => "reserved_opcode",
+            Self::Unmasked => "unmasked_frame",
+            Self::ControlFragmented => "control_fragmented",
+            Self::ControlTooLong => "control_too_long",
+            Self::LengthNotMinimal => "length_not_minimal",
+            Self::LengthTopBit => "length_top_bit",
+            Self::ContinuationUnexpected => "continuation_unexpected",
+            Self::ContinuationExpected => "continuation_expected",
+            Self::MessageTooLarge => "message_too_large",
+            Self::TextNotUtf8 => "text_not_utf8",
+            Self::CloseTruncated => "close_truncated",
+            Self::CloseCodeInvalid => "close_code_invalid",
+            Self::CloseReasonNotUtf8 => "close_reason_not_utf8",
+        }
+    }
+}
