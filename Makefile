@@ -1,0 +1,44 @@
+# The loop a developer lives in. `make help` says what there is.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# Seconds that each fuzz target runs.
+FUZZ_SECONDS ?= 60
+
+.PHONY: help run test test-tools check deny test-unit test-black-box simulate fuzz
+
+help: ## Lists these targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Builds in release mode and runs the server with a demonstration producer; the console's address is printed.
+	@command -v cargo >/dev/null || { echo "make run needs a Rust toolchain (cargo 1.90 or later): install rustup, then run 'rustup default stable'"; exit 1; }
+	@cargo build --release
+	@exec target/release/tidegate serve --demo
+
+test: ## Installs what the tests need, then runs every check and every test.
+	@tests/run-all.sh
+
+test-tools: ## Installs what the tests need: Debian, npm and PyPI packages, cargo-deny.
+	@tests/install-tools.sh
+
+check: ## Formatting and lints.
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+deny: ## Licences, sources and versions of the dependencies; known vulnerabilities where their database can be reached.
+	@tests/check-dependencies.sh
+
+test-unit: ## Unit tests and documentation examples, with debug assertions.
+	cargo test --lib --bins
+	cargo test --doc
+
+test-black-box: ## Real clients against the release build of the server; `make test-black-box ONLY=websocket` runs one file.
+	cargo test --release --no-fail-fast --test '$(or $(ONLY),*)'
+
+simulate: ## Replays one seed of the simulated kernel: make simulate SEED=n.
+	@test -n "$(SEED)" || { echo "say which seed: make simulate SEED=n"; exit 1; }
+	SEED=$(SEED) cargo test --release --test simulation -- --nocapture
+
+fuzz: ## Runs each fuzz target for FUZZ_SECONDS (60); needs a nightly toolchain and cargo-fuzz.
+	@tests/fuzz.sh $(FUZZ_SECONDS)

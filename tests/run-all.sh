@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Everything that `make test` checks, one step after the other. A step that fails does not keep the
+# others from running; the summary at the end tells what each step came to.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+output=$(mktemp)
+trap 'rm -f "$output"' EXIT
+summary=()
+failed_steps=0
+
+# step NAME COMMAND...: runs the command, keeps its outcome for the summary.
+step() {
+    local name=$1 began=$SECONDS outcome=ok
+    shift
+    printf '\n== %s\n' "$name"
+    "$@" </dev/null 2>&1 | tee -a "$output" || { outcome=FAILED; failed_steps=$((failed_steps + 1)); }
+    summary+=("$(printf '%-32s %-6s %5d s' "$name" "$outcome" $((SECONDS - began)))")
+}
+
+# total WORD: sums up what cargo's closing lines say of passed, failed or ignored tests.
+total() { sed -nE "s/^test result: .* ([0-9]+) $1.*/\1/p" "$output" | awk '{ n += $1 } END { print n + 0 }'; }
+
+printf '== tools\n'
+tests/install-tools.sh </dev/null || exit 1
+
+step "formatting" cargo fmt --check
+step "lints" cargo clippy --all-targets -- -D warnings
+step "dependencies" tests/check-dependencies.sh
+step "unit tests" cargo test --lib --bins --no-fail-fast
+step "documentation examples" cargo test --doc
+step "release build" cargo build --release
+step "black-box tests" cargo test --release --no-fail-fast --test '*'
+
+printf '\n== summary\n'
+printf '%s\n' "${summary[@]}"
+printf 'tests: %d passed, %d failed, %d skipped\n' "$(total passed)" "$(total failed)" "$(total ignored)"
+[ "$failed_steps" -eq 0 ]
