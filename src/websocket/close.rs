@@ -39,3 +39,55 @@ pub fn cut_reason(reason: &str) -> &str {
     }
     &reason[..end]
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tungstenite::protocol::frame::coding::CloseCode;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_those_of_the_registry() {
+        for code in [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999] {
+            assert!(is_code_allowed(code), "{code}");
+        }
+        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535] {
+            assert!(!is_code_allowed(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn the_reference_differs_in_one_code() {
+        for code in 0..=u16::MAX {
+            let reference = CloseCode::from(code).is_allowed();
+            assert_eq!(is_code_allowed(code), reference || code == 1014, "{code}");
+        }
+    }
+
+    #[test]
+    fn takes_code_and_reason_apart() {
+        assert_eq!(parse(b""), Ok((None, "")));
+        assert_eq!(parse(b"\x03\xe8"), Ok((Some(1000), "")));
+        assert_eq!(parse(b"\x0f\xa0ferm\xc3\xa9"), Ok((Some(4000), "fermé")));
+    }
+
+    #[test]
+    fn refuses_each_mistake() {
+        assert_eq!(parse(b"\x03"), Err(Violation::CloseTruncated));
+        assert_eq!(parse(b"\x03\xed"), Err(Violation::CloseCodeInvalid));
+        assert_eq!(parse(b"\x03\xe8\xff"), Err(Violation::CloseReasonNotUtf8));
+        assert_eq!(parse(b"\x03\xe8\xe2\x82"), Err(Violation::CloseReasonNotUtf8));
+    }
+
+    proptest! {
+        #[test]
+        fn a_cut_reason_is_the_longest_that_fits(reason in ".{0,200}") {
+            let cut = cut_reason(&reason);
+            prop_assert!(reason.starts_with(cut) && cut.len() <= CLOSE_REASON_BYTES_MAX);
+            if let Some(next) = reason[cut.len()..].chars().next() {
+                prop_assert!(cut.len() + next.len_utf8() > CLOSE_REASON_BYTES_MAX);
+            }
+        }
+    }
+}

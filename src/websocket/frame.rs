@@ -50,8 +50,8 @@ pub enum HeaderRead {
     Complete(Header),
 }
 
-/// Reads the header at the front of `input`. A mistake is told by the first byte that makes it,
-/// however much of the frame has arrived.
+/// Reads the header at the front of `input`. A mistake in the first two bytes or in the length is
+/// told as soon as these have arrived, whatever else is missing.
 pub fn read_header(input: &[u8]) -> Result<HeaderRead, Violation> {
     let Some((&[first, second], rest)) = input.split_first_chunk() else {
         return Ok(HeaderRead::Incomplete { bytes_min: 2 });
@@ -71,7 +71,7 @@ pub fn read_header(input: &[u8]) -> Result<HeaderRead, Violation> {
     }
     let (payload_bytes, length_bytes) = match length {
         126 => {
-            let Some(length) = rest.first_chunk() else { return Ok(HeaderRead::Incomplete { bytes_min: 8 }) };
+            let Some(length) = rest.first_chunk() else { return Ok(HeaderRead::Incomplete { bytes_min: 4 }) };
             let length = u64::from(u16::from_be_bytes(*length));
             if length < 126 {
                 return Err(Violation::LengthNotMinimal);
@@ -79,7 +79,7 @@ pub fn read_header(input: &[u8]) -> Result<HeaderRead, Violation> {
             (length, 2)
         }
         127 => {
-            let Some(length) = rest.first_chunk() else { return Ok(HeaderRead::Incomplete { bytes_min: 14 }) };
+            let Some(length) = rest.first_chunk() else { return Ok(HeaderRead::Incomplete { bytes_min: 10 }) };
             let length = u64::from_be_bytes(*length);
             if length >> 63 != 0 {
                 return Err(Violation::LengthTopBit);
@@ -172,4 +172,189 @@ fn header(opcode: OpCode, payload_bytes: usize) -> ([u8; WRITTEN_HEADER_BYTES_MA
     let mut bytes = [0; WRITTEN_HEADER_BYTES_MAX];
     header.format(payload_bytes as u64, &mut bytes.as_mut_slice()).expect("the longest header fits");
     (bytes, header.len(payload_bytes as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use proptest::prelude::*;
+    use tungstenite::{
+        Message, WebSocket,
+        protocol::{CloseFrame, Role, frame::coding::CloseCode},
+    };
+
+    use super::*;
+
+    const TEXT: OpCode = OpCode::Data(Data::Text);
+    const BINARY: OpCode = OpCode::Data(Data::Binary);
+    const PING: OpCode = OpCode::Control(Control::Ping);
+
+    /// What `tungstenite`'s client makes of the server's bytes.
+    fn read_by_reference(bytes: Vec<u8>) -> Message {
+        let mut reference = WebSocket::from_raw_socket(Cursor::new(bytes), Role::Client, None);
+        reference.read().expect("the reference peer reads what we write")
+    }
+
+    fn complete(input: &[u8]) -> Header {
+        match read_header(input) {
+            Ok(HeaderRead::Complete(header)) => header,
+            other => panic!("expected a whole header in {input:02x?}, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn writes_the_examples_of_the_rfc() {
+        // Section 5.7.
+        let mut out = Vec::new();
+        write(&mut out, TEXT, b"Hello");
+        assert_eq!(out, [0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f]);
+        out.clear();
+        write(&mut out, PING, b"Hello");
+        assert_eq!(out, [0x89, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f]);
+        out.clear();
+        write(&mut out, BINARY, &[0; 256]);
+        assert_eq!(out[..5], [0x82, 0x7e, 0x01, 0x00, 0]);
+        out.clear();
+        write(&mut out, BINARY, &[0; 65536]);
+        assert_eq!(out[..11], [0x82, 0x7f, 0, 0, 0, 0, 0, 0x01, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_frame_written_in_place_equals_one_written_whole_in_every_length_class() {
+        for payload_bytes in [0, 1, 125, 126, 127, 65535, 65536, 70000] {
+            let payload: Vec<u8> = (0..payload_bytes).map(|index| (index % 251) as u8).collect();
+            let mut whole = b"before".to_vec();
+            write(&mut whole, BINARY, &payload);
+            let mut in_place = b"before".to_vec();
+            let mark = begin(&mut in_place);
+            in_place.extend_from_slice(&payload);
+            finish(&mut in_place, mark, BINARY);
+            assert!(in_place == whole, "payload of {payload_bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn frames_follow_each_other_in_one_buffer() {
+        let mut out = Vec::new();
+        for payload in ["first", "second"] {
+            let mark = begin(&mut out);
+            out.extend_from_slice(payload.as_bytes());
+            finish(&mut out, mark, TEXT);
+        }
+        assert_eq!(out, b"\x81\x05first\x81\x06second");
+    }
+
+    #[test]
+    fn a_close_reason_is_cut_between_characters() {
+        let mut out = Vec::new();
+        // 62 characters of two bytes: the 62nd would end at byte 124.
+        write_close(&mut out, 3001, &"é".repeat(62));
+        let expected = CloseFrame { code: CloseCode::from(3001), reason: "é".repeat(61).into() };
+        assert_eq!(read_by_reference(out), Message::Close(Some(expected)));
+    }
+
+    #[test]
+    #[should_panic(expected = "close code 1006 must not be sent")]
+    fn a_close_code_that_is_never_sent_is_our_mistake() {
+        write_close(&mut Vec::new(), 1006, "");
+    }
+
+    #[test]
+    #[should_panic(expected = "a control frame of 126 bytes must not be sent")]
+    fn a_long_control_frame_is_our_mistake() {
+        write(&mut Vec::new(), PING, &[0; 126]);
+    }
+
+    #[test]
+    fn reads_the_lengths_on_both_sides_of_each_class() {
+        let mask = [1, 2, 3, 4];
+        for (length, bytes, payload_bytes) in [
+            (&[0x80][..], 6, 0),
+            (&[0xfd], 6, 125),
+            (&[0xfe, 0, 126], 8, 126),
+            (&[0xfe, 0xff, 0xff], 8, 65535),
+            (&[0xff, 0, 0, 0, 0, 0, 1, 0, 0], 14, 65536),
+            (&[0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], 14, i64::MAX as u64),
+        ] {
+            let input = [&[0x82], length, &mask].concat();
+            assert_eq!(complete(&input), Header { is_final: true, opcode: BINARY, mask, bytes, payload_bytes });
+        }
+    }
+
+    #[test]
+    fn asks_for_the_bytes_that_tell_more() {
+        for (input, bytes_min) in [
+            (&[][..], 2),
+            (&[0x82], 2),
+            (&[0x82, 0x80], 6),
+            (&[0x82, 0x85, 1, 2, 3], 6),
+            (&[0x82, 0xfe], 4),
+            (&[0x82, 0xfe, 0], 4),
+            (&[0x82, 0xfe, 0, 126], 8),
+            (&[0x82, 0xff, 0, 0, 0, 0], 10),
+            (&[0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3], 14),
+        ] {
+            assert_eq!(read_header(input), Ok(HeaderRead::Incomplete { bytes_min }), "{input:02x?}");
+        }
+    }
+
+    #[test]
+    fn refuses_each_mistake_by_the_bytes_that_make_it() {
+        for (input, violation) in [
+            (&[0xc1, 0x80][..], Violation::ReservedBit),
+            (&[0xa1, 0x80], Violation::ReservedBit),
+            (&[0x91, 0x80], Violation::ReservedBit),
+            (&[0x81, 0x00], Violation::Unmasked),
+            (&[0x09, 0x80], Violation::ControlFragmented),
+            (&[0x08, 0x80], Violation::ControlFragmented),
+            (&[0x89, 0xfe], Violation::ControlTooLong),
+            (&[0x8a, 0xff], Violation::ControlTooLong),
+            (&[0x82, 0xfe, 0, 125], Violation::LengthNotMinimal),
+            (&[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff], Violation::LengthNotMinimal),
+            (&[0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0], Violation::LengthTopBit),
+        ] {
+            assert_eq!(read_header(input), Err(violation), "{input:02x?}");
+        }
+        for opcode in [3, 4, 5, 6, 7, 11, 12, 13, 14, 15] {
+            assert_eq!(read_header(&[0x80 | opcode, 0x80]), Err(Violation::ReservedOpcode), "opcode {opcode}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_reference_client_reads_what_we_write(
+            payload in prop::collection::vec(any::<u8>(), 0..400),
+            ping in prop::collection::vec(any::<u8>(), 0..=125),
+        ) {
+            let mut out = Vec::new();
+            write(&mut out, BINARY, &payload);
+            prop_assert_eq!(read_by_reference(out), Message::binary(payload.clone()));
+            let text = String::from_utf8_lossy(&payload).into_owned();
+            let mut out = Vec::new();
+            let mark = begin(&mut out);
+            out.extend_from_slice(text.as_bytes());
+            finish(&mut out, mark, TEXT);
+            prop_assert_eq!(read_by_reference(out), Message::text(text));
+            let mut out = Vec::new();
+            write(&mut out, PING, &ping);
+            prop_assert_eq!(read_by_reference(out), Message::Ping(ping.into()));
+        }
+
+        #[test]
+        fn headers_are_read_as_the_reference_writes_them(
+            is_final: bool,
+            is_text: bool,
+            mask: [u8; 4],
+            payload_bytes in 0..=i64::MAX as u64,
+            shift in 0..63_u32,
+        ) {
+            let payload_bytes = payload_bytes >> shift;
+            let opcode = if is_text { TEXT } else { BINARY };
+            let reference = FrameHeader { is_final, opcode, mask: Some(mask), ..FrameHeader::default() };
+            let mut input = Vec::new();
+            reference.format(payload_bytes, &mut input)?;
+            prop_assert_eq!(complete(&input), Header { is_final, opcode, mask, bytes: input.len(), payload_bytes });
+        }
+    }
 }

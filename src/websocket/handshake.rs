@@ -381,3 +381,293 @@ fn phrase(status: u16) -> &'static str {
         _ => "",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Read};
+
+    use proptest::prelude::*;
+    use tungstenite::{ClientRequestBuilder, Message, WebSocket};
+
+    use super::*;
+    use crate::websocket::frame::{self, Data, OpCode};
+
+    /// The request of RFC 6455 section 1.2.
+    const REQUEST: &str = "GET /chat HTTP/1.1\r\n\
+        Host: server.example.com\r\n\
+        Upgrade: websocket\r\n\
+        Connection: Upgrade\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+        Origin: http://example.com\r\n\
+        Sec-WebSocket-Protocol: chat, superchat\r\n\
+        Sec-WebSocket-Version: 13\r\n\
+        \r\n";
+
+    fn accept(head: &str) -> Request<'_> {
+        match parse(head.as_bytes()) {
+            Ok(Head::Complete { request, bytes }) => {
+                assert_eq!(bytes, head.len());
+                request
+            }
+            other => panic!("expected a request, got {other:?}"),
+        }
+    }
+
+    /// The mistake in [`REQUEST`] after `from` was replaced by `to`.
+    fn reject(from: &str, to: &str) -> Rejection {
+        assert!(REQUEST.contains(from), "{from:?} is not in the request");
+        parse(REQUEST.replacen(from, to, 1).as_bytes()).expect_err("a rejection")
+    }
+
+    /// [`REQUEST`] with more fields.
+    fn with_fields(fields: &str) -> String {
+        REQUEST.replace("\r\n\r\n", &format!("\r\n{fields}\r\n"))
+    }
+
+    #[test]
+    fn reads_the_example_of_the_rfc() {
+        let expected = Request {
+            path: "/chat",
+            query: None,
+            host: Some("server.example.com"),
+            origin: Some("http://example.com"),
+            key: "dGhlIHNhbXBsZSBub25jZQ==",
+            subprotocols: vec!["chat", "superchat"],
+            extensions: vec![],
+        };
+        assert_eq!(accept(REQUEST), expected);
+    }
+
+    #[test]
+    fn frames_may_follow_the_head() {
+        let input = format!("{REQUEST}frames");
+        assert!(matches!(parse(input.as_bytes()), Ok(Head::Complete { bytes, .. }) if bytes == REQUEST.len()));
+    }
+
+    #[test]
+    fn every_beginning_of_a_request_is_incomplete() {
+        for length in 0..REQUEST.len() {
+            assert_eq!(parse(&REQUEST.as_bytes()[..length]), Ok(Head::Incomplete), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn names_and_tokens_are_read_in_any_case_and_in_lists() {
+        let head = REQUEST
+            .replace("Upgrade: websocket", "UPGRADE: h2c, WebSocket")
+            .replace("Connection: Upgrade", "connection: keep-alive\r\nConnection: foo ,uPGRADE");
+        accept(&head);
+    }
+
+    #[test]
+    fn targets_are_taken_apart() {
+        for (target, host, path, query) in [
+            ("/", Some("server.example.com"), "/", None),
+            ("/a?", Some("server.example.com"), "/a", Some("")),
+            ("/a?b=c?d", Some("server.example.com"), "/a", Some("b=c?d")),
+            ("//a", Some("server.example.com"), "//a", None),
+            ("http://other:81/a?b", Some("other:81"), "/a", Some("b")),
+            ("WS://other?b", Some("other"), "/", Some("b")),
+            ("https://other", Some("other"), "/", None),
+        ] {
+            let head = REQUEST.replace("/chat", target);
+            let request = accept(&head);
+            assert_eq!((request.host, request.path, request.query), (host, path, query), "{target}");
+        }
+        for target in
+            ["*", "chat", "server.example.com:80", "http:///a", "http://user@other/a", "/a#b", "ftp://other/a"]
+        {
+            assert_eq!(reject("/chat", target), Rejection::TargetInvalid, "{target}");
+        }
+    }
+
+    #[test]
+    fn offers_are_collected_from_all_lines() {
+        let head = with_fields(
+            "Sec-WebSocket-Protocol: third,, \r\n\
+             Sec-WebSocket-Extensions: permessage-deflate; a=\"1,\\\"2\", x-other\r\n\
+             Sec-WebSocket-Extensions: last\r\n",
+        );
+        let request = accept(&head);
+        assert_eq!(request.subprotocols, ["chat", "superchat", "third"]);
+        assert_eq!(request.extensions, ["permessage-deflate; a=\"1,\\\"2\"", "x-other", "last"]);
+    }
+
+    #[test]
+    fn an_empty_host_is_none() {
+        assert_eq!(accept(&REQUEST.replace("Host: server.example.com", "Host:")).host, None);
+    }
+
+    #[test]
+    fn other_fields_may_hold_any_text() {
+        let head = [REQUEST.trim_end().as_bytes(), b"\r\nCookie: \xff\xfe\r\nContent-Length: 0\r\n\r\n"].concat();
+        assert!(matches!(parse(&head), Ok(Head::Complete { .. })));
+    }
+
+    #[test]
+    fn rejects_each_mistake() {
+        let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        for (from, to, rejection) in [
+            ("GET /chat HTTP/1.1", "\x16\x03\x01", Rejection::Malformed),
+            ("Host:", "Host :", Rejection::Malformed),
+            ("Origin: ", "Origin: \0", Rejection::Malformed),
+            ("HTTP/1.1", "HTTP/1.0", Rejection::HttpVersionUnsupported),
+            ("HTTP/1.1", "HTTP/2.0", Rejection::HttpVersionUnsupported),
+            ("GET", "POST", Rejection::MethodNotAllowed),
+            ("GET", "get", Rejection::MethodNotAllowed),
+            ("Host: server.example.com\r\n", "", Rejection::HostInvalid),
+            ("Host: server", "Host: user@server", Rejection::HostInvalid),
+            ("Host: server", "Host: a, server", Rejection::HostInvalid),
+            ("Host: server", "Host: a\r\nhost: server", Rejection::HeaderRepeated),
+            ("Origin: ", "Origin: a\r\nOrigin: ", Rejection::HeaderRepeated),
+            ("Sec-WebSocket-Key: ", "Sec-WebSocket-Key: a\r\nSec-WebSocket-Key: ", Rejection::HeaderRepeated),
+            ("Version: 13", "Version: 13\r\nSec-WebSocket-Version: 13", Rejection::HeaderRepeated),
+            ("Origin: ", "Content-Length: 1\r\nOrigin: ", Rejection::BodyPresent),
+            ("Origin: ", "Content-Length: -0\r\nOrigin: ", Rejection::BodyPresent),
+            ("Origin: ", "Transfer-Encoding: chunked\r\nOrigin: ", Rejection::BodyPresent),
+            ("Upgrade: websocket\r\n", "", Rejection::NotAnUpgrade),
+            ("Upgrade: websocket", "Upgrade: websocket2", Rejection::NotAnUpgrade),
+            ("Connection: Upgrade\r\n", "", Rejection::NotAnUpgrade),
+            ("Connection: Upgrade", "Connection: keep-alive", Rejection::NotAnUpgrade),
+            ("Sec-WebSocket-Version: 13\r\n", "", Rejection::VersionUnsupported),
+            ("Version: 13", "Version: 8", Rejection::VersionUnsupported),
+            ("Version: 13", "Version: 013", Rejection::VersionUnsupported),
+            (key, "", Rejection::KeyMissing),
+        ] {
+            assert_eq!(reject(from, to), rejection, "{to:?} for {from:?}");
+        }
+        for key in [
+            "",
+            "dGhlIHNhbXBsZSBub25jZQ=",
+            "dGhlIHNhbXBsZSBub25jZQ===",
+            "dGhlIHNhbXBsZSBub25j!Q==",
+            "dGhlIHNhbXBsZSBub25jZQQQ",
+        ] {
+            assert_eq!(reject("dGhlIHNhbXBsZSBub25jZQ==", key), Rejection::KeyInvalid, "{key:?}");
+        }
+    }
+
+    #[test]
+    fn fields_that_matter_are_text() {
+        let head =
+            [b"GET / HTTP/1.1\r\nHost: a\xff\r\n", &REQUEST.as_bytes()[REQUEST.find("Upgrade").unwrap()..]].concat();
+        assert_eq!(parse(&head), Err(Rejection::Malformed));
+    }
+
+    #[test]
+    fn a_head_has_a_limit_in_bytes() {
+        let padded = |bytes: usize| with_fields(&format!("X: {}\r\n", "x".repeat(bytes - REQUEST.len() - 5)));
+        assert_eq!(padded(REQUEST_HEAD_BYTES_MAX).len(), REQUEST_HEAD_BYTES_MAX);
+        accept(&padded(REQUEST_HEAD_BYTES_MAX));
+        let above = padded(REQUEST_HEAD_BYTES_MAX + 1);
+        assert_eq!(parse(above.as_bytes()), Err(Rejection::HeadTooLarge));
+        assert_eq!(parse(&above.as_bytes()[..REQUEST_HEAD_BYTES_MAX - 1]), Ok(Head::Incomplete));
+        assert_eq!(parse(&[b'\n'; 2 * REQUEST_HEAD_BYTES_MAX]), Err(Rejection::HeadTooLarge));
+    }
+
+    #[test]
+    fn a_head_has_a_limit_in_fields() {
+        let fields = REQUEST.matches(": ").count();
+        accept(&with_fields(&"A: b\r\n".repeat(REQUEST_HEADERS_MAX - fields)));
+        let above = with_fields(&"A: b\r\n".repeat(REQUEST_HEADERS_MAX - fields + 1));
+        assert_eq!(parse(above.as_bytes()), Err(Rejection::HeadersTooMany));
+    }
+
+    #[test]
+    fn accepts_with_the_key_of_the_rfc() {
+        let mut out = Vec::new();
+        respond_accept(&mut out, "dGhlIHNhbXBsZSBub25jZQ==", Some("chat"));
+        let expected = "HTTP/1.1 101 Switching Protocols\r\n\
+            Upgrade: websocket\r\n\
+            Connection: Upgrade\r\n\
+            Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
+            Sec-WebSocket-Protocol: chat\r\n\
+            \r\n";
+        assert_eq!(out, expected.as_bytes());
+    }
+
+    #[test]
+    fn answers_say_what_would_be_right() {
+        for (rejection, status, field) in [
+            (Rejection::HeadTooLarge, "431 Request Header Fields Too Large", "Connection: close\r\n"),
+            (Rejection::MethodNotAllowed, "405 Method Not Allowed", "\r\nAllow: GET\r\n"),
+            (Rejection::VersionUnsupported, "426 Upgrade Required", "\r\nSec-WebSocket-Version: 13\r\n"),
+            (Rejection::VersionUnsupported, "426 Upgrade Required", "\r\nUpgrade: websocket\r\n"),
+            (Rejection::HttpVersionUnsupported, "505 HTTP Version Not Supported", "Connection: close\r\n"),
+            (Rejection::NotAnUpgrade, "400 Bad Request", "\r\nSec-WebSocket-Version: 13\r\n"),
+        ] {
+            let mut out = Vec::new();
+            respond_rejection(&mut out, &rejection);
+            let out = String::from_utf8(out).unwrap();
+            assert!(out.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{out}");
+            assert!(out.contains(field), "{out}");
+            let (head, body) = out.split_once("\r\n\r\n").unwrap();
+            assert!(head.contains(&format!("\r\nContent-Length: {}", body.len())), "{out}");
+            assert_eq!(body, format!("{rejection}\n"));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "it would split the answer")]
+    fn an_answer_cannot_be_split() {
+        respond_status(&mut Vec::new(), 503, &[("Retry-After", "1\r\nX: y")], "");
+    }
+
+    /// The server's side of a connection to `tungstenite`'s client: it reads a request, accepts it
+    /// and says hello.
+    #[derive(Default)]
+    struct Server {
+        input: Vec<u8>,
+        output: Vec<u8>,
+    }
+
+    impl Write for Server {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.input.extend_from_slice(bytes);
+            if let Ok(Head::Complete { request, bytes }) = parse(&self.input) {
+                respond_accept(&mut self.output, request.key, request.subprotocols.last().copied());
+                frame::write(&mut self.output, OpCode::Data(Data::Text), request.path.as_bytes());
+                self.input.drain(..bytes);
+            }
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Read for Server {
+        fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+            let count = self.output.as_slice().read(bytes)?;
+            self.output.drain(..count);
+            Ok(count)
+        }
+    }
+
+    #[test]
+    fn the_reference_client_is_accepted() {
+        let request = ClientRequestBuilder::new("ws://localhost:8000/connection/websocket".parse().unwrap())
+            .with_sub_protocol("centrifuge-json")
+            .with_sub_protocol("centrifuge-protobuf");
+        let (mut client, response): (WebSocket<Server>, _) =
+            tungstenite::client(request, Server::default()).expect("an upgrade");
+        assert_eq!(response.headers()["Sec-WebSocket-Protocol"], "centrifuge-protobuf");
+        assert_eq!(client.read().unwrap(), Message::text("/connection/websocket"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_more_bytes_bring_does_not_change_what_was_found(
+            position: prop::sample::Index,
+            replacement in prop::collection::vec(any::<u8>(), 0..4),
+        ) {
+            let mut head = REQUEST.as_bytes().to_vec();
+            let position = position.index(head.len());
+            let end = (position + replacement.len()).min(head.len());
+            head.splice(position..end, replacement);
+            let found = (0..=head.len()).map(|length| parse(&head[..length])).find(|found| *found != Ok(Head::Incomplete));
+            prop_assert_eq!(found.unwrap_or(Ok(Head::Incomplete)), parse(&head));
+        }
+    }
+}

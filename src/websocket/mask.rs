@@ -16,3 +16,29 @@ pub fn apply(payload: &mut [u8], mask: [u8; 4]) {
         *byte ^= key;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn unmasks_the_example_of_the_rfc() {
+        // Section 5.7: "A single-frame masked text message".
+        let mut payload = [0x7f, 0x9f, 0x4d, 0x51, 0x58];
+        apply(&mut payload, [0x37, 0xfa, 0x21, 0x3d]);
+        assert_eq!(&payload, b"Hello");
+    }
+
+    proptest! {
+        #[test]
+        fn equals_the_definition(payload in prop::collection::vec(any::<u8>(), 0..100), mask: [u8; 4]) {
+            // Section 5.3: octet i of the payload is XORed with octet i modulo 4 of the key.
+            let expected: Vec<u8> = payload.iter().enumerate().map(|(index, byte)| byte ^ mask[index % 4]).collect();
+            let mut actual = payload;
+            apply(&mut actual, mask);
+            prop_assert_eq!(actual, expected);
+        }
+    }
+}

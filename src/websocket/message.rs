@@ -180,3 +180,300 @@ impl Fragments {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tungstenite::protocol::frame::{Frame, FrameHeader};
+
+    use super::*;
+
+    const MESSAGE_BYTES_MAX: usize = 1000;
+
+    const CONTINUE: OpCode = OpCode::Data(Data::Continue);
+    const TEXT: OpCode = OpCode::Data(Data::Text);
+    const BINARY: OpCode = OpCode::Data(Data::Binary);
+    const CLOSE: OpCode = OpCode::Control(Control::Close);
+    const PING: OpCode = OpCode::Control(Control::Ping);
+    const PONG: OpCode = OpCode::Control(Control::Pong);
+
+    /// A client's frame, as `tungstenite` encodes it.
+    fn frame(opcode: OpCode, is_final: bool, payload: &[u8]) -> Vec<u8> {
+        let header = FrameHeader { is_final, opcode, mask: Some([0x37, 0xfa, 0x21, 0x3d]), ..FrameHeader::default() };
+        let mut bytes = Vec::new();
+        Frame::from_payload(header, payload.to_vec().into()).format(&mut bytes).expect("a Vec takes every byte");
+        bytes
+    }
+
+    /// An [`Event`] that outlives its input.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    enum Said {
+        Message { binary: bool, payload: Vec<u8> },
+        Ping(Vec<u8>),
+        Pong(Vec<u8>),
+        Close { code: Option<u16>, reason: String },
+        Continue,
+    }
+
+    impl From<Event<'_>> for Said {
+        fn from(event: Event<'_>) -> Self {
+            match event {
+                Event::Message { binary, payload } => Said::Message { binary, payload: payload.into_owned() },
+                Event::Ping(payload) => Said::Ping(payload.to_vec()),
+                Event::Pong(payload) => Said::Pong(payload.to_vec()),
+                Event::Close { code, reason } => Said::Close { code, reason: reason.to_owned() },
+                Event::Continue => Said::Continue,
+            }
+        }
+    }
+
+    fn text(payload: &str) -> Said {
+        Said::Message { binary: false, payload: payload.as_bytes().to_vec() }
+    }
+
+    /// A connection as the session keeps it.
+    #[derive(Default)]
+    struct Connection {
+        partial: Vec<u8>,
+        bytes_min: usize,
+        fragments: Option<Box<Fragments>>,
+        said: Vec<Said>,
+    }
+
+    impl Connection {
+        fn receive(&mut self, bytes: &[u8]) -> Result<(), Violation> {
+            self.partial.extend_from_slice(bytes);
+            while self.partial.len() >= self.bytes_min.max(1) {
+                match read(&mut self.partial, &mut self.fragments, MESSAGE_BYTES_MAX)? {
+                    Read::Incomplete { bytes_min } => {
+                        assert!(bytes_min > self.partial.len(), "asked for bytes that are there");
+                        self.bytes_min = bytes_min;
+                    }
+                    Read::Event { event, bytes } => {
+                        self.said.push(event.into());
+                        self.partial.drain(..bytes);
+                        self.bytes_min = 0;
+                    }
+                }
+            }
+            Ok(())
+        }
+    }
+
+    /// What is said by a whole stream, and how it fails.
+    fn read_all(stream: &[u8]) -> (Vec<Said>, Result<(), Violation>) {
+        let mut connection = Connection::default();
+        let result = connection.receive(stream);
+        (connection.said, result)
+    }
+
+    fn violation(frames: &[Vec<u8>]) -> Violation {
+        read_all(&frames.concat()).1.expect_err("a violation")
+    }
+
+    #[test]
+    fn reads_the_examples_of_the_rfc() {
+        // Section 5.7.
+        let masked_text = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+        assert_eq!(read_all(&masked_text), (vec![text("Hello")], Ok(())));
+        let masked_pong = [0x8a, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+        assert_eq!(read_all(&masked_pong), (vec![Said::Pong(b"Hello".to_vec())], Ok(())));
+    }
+
+    #[test]
+    fn a_message_in_one_frame_is_not_copied() {
+        let mut input = frame(TEXT, true, b"Hello");
+        let Ok(Read::Event { event: Event::Message { payload, .. }, bytes }) = read(&mut input, &mut None, 5) else {
+            panic!("expected a message");
+        };
+        assert!(matches!(payload, Cow::Borrowed(b"Hello")));
+        assert_eq!(bytes, 11);
+    }
+
+    #[test]
+    fn an_incomplete_frame_is_left_as_it_came() {
+        let whole = frame(TEXT, true, b"Hello");
+        for length in 0..whole.len() {
+            let mut input = whole[..length].to_vec();
+            assert!(matches!(read(&mut input, &mut None, 5), Ok(Read::Incomplete { .. })));
+            assert_eq!(input, whole[..length]);
+        }
+    }
+
+    #[test]
+    fn control_frames_pass_between_fragments() {
+        let stream = [
+            frame(TEXT, false, b"Hel"),
+            frame(PING, true, b"?"),
+            frame(CONTINUE, false, b""),
+            frame(PONG, true, b"!"),
+            frame(CONTINUE, true, b"lo"),
+            frame(CLOSE, true, b"\x03\xe8bye"),
+        ]
+        .concat();
+        let said = vec![
+            Said::Continue,
+            Said::Ping(b"?".to_vec()),
+            Said::Continue,
+            Said::Pong(b"!".to_vec()),
+            text("Hello"),
+            Said::Close { code: Some(1000), reason: "bye".to_owned() },
+        ];
+        assert_eq!(read_all(&stream), (said, Ok(())));
+    }
+
+    #[test]
+    fn nothing_is_kept_between_messages() {
+        let mut connection = Connection::default();
+        connection.receive(&frame(BINARY, false, b"a")).unwrap();
+        assert!(connection.fragments.is_some());
+        connection.receive(&frame(CONTINUE, true, b"b")).unwrap();
+        assert!(connection.fragments.is_none());
+        assert!(connection.partial.is_empty());
+        assert_eq!(connection.said[1], Said::Message { binary: true, payload: b"ab".to_vec() });
+    }
+
+    #[test]
+    fn fragments_follow_the_rules() {
+        assert_eq!(violation(&[frame(CONTINUE, true, b"a")]), Violation::ContinuationUnexpected);
+        assert_eq!(violation(&[frame(CONTINUE, false, b"a")]), Violation::ContinuationUnexpected);
+        let after_a_message = [frame(TEXT, true, b"a"), frame(CONTINUE, true, b"b")];
+        assert_eq!(violation(&after_a_message), Violation::ContinuationUnexpected);
+        for opcode in [TEXT, BINARY] {
+            let interleaved = [frame(TEXT, false, b"a"), frame(opcode, true, b"b")];
+            assert_eq!(violation(&interleaved), Violation::ContinuationExpected);
+        }
+    }
+
+    #[test]
+    fn rules_of_headers_hold_for_messages() {
+        assert_eq!(read_all(b"\xc1\x80").1, Err(Violation::ReservedBit));
+        assert_eq!(read_all(b"\x81\x01a").1, Err(Violation::Unmasked));
+    }
+
+    #[test]
+    fn the_limit_is_judged_by_the_header() {
+        let fits = frame(BINARY, true, &[0; MESSAGE_BYTES_MAX]);
+        assert_eq!(read_all(&fits).1, Ok(()));
+        let large = frame(BINARY, true, &[0; MESSAGE_BYTES_MAX + 1]);
+        assert_eq!(read_all(&large[..8]).1, Err(Violation::MessageTooLarge));
+        let huge = [0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+        assert_eq!(read_all(&huge).1, Err(Violation::MessageTooLarge));
+    }
+
+    #[test]
+    fn the_limit_holds_for_all_fragments_together() {
+        let begun = [frame(TEXT, false, &[b'a'; 600]), frame(CONTINUE, false, &[b'b'; 399])].concat();
+        assert_eq!(read_all(&[begun.as_slice(), &frame(CONTINUE, true, b"c")].concat()).1, Ok(()));
+        let above = frame(CONTINUE, true, b"cd");
+        assert_eq!(read_all(&[begun.as_slice(), &above[..6]].concat()).1, Err(Violation::MessageTooLarge));
+        // A control frame between is no part of the message.
+        let ping = frame(PING, true, &[0; 125]);
+        assert_eq!(read_all(&[begun.as_slice(), &ping].concat()).1, Ok(()));
+    }
+
+    #[test]
+    fn text_is_utf8_and_binary_is_anything() {
+        assert_eq!(violation(&[frame(TEXT, true, b"\xff")]), Violation::TextNotUtf8);
+        assert_eq!(violation(&[frame(TEXT, true, b"\xe2\x82")]), Violation::TextNotUtf8);
+        let binary = [frame(BINARY, false, b"\xff"), frame(CONTINUE, true, b"\xe2\x82")].concat();
+        let message = Said::Message { binary: true, payload: b"\xff\xe2\x82".to_vec() };
+        assert_eq!(read_all(&binary), (vec![Said::Continue, message], Ok(())));
+    }
+
+    #[test]
+    fn a_character_may_be_split_across_fragments() {
+        let stream = [
+            frame(TEXT, false, b"a\xf0"),
+            frame(CONTINUE, false, b"\x9f"),
+            frame(PING, true, b""),
+            frame(CONTINUE, false, b""),
+            frame(CONTINUE, false, b"\x98"),
+            frame(CONTINUE, true, b"\x80b"),
+        ]
+        .concat();
+        let (said, result) = read_all(&stream);
+        assert_eq!(result, Ok(()));
+        assert_eq!(said.last(), Some(&text("a😀b")));
+    }
+
+    #[test]
+    fn invalid_text_fails_with_its_fragment() {
+        assert_eq!(violation(&[frame(TEXT, false, b"a\xff")]), Violation::TextNotUtf8);
+        // The first half of a surrogate: nothing that follows could mend it.
+        assert_eq!(violation(&[frame(TEXT, false, b"\xed"), frame(CONTINUE, false, b"\xa0")]), Violation::TextNotUtf8);
+        // A character that is open when the next fragment begins another.
+        assert_eq!(violation(&[frame(TEXT, false, b"\xe2\x82"), frame(CONTINUE, false, b"A")]), Violation::TextNotUtf8);
+        // A character that is open when the message ends.
+        assert_eq!(violation(&[frame(TEXT, false, b"\xe2\x82"), frame(CONTINUE, true, b"")]), Violation::TextNotUtf8);
+    }
+
+    #[test]
+    fn close_frames_are_checked() {
+        let close = |payload: &[u8]| read_all(&frame(CLOSE, true, payload));
+        assert_eq!(close(b"").0, [Said::Close { code: None, reason: String::new() }]);
+        assert_eq!(close(b"\x03").1, Err(Violation::CloseTruncated));
+        assert_eq!(close(b"\x03\xee").1, Err(Violation::CloseCodeInvalid));
+        assert_eq!(close(b"\x03\xe8\xff").1, Err(Violation::CloseReasonNotUtf8));
+    }
+
+    /// A message with the places where it is cut into fragments and a ping between them.
+    fn any_message() -> impl Strategy<Value = (Said, Vec<prop::sample::Index>, Option<Vec<u8>>)> {
+        let binary =
+            prop::collection::vec(any::<u8>(), 0..300).prop_map(|payload| Said::Message { binary: true, payload });
+        let text = any::<String>().prop_map(|payload| text(&payload));
+        let ping = prop::option::of(prop::collection::vec(any::<u8>(), 0..=125));
+        (prop_oneof![binary, text], prop::collection::vec(any::<prop::sample::Index>(), 0..4), ping)
+    }
+
+    /// The frames of a message and what is to be read from them.
+    fn encode(message: &Said, cuts: &[prop::sample::Index], ping: &Option<Vec<u8>>) -> (Vec<u8>, Vec<Said>) {
+        let Said::Message { binary, payload } = message else { panic!("expected a message") };
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(payload.len() + 1)).collect();
+        cuts.sort_unstable();
+        let (mut stream, mut said, mut start) = (Vec::new(), Vec::new(), 0);
+        let mut opcode = if *binary { BINARY } else { TEXT };
+        for cut in cuts {
+            stream.extend(frame(opcode, false, &payload[start..cut]));
+            said.push(Said::Continue);
+            if let Some(ping) = ping {
+                stream.extend(frame(PING, true, ping));
+                said.push(Said::Ping(ping.clone()));
+            }
+            (opcode, start) = (CONTINUE, cut);
+        }
+        stream.extend(frame(opcode, true, &payload[start..]));
+        said.push(message.clone());
+        (stream, said)
+    }
+
+    proptest! {
+        #[test]
+        fn the_network_may_cut_anywhere(
+            messages in prop::collection::vec(any_message(), 1..5),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+        ) {
+            let (streams, said): (Vec<_>, Vec<_>) =
+                messages.iter().map(|(message, cuts, ping)| encode(message, cuts, ping)).unzip();
+            let (stream, said) = (streams.concat(), said.concat());
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+            cuts.sort_unstable();
+            let mut connection = Connection::default();
+            let mut start = 0;
+            for cut in cuts.into_iter().chain([stream.len()]) {
+                prop_assert_eq!(connection.receive(&stream[start..cut]), Ok(()));
+                start = cut;
+            }
+            prop_assert_eq!(connection.said, said);
+            prop_assert!(connection.partial.is_empty() && connection.fragments.is_none());
+        }
+
+        #[test]
+        fn garbage_is_read_alike_whole_and_byte_by_byte(stream in prop::collection::vec(any::<u8>(), 0..200)) {
+            let (said, result) = read_all(&stream);
+            let mut connection = Connection::default();
+            let by_bytes = stream.chunks(1).try_for_each(|byte| connection.receive(byte));
+            prop_assert_eq!((connection.said, by_bytes), (said, result));
+        }
+    }
+}

@@ -25,3 +25,49 @@ pub fn check(piece: &[u8]) -> Result<usize, Invalid> {
         Err(_) => Err(Invalid),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_open_character_is_counted_from_its_first_byte() {
+        for (piece, tail_bytes) in [
+            (&b""[..], 0),
+            (b"plain", 0),
+            ("κόσμε".as_bytes(), 0),
+            (b"a\xce", 1),
+            (b"a\xe2\x82", 2),
+            (b"a\xf0\x9f\x98", 3),
+        ] {
+            assert_eq!(check(piece), Ok(tail_bytes), "{piece:02x?}");
+        }
+    }
+
+    #[test]
+    fn fails_at_the_first_byte_that_nothing_can_mend() {
+        for piece in [
+            &b"\x80"[..], // a continuation without a beginning
+            b"\xff",      // never in UTF-8
+            b"\xc0",      // only overlong forms begin so
+            b"\xe0\x80",  // overlong
+            b"\xed\xa0",  // a surrogate
+            b"\xf4\x90",  // above U+10FFFF
+            b"\xe2\x82A", // a character that breaks off
+        ] {
+            assert_eq!(check(piece), Err(Invalid), "{piece:02x?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_cut_anywhere_passes(text: String, cut: prop::sample::Index) {
+            let cut = cut.index(text.len() + 1);
+            let tail_bytes = check(&text.as_bytes()[..cut]).expect("the beginning of a text");
+            prop_assert!(tail_bytes <= TAIL_BYTES_MAX);
+            prop_assert_eq!(check(&text.as_bytes()[cut - tail_bytes..]), Ok(0));
+        }
+    }
+}

@@ -96,3 +96,49 @@ impl Violation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::CLOSE_REASON_BYTES_MAX;
+
+    const ALL: [Violation; 14] = [
+        Violation::ReservedBit,
+        Violation::ReservedOpcode,
+        Violation::Unmasked,
+        Violation::ControlFragmented,
+        Violation::ControlTooLong,
+        Violation::LengthNotMinimal,
+        Violation::LengthTopBit,
+        Violation::ContinuationUnexpected,
+        Violation::ContinuationExpected,
+        Violation::MessageTooLarge,
+        Violation::TextNotUtf8,
+        Violation::CloseTruncated,
+        Violation::CloseCodeInvalid,
+        Violation::CloseReasonNotUtf8,
+    ];
+
+    #[test]
+    fn each_has_its_close_code() {
+        for violation in ALL {
+            let code = match violation {
+                Violation::TextNotUtf8 | Violation::CloseReasonNotUtf8 => 1007,
+                Violation::MessageTooLarge => 1009,
+                _ => 1002,
+            };
+            assert_eq!(violation.close_code(), code, "{violation:?}");
+        }
+    }
+
+    #[test]
+    fn texts_fit_a_close_frame_and_labels_are_distinct() {
+        let mut labels: Vec<_> = ALL.iter().map(Violation::reason).collect();
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), ALL.len());
+        for violation in ALL {
+            assert!(violation.to_string().len() <= CLOSE_REASON_BYTES_MAX, "{violation:?}");
+        }
+    }
+}
