@@ -1,0 +1,83 @@
+//! Rules about the source that the compiler does not know: the order of modules, where `unsafe` may stand,
+//! how long a function may be, what may not be called where, and how a file opens.
+//!
+//! Each rule is a function from sources to violations, and is shown to fail on a small snippet beside it.
+
+mod calls;
+mod files;
+mod functions;
+mod layers;
+mod source;
+
+use std::{fs, path::Path};
+
+use source::Source;
+
+/// Functions that are longer than [`functions::LINES_MAX`], as `path::name`, with their lines. The list may only shrink:
+/// a function that grew fails, and so does an entry that is longer than its function has become.
+const LONG_FUNCTIONS: &[(&str, usize)] = &[];
+
+#[test]
+fn modules_import_only_from_above() {
+    report(&layers::violations(&sources()));
+}
+
+#[test]
+fn library_lists_its_modules_in_their_order() {
+    let library = sources().into_iter().find(|source| source.path == "src/lib.rs").expect("src/lib.rs is there");
+    report(&layers::order_violations(&library));
+}
+
+#[test]
+fn unsafe_code_stays_in_the_ring() {
+    report(&sources().iter().flat_map(calls::unsafe_violations).collect::<Vec<_>>());
+}
+
+#[test]
+fn functions_stay_short() {
+    report(&functions::violations(&sources(), LONG_FUNCTIONS));
+}
+
+#[test]
+fn banned_calls_are_not_made() {
+    report(&sources().iter().flat_map(calls::violations).collect::<Vec<_>>());
+}
+
+#[test]
+fn files_open_with_what_they_own() {
+    report(&sources().iter().flat_map(files::violations).collect::<Vec<_>>());
+}
+
+/// Fails with all violations, one per line.
+fn report(violations: &[String]) {
+    assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
+}
+
+/// Every Rust file under `src`, by path.
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = Vec::new();
+    collect(&root.join("src"), &mut paths);
+    let mut texts: Vec<(String, String)> = paths
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let path = path.strip_prefix(root).expect("files of src lie under the root").display().to_string();
+            (path, text)
+        })
+        .collect();
+    texts.sort();
+    assert!(texts.len() > 10, "src holds more than {} files; are they looked for in the right place?", texts.len());
+    source::without_tests(texts)
+}
+
+fn collect(folder: &Path, paths: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+        let path = entry.expect("the folder can be listed").path();
+        if path.is_dir() {
+            collect(&path, paths);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            paths.push(path);
+        }
+    }
+}
