@@ -1,1 +1,30 @@
-//! fanout
+//! From one publication to all its subscribers on this shard.
+//!
+//! Owns the topics (a channel with its subscribers on this shard), the frames that a turn of the
+//! loop brings, and the outboxes of clients that cannot keep up. Numbering publications is the home
+//! shard's business (`channel`), writing to sockets the loop's (`shard`).
+//!
+//! Invariants:
+//! - A publication is encoded once per turn and topic, next to the topic's other publications of the
+//!   turn; a subscriber is given a range of those bytes. Reference counts never leave the shard.
+//! - What a connection is given, it is sent in the order given. A topic's open batch is handed out
+//!   before anything else is given to one of its subscribers that must come after it, and before its
+//!   list of subscribers changes; otherwise a subscriber would see a publication twice or not at all.
+//! - A frame whose first bytes have gone out goes out whole, whatever a policy drops.
+//! - A subscriber's place in its topic's list and the topic in its own list name each other.
+
+mod batch;
+mod glob;
+mod outbox;
+mod subscription;
+mod topic;
+mod turn;
+
+pub use self::{
+    batch::Batch,
+    glob::glob_matches,
+    outbox::{Outbox, Overflow},
+    subscription::{Subscription, Subscriptions},
+    topic::{Topic, Topics},
+    turn::{Entry, Piece, Turn},
+};

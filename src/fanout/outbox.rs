@@ -1,0 +1,344 @@
+//! What a connection that cannot keep up still has to be sent.
+//!
+//! Owns the order of what waits and the slow-consumer policies. Which connection has an outbox, and
+//! when it is written, is the shard's business.
+
+use std::{collections::VecDeque, rc::Rc};
+
+use super::Batch;
+use crate::config::SlowConsumerPolicy;
+
+/// Waiting bytes, in order. Exists only while something waits.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    items: VecDeque<Item>,
+    bytes: usize,
+    /// The first item's first frame has begun to go out.
+    is_first_begun: bool,
+}
+
+#[derive(Debug)]
+enum Item {
+    /// Frames of a topic; dropped by its policy.
+    Shared { batch: Rc<Batch>, start: u32, end: u32 },
+    /// Replies and the like; never dropped.
+    Own { bytes: Box<[u8]>, start: usize },
+}
+
+/// What an outbox without room means for its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overflow {
+    /// The connection is too slow: close code 3008.
+    Disconnect,
+    /// Everything of this topic was dropped: unsubscribe with 2500, so that the client recovers.
+    Resync(u32),
+}
+
+impl Outbox {
+    /// Bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Appends replies. They are never dropped.
+    pub fn push_own(&mut self, bytes: &[u8], bytes_max: usize) -> Result<(), Overflow> {
+        self.bytes += bytes.len();
+        self.items.push_back(Item::Own { bytes: bytes.into(), start: 0 });
+        if self.bytes > bytes_max { Err(Overflow::Disconnect) } else { Ok(()) }
+    }
+
+    /// Appends frames of a topic and lets its policy act. `dropped` counts the frames that will not be sent.
+    pub fn push_shared(
+        &mut self,
+        batch: &Rc<Batch>,
+        start: u32,
+        end: u32,
+        bytes_max: usize,
+        dropped: &mut u64,
+    ) -> Result<(), Overflow> {
+        let mut start = start;
+        if batch.policy == SlowConsumerPolicy::Latest {
+            *dropped += self.drop_topic(batch.topic);
+            let last = batch.last_frame_start(end).max(start);
+            *dropped += batch.frames(start, last) as u64;
+            start = last;
+        }
+        self.bytes += (end - start) as usize;
+        self.items.push_back(Item::Shared { batch: Rc::clone(batch), start, end });
+        if self.bytes <= bytes_max {
+            return Ok(());
+        }
+        match batch.policy {
+            SlowConsumerPolicy::Disconnect => Err(Overflow::Disconnect),
+            SlowConsumerPolicy::Latest | SlowConsumerPolicy::DropOldest => {
+                *dropped += self.drop_oldest(bytes_max);
+                if self.bytes > bytes_max { Err(Overflow::Disconnect) } else { Ok(()) }
+            }
+            SlowConsumerPolicy::Resync => {
+                *dropped += self.drop_topic(batch.topic);
+                if self.bytes > bytes_max { Err(Overflow::Disconnect) } else { Err(Overflow::Resync(batch.topic)) }
+            }
+        }
+    }
+
+    /// The rest of a piece whose first bytes were sent: `start` may lie within a frame.
+    pub fn push_rest(&mut self, batch: Option<&Rc<Batch>>, start: u32, end: u32, bytes: &[u8], is_begun: bool) {
+        self.is_first_begun |= is_begun && self.items.is_empty();
+        self.bytes += bytes.len();
+        self.items.push_back(match batch {
+            Some(batch) => Item::Shared { batch: Rc::clone(batch), start, end },
+            None => Item::Own { bytes: bytes.into(), start: 0 },
+        });
+    }
+
+    /// Copies what comes first, at most `bytes_max` bytes.
+    pub fn peek(&self, out: &mut Vec<u8>, bytes_max: usize) {
+        let limit = out.len() + bytes_max;
+        for item in &self.items {
+            let room = limit - out.len();
+            if room == 0 {
+                return;
+            }
+            let bytes = item.bytes();
+            out.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
+    }
+
+    /// The first `bytes` bytes were sent.
+    pub fn advance(&mut self, mut bytes: usize) {
+        assert!(bytes <= self.bytes, "only what waits is sent");
+        self.bytes -= bytes;
+        while bytes > 0 {
+            let item = self.items.front_mut().expect("bytes are counted by item");
+            let length = item.bytes().len();
+            if bytes >= length {
+                bytes -= length;
+                self.items.pop_front();
+                self.is_first_begun = false;
+                continue;
+            }
+            match item {
+                Item::Shared { batch, start, .. } => {
+                    *start += bytes as u32;
+                    self.is_first_begun = batch.frame_end(*start) != *start;
+                }
+                Item::Own { start, .. } => {
+                    *start += bytes;
+                    self.is_first_begun = true;
+                }
+            }
+            return;
+        }
+    }
+
+    /// Drops everything but a frame that has begun to go out. How many frames of topics were dropped.
+    pub fn clear(&mut self) -> u64 {
+        self.retain(|_| false)
+    }
+
+    /// Bytes on the heap, shared batches counted as if they were this outbox's alone.
+    pub fn heap_bytes(&self) -> usize {
+        self.items.capacity() * size_of::<Item>() + self.bytes
+    }
+
+    fn drop_topic(&mut self, topic: u32) -> u64 {
+        self.retain(|item| !matches!(item, Item::Shared { batch, .. } if batch.topic == topic))
+    }
+
+    /// Keeps what `keep` wants, and of the first item the frame that has begun, if it has.
+    fn retain(&mut self, keep: impl Fn(&Item) -> bool) -> u64 {
+        let mut dropped = 0;
+        let mut begun = std::mem::take(&mut self.is_first_begun);
+        let was_begun = begun;
+        let mut bytes = 0;
+        self.items.retain_mut(|item| {
+            let is_begun = std::mem::take(&mut begun);
+            if !keep(item) {
+                match item {
+                    Item::Shared { batch, start, end } => {
+                        let frame_end = if is_begun { batch.frame_end(*start).min(*end) } else { *start };
+                        dropped += batch.frames(frame_end, *end) as u64;
+                        *end = frame_end;
+                        if !is_begun {
+                            return false;
+                        }
+                    }
+                    Item::Own { .. } if !is_begun => return false,
+                    // Frames within are not told apart; a begun one goes out with its neighbours.
+                    Item::Own { .. } => {}
+                }
+            }
+            bytes += item.bytes().len();
+            true
+        });
+        self.bytes = bytes;
+        self.is_first_begun = was_begun;
+        dropped
+    }
+
+    /// Drops frames of topics whose policy allows it, oldest first, until `bytes_max` is kept.
+    fn drop_oldest(&mut self, bytes_max: usize) -> u64 {
+        let mut dropped = 0;
+        let mut begun = self.is_first_begun;
+        let mut excess = self.bytes.saturating_sub(bytes_max);
+        let mut index = 0;
+        while excess > 0 && index < self.items.len() {
+            let is_begun = std::mem::take(&mut begun);
+            let Item::Shared { batch, start, end } = &mut self.items[index] else {
+                index += 1;
+                continue;
+            };
+            if !matches!(batch.policy, SlowConsumerPolicy::DropOldest | SlowConsumerPolicy::Latest) {
+                index += 1;
+                continue;
+            }
+            let from = if is_begun { batch.frame_end(*start) } else { *start };
+            let mut to = from;
+            while to < *end && ((to - from) as usize) < excess {
+                to = batch.frame_end(to + 1);
+            }
+            dropped += batch.frames(from, to) as u64;
+            excess = excess.saturating_sub((to - from) as usize);
+            self.bytes -= (to - from) as usize;
+            if is_begun {
+                // The frame that has begun stays in front; what is kept behind it becomes an item of its own.
+                let rest = (to < *end).then(|| Item::Shared { batch: Rc::clone(batch), start: to, end: *end });
+                *end = from;
+                index += 1;
+                if let Some(rest) = rest {
+                    self.items.insert(index, rest);
+                }
+            } else if to < *end {
+                *start = to;
+                index += 1;
+            } else {
+                self.items.remove(index);
+            }
+        }
+        dropped
+    }
+}
+
+impl Item {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Shared { batch, start, end } => &batch.bytes[*start as usize..*end as usize],
+            Self::Own { bytes, start } => &bytes[*start..],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTES_MAX: usize = 20;
+
+    fn batch(topic: u32, policy: SlowConsumerPolicy, frames: &[&str]) -> Rc<Batch> {
+        let mut batch = Batch { topic, policy, ..Batch::default() };
+        for frame in frames {
+            batch.bytes.extend_from_slice(frame.as_bytes());
+            batch.end_frame();
+        }
+        Rc::new(batch)
+    }
+
+    fn push(outbox: &mut Outbox, batch: &Rc<Batch>, dropped: &mut u64) -> Result<(), Overflow> {
+        outbox.push_shared(batch, 0, batch.bytes.len() as u32, BYTES_MAX, dropped)
+    }
+
+    fn text(outbox: &Outbox) -> String {
+        let mut out = Vec::new();
+        outbox.peek(&mut out, usize::MAX / 2);
+        assert_eq!(out.len(), outbox.bytes(), "bytes are counted as they are kept");
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn without_room_the_default_is_to_disconnect() {
+        let (mut outbox, mut dropped) = (Outbox::default(), 0);
+        let frames = batch(1, SlowConsumerPolicy::Disconnect, &["0123456789"]);
+        assert_eq!(push(&mut outbox, &frames, &mut dropped), Ok(()));
+        assert_eq!(push(&mut outbox, &frames, &mut dropped), Ok(()));
+        assert_eq!(push(&mut outbox, &frames, &mut dropped), Err(Overflow::Disconnect));
+        assert_eq!(dropped, 0);
+        assert_eq!(outbox.push_own(b"x", BYTES_MAX), Err(Overflow::Disconnect));
+    }
+
+    #[test]
+    fn the_oldest_frames_go_first_but_replies_and_begun_frames_stay() {
+        let (mut outbox, mut dropped) = (Outbox::default(), 0);
+        let policy = SlowConsumerPolicy::DropOldest;
+        push(&mut outbox, &batch(1, policy, &["aaaa", "bbbb", "cccc"]), &mut dropped).unwrap();
+        outbox.push_own(b"RR", BYTES_MAX).unwrap();
+        outbox.advance(1);
+        push(&mut outbox, &batch(1, policy, &["dddd", "eeee"]), &mut dropped).unwrap();
+        assert_eq!(text(&outbox), "aaaccccRRddddeeee");
+        assert_eq!(dropped, 1);
+        push(&mut outbox, &batch(2, policy, &["ffff", "gggg"]), &mut dropped).unwrap();
+        assert_eq!(text(&outbox), "aaaRReeeeffffgggg");
+        assert_eq!(dropped, 3);
+        let kept = batch(3, SlowConsumerPolicy::Disconnect, &["0123456789012345"]);
+        assert_eq!(push(&mut outbox, &kept, &mut dropped), Err(Overflow::Disconnect));
+    }
+
+    #[test]
+    fn of_each_channel_the_latest_is_kept() {
+        let (mut outbox, mut dropped) = (Outbox::default(), 0);
+        let policy = SlowConsumerPolicy::Latest;
+        push(&mut outbox, &batch(1, policy, &["a1", "a2"]), &mut dropped).unwrap();
+        push(&mut outbox, &batch(2, policy, &["b1"]), &mut dropped).unwrap();
+        outbox.push_own(b"R", BYTES_MAX).unwrap();
+        outbox.advance(1);
+        push(&mut outbox, &batch(1, policy, &["a3"]), &mut dropped).unwrap();
+        push(&mut outbox, &batch(1, policy, &["a4"]), &mut dropped).unwrap();
+        push(&mut outbox, &batch(2, policy, &["b2"]), &mut dropped).unwrap();
+        assert_eq!(text(&outbox), "2Ra4b2", "the begun frame ends first");
+        assert_eq!(dropped, 3);
+    }
+
+    #[test]
+    fn resync_forgets_the_channel_and_says_so() {
+        let (mut outbox, mut dropped) = (Outbox::default(), 0);
+        let policy = SlowConsumerPolicy::Resync;
+        push(&mut outbox, &batch(1, policy, &["aaaaaaaa", "bbbbbbbb"]), &mut dropped).unwrap();
+        push(&mut outbox, &batch(2, policy, &["cc"]), &mut dropped).unwrap();
+        outbox.advance(3);
+        assert_eq!(push(&mut outbox, &batch(1, policy, &["dddddddd"]), &mut dropped), Err(Overflow::Resync(1)));
+        assert_eq!(text(&outbox), "aaaaacc");
+        assert_eq!(dropped, 2);
+    }
+
+    #[test]
+    fn clearing_leaves_the_frame_that_has_begun() {
+        let (mut outbox, mut dropped) = (Outbox::default(), 0);
+        push(&mut outbox, &batch(1, SlowConsumerPolicy::Disconnect, &["aaaa", "bbbb"]), &mut dropped).unwrap();
+        outbox.push_own(b"R", BYTES_MAX).unwrap();
+        outbox.advance(2);
+        assert_eq!(outbox.clear(), 1);
+        assert_eq!(text(&outbox), "aa");
+        outbox.advance(2);
+        assert!(outbox.is_empty());
+        push(&mut outbox, &batch(1, SlowConsumerPolicy::Disconnect, &["cccc"]), &mut dropped).unwrap();
+        assert_eq!(outbox.clear(), 1);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn the_rest_of_a_partly_sent_piece_keeps_its_place() {
+        let frames = batch(1, SlowConsumerPolicy::DropOldest, &["aaaa", "bbbb"]);
+        let mut outbox = Outbox::default();
+        outbox.push_rest(Some(&frames), 2, 8, &frames.bytes[2..], true);
+        outbox.push_rest(None, 0, 0, b"RR", false);
+        assert_eq!(text(&outbox), "aabbbbRR");
+        let mut dropped = 0;
+        push(&mut outbox, &batch(1, SlowConsumerPolicy::DropOldest, &["0123456789ABCDE"]), &mut dropped).unwrap();
+        assert_eq!(text(&outbox), "aaRR0123456789ABCDE");
+        assert_eq!(dropped, 1);
+    }
+}

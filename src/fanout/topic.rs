@@ -1,0 +1,210 @@
+//! Channels with subscribers on this shard.
+
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use slab::Slab;
+
+use crate::{config::SlowConsumerPolicy, mesh::ChannelName};
+
+/// A channel and its subscribers on this shard.
+#[derive(Debug)]
+pub struct Topic {
+    /// The channel.
+    pub channel: ChannelName,
+    /// Its subscribers, by slab index, in no order.
+    pub subscribers: Vec<u32>,
+    /// Subscriptions that wait for the home shard's answer, and users that the topic stands for: it lives on while there are any.
+    pub holders: u32,
+    /// What happens to slow subscribers.
+    pub policy: SlowConsumerPolicy,
+    /// Whether the home shard has yet to be told the present number of subscribers.
+    pub is_count_stale: bool,
+    /// Publications delivered since the topic began.
+    pub deliveries: u64,
+    /// The topic's open batch of this turn, if any.
+    pub open_batch: Option<u32>,
+}
+
+/// All topics of a shard, by name and by index.
+#[derive(Debug, Default)]
+pub struct Topics {
+    by_hash: HashTable<u32>,
+    topics: Slab<Topic>,
+    subscriptions: u64,
+}
+
+impl Topics {
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.topics.is_empty()
+    }
+
+    /// Subscriptions of all topics.
+    pub fn subscriptions(&self) -> u64 {
+        self.subscriptions
+    }
+
+    /// The topic of a channel.
+    pub fn find(&self, hash: u64, name: &str) -> Option<u32> {
+        self.by_hash.find(hash, |index| &*self.topics[*index as usize].channel.name == name).copied()
+    }
+
+    /// The topic of a channel, made if there is none.
+    pub fn find_or_insert(&mut self, channel: &ChannelName, policy: impl FnOnce() -> SlowConsumerPolicy) -> u32 {
+        if let Some(index) = self.find(channel.hash, &channel.name) {
+            return index;
+        }
+        let index = u32::try_from(self.topics.insert(Topic {
+            channel: channel.clone(),
+            subscribers: Vec::new(),
+            holders: 0,
+            policy: policy(),
+            is_count_stale: false,
+            deliveries: 0,
+            open_batch: None,
+        }))
+        .expect("memory ends before topics number 2^32");
+        let topics = &self.topics;
+        self.by_hash.insert_unique(channel.hash, index, |index| topics[*index as usize].channel.hash);
+        index
+    }
+
+    /// A topic that is known to exist.
+    pub fn get(&self, index: u32) -> &Topic {
+        &self.topics[index as usize]
+    }
+
+    /// A topic that is known to exist.
+    pub fn get_mut(&mut self, index: u32) -> &mut Topic {
+        &mut self.topics[index as usize]
+    }
+
+    /// A topic, if it still exists.
+    pub fn try_get_mut(&mut self, index: u32) -> Option<&mut Topic> {
+        self.topics.get_mut(index as usize)
+    }
+
+    /// Adds a subscriber: its position.
+    pub fn attach(&mut self, index: u32, connection: u32) -> u32 {
+        let topic = &mut self.topics[index as usize];
+        assert!(topic.open_batch.is_none(), "an open batch is handed out before the list changes");
+        topic.subscribers.push(connection);
+        self.subscriptions += 1;
+        u32::try_from(topic.subscribers.len() - 1).expect("slab indices are u32")
+    }
+
+    /// Takes the subscriber at `position` away: the connection that has moved there, if one has.
+    pub fn detach(&mut self, index: u32, position: u32) -> Option<u32> {
+        let topic = &mut self.topics[index as usize];
+        assert!(topic.open_batch.is_none(), "an open batch is handed out before the list changes");
+        topic.subscribers.swap_remove(position as usize);
+        self.subscriptions -= 1;
+        if topic.subscribers.len() * 4 < topic.subscribers.capacity() {
+            topic.subscribers.shrink_to(topic.subscribers.len() * 2);
+        }
+        topic.subscribers.get(position as usize).copied()
+    }
+
+    /// Ends a topic that nobody needs: its channel, if it ended.
+    pub fn remove_if_unused(&mut self, index: u32) -> Option<ChannelName> {
+        let topic = &self.topics[index as usize];
+        if !topic.subscribers.is_empty() || topic.holders > 0 {
+            return None;
+        }
+        assert!(topic.open_batch.is_none(), "an open batch is handed out before the list changes");
+        let channel = self.topics.remove(index as usize).channel;
+        if let Ok(entry) = self.by_hash.find_entry(channel.hash, |candidate| *candidate == index) {
+            entry.remove();
+        }
+        Some(channel)
+    }
+
+    /// All topics.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Topic)> {
+        self.topics.iter().map(|(index, topic)| (index as u32, topic))
+    }
+
+    /// The topics with the most deliveries.
+    pub fn busiest(&self, count: usize) -> Vec<(Arc<str>, u32, u64)> {
+        let mut busiest: Vec<&Topic> =
+            self.topics.iter().map(|(_, topic)| topic).filter(|topic| topic.deliveries > 0).collect();
+        if busiest.len() > count {
+            busiest.select_nth_unstable_by_key(count, |topic| std::cmp::Reverse(topic.deliveries));
+            busiest.truncate(count);
+        }
+        busiest.sort_unstable_by_key(|topic| std::cmp::Reverse(topic.deliveries));
+        busiest
+            .into_iter()
+            .map(|topic| (Arc::clone(&topic.channel.name), topic.subscribers.len() as u32, topic.deliveries))
+            .collect()
+    }
+
+    /// Bytes that tables and lists take, names excluded.
+    pub fn bytes(&self) -> u64 {
+        (self.topics.capacity() * size_of::<Topic>()
+            + self.by_hash.allocation_size()
+            + self.subscriptions as usize * size_of::<u32>()) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mesh::ChannelHasher;
+
+    #[test]
+    fn topics_live_as_long_as_somebody_needs_them() {
+        let hasher = ChannelHasher::default();
+        let mut topics = Topics::default();
+        let news = hasher.name("news");
+        let index = topics.find_or_insert(&news, || SlowConsumerPolicy::Latest);
+        assert_eq!(topics.find_or_insert(&news, || unreachable!("the topic exists")), index);
+        topics.get_mut(index).holders += 1;
+        assert!(topics.remove_if_unused(index).is_none());
+        for connection in 0..4 {
+            assert_eq!(topics.attach(index, connection), connection);
+        }
+        topics.get_mut(index).holders -= 1;
+        assert_eq!(topics.detach(index, 1), Some(3), "the last one takes the free place");
+        assert_eq!(topics.detach(index, 2), None, "the last one leaves no hole");
+        assert_eq!(topics.get(index).subscribers, [0, 3]);
+        assert!(topics.remove_if_unused(index).is_none());
+        topics.detach(index, 0);
+        topics.detach(index, 0);
+        assert_eq!(topics.remove_if_unused(index), Some(news.clone()));
+        assert_eq!(topics.find(news.hash, "news"), None);
+        assert_eq!((topics.len(), topics.subscriptions()), (0, 0));
+    }
+
+    #[test]
+    fn names_with_the_same_hash_are_different_topics() {
+        let mut topics = Topics::default();
+        let one = ChannelName { hash: 7, name: "one".into() };
+        let two = ChannelName { hash: 7, name: "two".into() };
+        let first = topics.find_or_insert(&one, Default::default);
+        let second = topics.find_or_insert(&two, Default::default);
+        assert_ne!(first, second);
+        assert_eq!(
+            (topics.find(7, "one"), topics.find(7, "two"), topics.find(7, "six")),
+            (Some(first), Some(second), None)
+        );
+    }
+
+    #[test]
+    fn the_busiest_come_first() {
+        let hasher = ChannelHasher::default();
+        let mut topics = Topics::default();
+        for (name, deliveries) in [("a", 3), ("b", 0), ("c", 9), ("d", 5)] {
+            let index = topics.find_or_insert(&hasher.name(name), Default::default);
+            topics.get_mut(index).deliveries = deliveries;
+        }
+        let names: Vec<_> = topics.busiest(2).into_iter().map(|(name, ..)| name.to_string()).collect();
+        assert_eq!(names, ["c", "d"]);
+    }
+}
