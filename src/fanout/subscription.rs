@@ -19,46 +19,46 @@ impl Subscription {
     }
 }
 
-/// The subscriptions of one connection: one in place, more of them in a list that exists only then.
+/// The subscriptions of one connection: two in place (a user's personal channel and one more), the rest in a list that
+/// exists only then.
 #[derive(Debug)]
 pub struct Subscriptions {
-    first: Subscription,
-    #[expect(clippy::box_collection, reason = "a thin pointer: most connections have one subscription and no list")]
+    inline: [Subscription; 2],
+    #[expect(clippy::box_collection, reason = "a thin pointer: most connections have no list")]
     more: Option<Box<Vec<Subscription>>>,
 }
 
-const _: () = assert!(size_of::<Subscriptions>() == 16);
+const _: () = assert!(size_of::<Subscriptions>() == 24);
 
 impl Default for Subscriptions {
     fn default() -> Self {
-        Self { first: Subscription::NONE, more: None }
+        Self { inline: [Subscription::NONE; 2], more: None }
     }
 }
 
 impl Subscriptions {
     /// How many.
     pub fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.more.as_ref().map_or(0, |more| more.len())
+        self.iter().count()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.iter().next().is_none()
     }
 
     /// All of them, in no order.
     pub fn iter(&self) -> impl Iterator<Item = Subscription> + '_ {
-        let first = self.first.is_some().then_some(self.first);
-        first.into_iter().chain(self.more.iter().flat_map(|more| more.iter().copied()))
+        let more = self.more.iter().flat_map(|more| more.iter());
+        self.inline.iter().chain(more).copied().filter(|subscription| subscription.is_some())
     }
 
     /// Adds one to a topic that is not among them.
     pub fn insert(&mut self, subscription: Subscription) {
         debug_assert!(self.position(subscription.topic).is_none(), "a connection is subscribed to a topic once");
-        if self.first.is_some() {
-            self.more.get_or_insert_default().push(subscription);
-        } else {
-            self.first = subscription;
+        match self.inline.iter_mut().find(|place| !place.is_some()) {
+            Some(place) => *place = subscription,
+            None => self.more.get_or_insert_default().push(subscription),
         }
     }
 
@@ -69,21 +69,16 @@ impl Subscriptions {
 
     /// The topic's list was rearranged.
     pub fn set_position(&mut self, topic: u32, position: u32) {
-        let subscription = if self.first.topic == topic {
-            &mut self.first
-        } else {
-            let more = self.more.iter_mut().flat_map(|more| more.iter_mut());
-            more.into_iter()
-                .find(|subscription| subscription.topic == topic)
-                .expect("a topic lists only its subscribers")
-        };
-        subscription.position = position;
+        let more = self.more.iter_mut().flat_map(|more| more.iter_mut());
+        let mut all = self.inline.iter_mut().chain(more);
+        let subscription = all.find(|subscription| subscription.topic == topic);
+        subscription.expect("a topic lists only its subscribers").position = position;
     }
 
     /// Takes one away: where it stood in the topic's list.
     pub fn remove(&mut self, topic: u32) -> Option<u32> {
-        if self.first.topic == topic {
-            return Some(std::mem::replace(&mut self.first, Subscription::NONE).position);
+        if let Some(place) = self.inline.iter_mut().find(|place| place.topic == topic) {
+            return Some(std::mem::replace(place, Subscription::NONE).position);
         }
         let more = self.more.as_mut()?;
         let index = more.iter().position(|subscription| subscription.topic == topic)?;
@@ -96,11 +91,8 @@ impl Subscriptions {
 
     /// Takes any one away.
     pub fn pop(&mut self) -> Option<Subscription> {
-        if let Some(subscription) = self.more.as_mut().and_then(|more| more.pop()) {
-            return Some(subscription);
-        }
-        self.more = None;
-        self.first.is_some().then(|| std::mem::replace(&mut self.first, Subscription::NONE))
+        let topic = self.iter().next()?.topic;
+        self.remove(topic).map(|position| Subscription { topic, position })
     }
 
     /// Bytes on the heap.

@@ -14,8 +14,10 @@ pub struct Topic {
     pub channel: ChannelName,
     /// Its subscribers, by slab index, in no order.
     pub subscribers: Vec<u32>,
-    /// Subscriptions that wait for the home shard's answer, and users that the topic stands for: it lives on while there are any.
-    pub holders: u32,
+    /// Subscriptions that wait for the home shard's answer.
+    pub pending: u32,
+    /// Connections of the user whose personal channel this is: the topic is where the user's id is kept.
+    pub users: u32,
     /// What happens to slow subscribers.
     pub policy: SlowConsumerPolicy,
     /// Whether the home shard has yet to be told the present number of subscribers.
@@ -24,6 +26,13 @@ pub struct Topic {
     pub deliveries: u64,
     /// The topic's open batch of this turn, if any.
     pub open_batch: Option<u32>,
+}
+
+impl Topic {
+    /// Subscribers that the home shard must reckon with, those still waiting for its answer among them.
+    pub fn interest(&self) -> u32 {
+        self.subscribers.len() as u32 + self.pending
+    }
 }
 
 /// All topics of a shard, by name and by index.
@@ -63,7 +72,8 @@ impl Topics {
         let index = u32::try_from(self.topics.insert(Topic {
             channel: channel.clone(),
             subscribers: Vec::new(),
-            holders: 0,
+            pending: 0,
+            users: 0,
             policy: policy(),
             is_count_stale: false,
             deliveries: 0,
@@ -114,7 +124,7 @@ impl Topics {
     /// Ends a topic that nobody needs: its channel, if it ended.
     pub fn remove_if_unused(&mut self, index: u32) -> Option<ChannelName> {
         let topic = &self.topics[index as usize];
-        if !topic.subscribers.is_empty() || topic.holders > 0 {
+        if topic.interest() > 0 || topic.users > 0 {
             return None;
         }
         assert!(topic.open_batch.is_none(), "an open batch is handed out before the list changes");
@@ -165,12 +175,12 @@ mod tests {
         let news = hasher.name("news");
         let index = topics.find_or_insert(&news, || SlowConsumerPolicy::Latest);
         assert_eq!(topics.find_or_insert(&news, || unreachable!("the topic exists")), index);
-        topics.get_mut(index).holders += 1;
+        topics.get_mut(index).pending += 1;
         assert!(topics.remove_if_unused(index).is_none());
         for connection in 0..4 {
             assert_eq!(topics.attach(index, connection), connection);
         }
-        topics.get_mut(index).holders -= 1;
+        topics.get_mut(index).pending -= 1;
         assert_eq!(topics.detach(index, 1), Some(3), "the last one takes the free place");
         assert_eq!(topics.detach(index, 2), None, "the last one leaves no hole");
         assert_eq!(topics.get(index).subscribers, [0, 3]);

@@ -1,17 +1,22 @@
 //! What threads tell each other. Each variant says who sends it, who owns it and what its loss would mean.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-};
+use std::{hash::Hasher, sync::Arc};
 
 use bytes::Bytes;
+use siphasher::sip::SipHasher13;
 
-/// Hashes channel names, alike on all threads of a process; its keys are random, so that no client can choose collisions.
-#[derive(Debug, Clone, Default)]
-pub struct ChannelHasher(RandomState);
+/// Hashes channel names, alike on all threads of a process. Its key is secret, so that no client can choose collisions.
+#[derive(Debug, Clone)]
+pub struct ChannelHasher {
+    key: [u8; 16],
+}
 
 impl ChannelHasher {
+    /// A hasher of this key, for simulations that must replay.
+    pub fn with_key(key: [u8; 16]) -> Self {
+        Self { key }
+    }
+
     /// The name with its hash, computed once and carried along.
     pub fn name(&self, name: &str) -> ChannelName {
         ChannelName { hash: self.hash(name), name: name.into() }
@@ -19,7 +24,18 @@ impl ChannelHasher {
 
     /// The hash alone.
     pub fn hash(&self, name: &str) -> u64 {
-        self.0.hash_one(name.as_bytes())
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        hasher.write(name.as_bytes());
+        hasher.finish()
+    }
+}
+
+impl Default for ChannelHasher {
+    /// A hasher of a random key.
+    fn default() -> Self {
+        let mut key = [0; 16];
+        getrandom::fill(&mut key).expect("the kernel gives random bytes once it has booted");
+        Self { key }
     }
 }
 

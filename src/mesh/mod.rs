@@ -12,6 +12,7 @@
 //!   looks at that announcement after it has pushed. One of the two sees the other, so no message
 //!   waits beside a sleeping receiver.
 
+mod admission;
 mod bell;
 mod message;
 mod outlet;
@@ -20,7 +21,7 @@ use std::{io, sync::Arc};
 
 use crossbeam_channel::Receiver;
 
-pub use self::{bell::Bell, message::*, outlet::Outlet};
+pub use self::{admission::Admission, bell::Bell, message::*, outlet::Outlet};
 use crate::limits::{MESH_QUEUE_MESSAGES_MAX, SHARDS_MAX};
 
 /// A shard's end of the mesh.
