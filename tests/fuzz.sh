@@ -13,6 +13,7 @@ command -v cargo-fuzz >/dev/null ||
 targets=$(cargo +nightly fuzz list)
 for target in $targets; do
     echo "== $target: $seconds s"
-    cargo +nightly fuzz run "$target" -- -max_total_time="$seconds" -timeout=10 -print_final_stats=1
+    mkdir -p "fuzz/corpus/$target"
+    cargo +nightly fuzz run "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- -max_total_time="$seconds" -timeout=10 -print_final_stats=1
 done
 echo "no finding in $(wc -w <<<"$targets") targets, $seconds s each"

@@ -666,7 +666,8 @@ mod tests {
             let position = position.index(head.len());
             let end = (position + replacement.len()).min(head.len());
             head.splice(position..end, replacement);
-            let found = (0..=head.len()).map(|length| parse(&head[..length])).find(|found| *found != Ok(Head::Incomplete));
+            let mut beginnings = (0..=head.len()).map(|length| parse(&head[..length]));
+            let found = beginnings.find(|found| *found != Ok(Head::Incomplete));
             prop_assert_eq!(found.unwrap_or(Ok(Head::Incomplete)), parse(&head));
         }
     }
