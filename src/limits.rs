@@ -1,7 +1,7 @@
 //! Every cap of the server, the relations between caps, and the memory budget.
 //!
-//! Owns the numbers that no operator changes. What an operator may change has its default and
-//! its bounds here, and its value in [`crate::config`].
+//! Owns the numbers that no operator changes. What an operator may change has its default, its
+//! bounds and its value in [`crate::config`].
 //!
 //! Invariants: the constant assertions below. Breaking one stops the build, because a queue,
 //! a buffer or an index somewhere else relies on it.

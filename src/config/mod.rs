@@ -1,14 +1,36 @@
 //! The configuration: what an operator may choose, validated once into typed values.
 //!
-//! Owns the values, their defaults and their bounds. Reading the file and the environment is
-//! `raw`'s business, the commented reference file `reference`'s.
+//! Owns the values and their meaning. The one table of keys, with types, bounds and defaults, is
+//! `schema`; reading the file and the environment is the business of `load`, rules between keys
+//! that of `rules`, the commented reference file that of `reference`.
 //!
 //! Invariant: a [`Config`] that exists has been validated; no other module checks a value again.
 
+mod cores;
+mod demo;
+mod kind;
+mod load;
+mod problem;
+mod raw;
+mod reference;
+mod rules;
+mod schema;
+mod units;
+
+#[cfg(test)]
+mod tests;
+
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
+pub use demo::DEMO_NAMESPACE;
+use load::Draft;
+pub use load::{Loaded, load};
+pub use problem::{Errors, Mistake, Place, Problem};
+pub use reference::reference;
+pub use units::{format_duration_ms, parse_duration_ms};
+
 /// Everything that an operator chose. Shared by all threads, never changed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The clients' port.
     pub client: ClientConfig,
@@ -26,8 +48,25 @@ pub struct Config {
     pub log: LogConfig,
 }
 
+impl Default for Config {
+    /// The embedded defaults, on the cores that this process may run on.
+    fn default() -> Config {
+        match load(None, std::iter::empty()) {
+            Ok(loaded) => loaded.config,
+            Err(errors) => panic!("the embedded defaults break the rules of the configuration:\n{errors}"),
+        }
+    }
+}
+
+impl Config {
+    /// Whether some client could connect at all: with a token, or without.
+    pub fn lets_clients_connect(&self) -> bool {
+        self.client.allow_anonymous || self.client.token_hmac_secret.is_some()
+    }
+}
+
 /// `[client]`: where clients connect, and what one client may cost.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientConfig {
     /// Address that shards listen on. Default 127.0.0.1:8000.
     pub listen: SocketAddr,
@@ -69,7 +108,7 @@ pub struct ClientConfig {
 }
 
 /// `[ingest]`: where producers push.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IngestConfig {
     /// TCP address. Default 127.0.0.1:7400; none: no TCP listener.
     pub listen: Option<SocketAddr>,
@@ -88,7 +127,7 @@ pub struct IngestConfig {
 }
 
 /// `[admin]`: the console, `/metrics`, `/health`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminConfig {
     /// Address. Default 127.0.0.1:9000.
     pub listen: SocketAddr,
@@ -97,7 +136,7 @@ pub struct AdminConfig {
 }
 
 /// `[shards]`: threads and their memory.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardsConfig {
     /// Cores that get a shard each, pinned. Default: every core this process may run on.
     pub cores: Vec<u32>,
@@ -108,7 +147,7 @@ pub struct ShardsConfig {
 }
 
 /// `[shutdown]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShutdownConfig {
     /// Milliseconds from SIGTERM to exit. Default 10,000.
     pub ms_max: u32,
@@ -117,16 +156,17 @@ pub struct ShutdownConfig {
 }
 
 /// `[log]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
     /// Filter, as in `tracing_subscriber::EnvFilter`. Default "info".
     pub level: String,
 }
 
 /// The rules of channels: those without a namespace, and each namespace by name.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Namespaces {
-    /// Channels without a `:`; none: such channels are unknown (error 102).
+    /// Channels without a `:`; none: such channels are unknown (error 102). A loaded configuration
+    /// has always some, if only with every permission off, because personal channels are of them.
     pub without: Option<Arc<Namespace>>,
     /// By name, sorted.
     pub by_name: Vec<Arc<Namespace>>,

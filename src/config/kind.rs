@@ -1,0 +1,375 @@
+//! The types of values that keys take: how each is read, bounded, described and written.
+//!
+//! Owns the step from a raw value to a typed field, and the wording of "expected". Which key has
+//! which type is the schema's business. A value that is refused leaves its field as it was.
+
+use std::{
+    net::SocketAddr,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+};
+
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+
+use super::{
+    PayloadFormat, SlowConsumerPolicy,
+    cores::parse_cores,
+    problem::Mistake,
+    raw::{Value, read_list},
+    units::{format_duration_ms, format_size_bytes, parse_duration_ms, parse_size_bytes},
+};
+
+/// The field that a key sets.
+pub(super) type Field<T, V> = fn(&mut T) -> &mut V;
+
+/// The type of a key's value, its bounds, and the field that it sets.
+pub(super) enum Kind<T: 'static> {
+    /// true or false.
+    Boolean(Field<T, bool>),
+    /// A whole number within bounds.
+    Count(Field<T, u32>, RangeInclusive<u32>),
+    /// Milliseconds within bounds, written with a unit.
+    Duration(Field<T, u32>, RangeInclusive<u32>),
+    /// Bytes within bounds, written with a unit or without.
+    Size(Field<T, u32>, RangeInclusive<u32>),
+    /// The same, beyond 32 bits.
+    LongSize(Field<T, u64>, RangeInclusive<u64>),
+    /// IP address and port.
+    Address(Field<T, SocketAddr>),
+    /// IP address and port, or "none".
+    OptionalAddress(Field<T, Option<SocketAddr>>),
+    /// Absolute path of a Unix socket, or "none".
+    OptionalPath(Field<T, Option<PathBuf>>),
+    /// A text that is not empty.
+    OptionalText(Field<T, Option<String>>),
+    /// A text that is not empty, and that no message shows.
+    Secret(Field<T, Option<String>>),
+    /// Levels of logs, as `EnvFilter` reads them.
+    LogFilter(Field<T, String>),
+    /// Patterns of `Origin`.
+    Origins(Field<T, Vec<String>>),
+    /// Numbers of cores.
+    Cores(Field<T, Vec<u32>>),
+    /// The name of a namespace.
+    NamespaceName(Field<T, String>),
+    /// What payloads are.
+    Format(Field<T, PayloadFormat>),
+    /// What happens to slow consumers.
+    SlowConsumer(Field<T, SlowConsumerPolicy>),
+}
+
+/// The word that stands for "not at all" where a default must be switched off.
+const NONE: &str = "none";
+
+/// Longest path of a Unix socket, in bytes: `sun_path` has 108, one of them for the final zero (unix(7)).
+const UNIX_PATH_BYTES_MAX: usize = 107;
+
+/// A value chosen from words.
+trait Word: Copy + 'static {
+    /// Each value with the word that chooses it.
+    const WORDS: &'static [(&'static str, Self)];
+}
+
+impl Word for PayloadFormat {
+    const WORDS: &'static [(&'static str, Self)] = &[("json", PayloadFormat::Json), ("binary", PayloadFormat::Binary)];
+}
+
+impl Word for SlowConsumerPolicy {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("disconnect", SlowConsumerPolicy::Disconnect),
+        ("drop-oldest", SlowConsumerPolicy::DropOldest),
+        ("latest", SlowConsumerPolicy::Latest),
+        ("resync", SlowConsumerPolicy::Resync),
+    ];
+}
+
+impl<T> Kind<T> {
+    /// Sets the field from what was written, or says what was expected instead.
+    pub(super) fn set(&self, target: &mut T, value: &Value) -> Result<(), Mistake> {
+        self.try_set(target, value).ok_or_else(|| Mistake::Unexpected {
+            expected: self.expected(),
+            found: match (self, value) {
+                (Kind::Secret(_), _) => value.describe_type().to_owned(),
+                (_, Value::List(items)) => match self.first_refused(items) {
+                    Some(item) => format!("{} in the list", item.describe()),
+                    None => value.describe(),
+                },
+                _ => value.describe(),
+            },
+        })
+    }
+
+    /// Sets the field to what it is without a default.
+    pub(super) fn clear(&self, target: &mut T) {
+        match self {
+            Kind::OptionalAddress(field) => *field(target) = None,
+            Kind::OptionalPath(field) => *field(target) = None,
+            Kind::OptionalText(field) | Kind::Secret(field) => *field(target) = None,
+            Kind::Origins(field) => field(target).clear(),
+            Kind::Cores(field) => field(target).clear(),
+            Kind::NamespaceName(field) => field(target).clear(),
+            _ => unreachable!("a key of this type has a default; the schema's tests prove it"),
+        }
+    }
+
+    /// Reads what the environment says, where every value is a text, as if it had been written in the file.
+    pub(super) fn value_of_text(&self, variable: &str, text: &str) -> Value {
+        let text = text.trim();
+        let as_written = || Value::Text(text.to_owned());
+        match self {
+            Kind::Boolean(_) => text.parse().map_or_else(|_| as_written(), Value::Boolean),
+            Kind::Count(..) | Kind::Size(..) | Kind::LongSize(..) => {
+                text.parse().map_or_else(|_| as_written(), Value::Integer)
+            }
+            Kind::Origins(_) | Kind::Cores(_) if text.starts_with('[') => {
+                read_list(variable, text).map_or_else(|_| as_written(), |raw| raw.value)
+            }
+            _ => as_written(),
+        }
+    }
+
+    /// Writes a value, given as one would in an environment variable, as the file takes it.
+    pub(super) fn toml_of_text(&self, text: &str) -> String {
+        match self {
+            Kind::Boolean(_) | Kind::Count(..) => text.to_owned(),
+            Kind::Origins(_) if text.starts_with('[') => text.to_owned(),
+            Kind::Origins(_) => {
+                let quoted: Vec<String> = text.split(',').map(|origin| format!("{:?}", origin.trim())).collect();
+                format!("[{}]", quoted.join(", "))
+            }
+            _ => format!("{text:?}"),
+        }
+    }
+
+    /// Bounds, as a sentence of the reference file; "" where the key's own sentences say all.
+    pub(super) fn bounds(&self) -> String {
+        match self {
+            Kind::Count(..) | Kind::Duration(..) | Kind::Size(..) | Kind::LongSize(..) => {
+                let (low, high) = self.low_and_high();
+                format!("From {low} to {high}.")
+            }
+            _ => String::new(),
+        }
+    }
+
+    fn try_set(&self, target: &mut T, value: &Value) -> Option<()> {
+        match (self, value) {
+            (Kind::Boolean(field), Value::Boolean(value)) => *field(target) = *value,
+            (Kind::Count(field, bounds), Value::Integer(value)) => {
+                *field(target) = u32::try_from(*value).ok().filter(|value| bounds.contains(value))?;
+            }
+            (Kind::Duration(field, bounds), Value::Text(text)) => {
+                let duration_ms = u32::try_from(parse_duration_ms(text)?).ok()?;
+                *field(target) = Some(duration_ms).filter(|value| bounds.contains(value))?;
+            }
+            (Kind::Size(field, bounds), value) => {
+                let size_bytes = u32::try_from(size_bytes_of(value)?).ok()?;
+                *field(target) = Some(size_bytes).filter(|value| bounds.contains(value))?;
+            }
+            (Kind::LongSize(field, bounds), value) => {
+                *field(target) = size_bytes_of(value).filter(|value| bounds.contains(value))?;
+            }
+            (Kind::Address(field), Value::Text(text)) => *field(target) = text.parse().ok()?,
+            (Kind::OptionalAddress(field), Value::Text(text)) => {
+                *field(target) = if text == NONE { None } else { Some(text.parse().ok()?) };
+            }
+            (Kind::OptionalPath(field), Value::Text(text)) => *field(target) = unix_path_of(text)?,
+            (Kind::OptionalText(field) | Kind::Secret(field), Value::Text(text)) if !text.is_empty() => {
+                *field(target) = Some(text.clone());
+            }
+            (Kind::LogFilter(field), Value::Text(text)) if is_log_filter(text) => *field(target) = text.clone(),
+            (Kind::Origins(field), value) => *field(target) = origins_of(value)?,
+            (Kind::Cores(field), value) => *field(target) = cores_of(value)?,
+            (Kind::NamespaceName(field), Value::Text(text)) if is_namespace_name(text) => {
+                *field(target) = text.clone();
+            }
+            (Kind::Format(field), Value::Text(text)) => *field(target) = word_of(text)?,
+            (Kind::SlowConsumer(field), Value::Text(text)) => *field(target) = word_of(text)?,
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn expected(&self) -> String {
+        let (low, high) = self.low_and_high();
+        match self {
+            Kind::Boolean(_) => "true or false".to_owned(),
+            Kind::Count(..) => format!("a whole number from {low} to {high}"),
+            Kind::Duration(..) => format!("a duration from {low} to {high} with its unit, like \"25s\" or \"500ms\""),
+            Kind::Size(..) | Kind::LongSize(..) => {
+                format!("a size from {low} to {high}, in bytes or with a unit, like \"64KiB\" or \"1MiB\"")
+            }
+            Kind::Address(_) => "an IP address and a port, like \"127.0.0.1:8000\" or \"[::1]:8000\"".to_owned(),
+            Kind::OptionalAddress(_) => {
+                format!("an IP address and a port, like \"127.0.0.1:7400\" or \"[::1]:7400\", or \"{NONE}\"")
+            }
+            Kind::OptionalPath(_) => {
+                format!("an absolute path of at most {UNIX_PATH_BYTES_MAX} bytes, or \"{NONE}\"")
+            }
+            Kind::OptionalText(_) | Kind::Secret(_) => "a string that is not empty".to_owned(),
+            Kind::LogFilter(_) => "off, error, warn, info, debug or trace, or a list like \
+                                   \"info,tidegate::ingest=debug\""
+                .to_owned(),
+            Kind::Origins(_) => "a list of origins like \"https://example.com\" or \"https://*.example.com\" \
+                                 (a scheme, no path, at most one *), or \"*\""
+                .to_owned(),
+            Kind::Cores(_) => "a list of cores like [0, 1], or ranges like \"0-3,8\"".to_owned(),
+            Kind::NamespaceName(_) => {
+                "a name of two characters or more, of a-z, A-Z, 0-9, \"-\", \"_\" and \".\"".to_owned()
+            }
+            Kind::Format(_) => one_of::<PayloadFormat>(),
+            Kind::SlowConsumer(_) => one_of::<SlowConsumerPolicy>(),
+        }
+    }
+
+    /// The bounds as an operator would write them; "" where there are none.
+    fn low_and_high(&self) -> (String, String) {
+        match self {
+            Kind::Count(_, bounds) => (bounds.start().to_string(), bounds.end().to_string()),
+            Kind::Duration(_, bounds) => {
+                (format_duration_ms((*bounds.start()).into()), format_duration_ms((*bounds.end()).into()))
+            }
+            Kind::Size(_, bounds) => {
+                (format_size_bytes((*bounds.start()).into()), format_size_bytes((*bounds.end()).into()))
+            }
+            Kind::LongSize(_, bounds) => (format_size_bytes(*bounds.start()), format_size_bytes(*bounds.end())),
+            _ => (String::new(), String::new()),
+        }
+    }
+
+    /// The first item of a list that the key does not take, for the message.
+    fn first_refused<'a>(&self, items: &'a [super::raw::Raw]) -> Option<&'a Value> {
+        let is_taken: fn(&Value) -> bool = match self {
+            Kind::Origins(_) => |item| matches!(item, Value::Text(text) if is_origin_pattern(text)),
+            Kind::Cores(_) => |item| core_of(item).is_some(),
+            _ => return None,
+        };
+        items.iter().map(|item| &item.value).find(|item| !is_taken(item))
+    }
+}
+
+fn size_bytes_of(value: &Value) -> Option<u64> {
+    match value {
+        Value::Integer(value) => u64::try_from(*value).ok(),
+        Value::Text(text) => parse_size_bytes(text),
+        _ => None,
+    }
+}
+
+fn unix_path_of(text: &str) -> Option<Option<PathBuf>> {
+    if text == NONE {
+        return Some(None);
+    }
+    let is_usable = Path::new(text).is_absolute() && text.len() <= UNIX_PATH_BYTES_MAX && !text.contains('\0');
+    is_usable.then(|| Some(PathBuf::from(text)))
+}
+
+fn origins_of(value: &Value) -> Option<Vec<String>> {
+    let origins: Vec<String> = match value {
+        Value::Text(text) => text.split(',').map(|origin| origin.trim().to_owned()).collect(),
+        Value::List(items) => items
+            .iter()
+            .map(|item| match &item.value {
+                Value::Text(text) => Some(text.clone()),
+                _ => None,
+            })
+            .collect::<Option<_>>()?,
+        _ => return None,
+    };
+    origins.iter().all(|origin| is_origin_pattern(origin)).then_some(origins)
+}
+
+/// Whether a text is an origin (RFC 6454 section 6.1), perhaps with one `*` in its host or port, or "*", or
+/// the "null" that pages without an origin send.
+fn is_origin_pattern(text: &str) -> bool {
+    if text == "*" || text == "null" {
+        return true;
+    }
+    let Some((scheme, host)) = text.split_once("://") else { return false };
+    let is_scheme = !scheme.is_empty()
+        && scheme.chars().all(|character| character.is_ascii_alphanumeric() || "+-.".contains(character));
+    let is_host = !host.is_empty()
+        && host.matches('*').count() <= 1
+        && host.chars().all(|character| character.is_ascii_alphanumeric() || "-._~:[]*".contains(character));
+    is_scheme && is_host
+}
+
+fn core_of(value: &Value) -> Option<u32> {
+    match value {
+        Value::Integer(core) => u32::try_from(*core).ok(),
+        _ => None,
+    }
+}
+
+fn cores_of(value: &Value) -> Option<Vec<u32>> {
+    match value {
+        Value::List(items) => items.iter().map(|item| core_of(&item.value)).collect(),
+        Value::Text(text) => parse_cores(text),
+        _ => None,
+    }
+}
+
+/// Whether a text is a list of levels. A bare word that is no level would be taken by `EnvFilter`
+/// for a module whose every message is wanted, so that `level = "inof"` would log nothing else.
+fn is_log_filter(text: &str) -> bool {
+    let has_levels = text.split(',').all(|part| part.contains('=') || part.parse::<LevelFilter>().is_ok());
+    has_levels && EnvFilter::builder().parse(text).is_ok()
+}
+
+/// Protocol.md section 12: `^[-a-zA-Z0-9_.]{2,}$`.
+fn is_namespace_name(text: &str) -> bool {
+    text.len() >= 2 && text.chars().all(|character| character.is_ascii_alphanumeric() || "-_.".contains(character))
+}
+
+fn word_of<W: Word>(text: &str) -> Option<W> {
+    W::WORDS.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)
+}
+
+fn one_of<W: Word>() -> String {
+    let words: Vec<String> = W::WORDS.iter().map(|(word, _)| format!("{word:?}")).collect();
+    format!("one of {}", words.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_told_from_what_looks_like_them() {
+        for good in ["*", "null", "https://example.com", "https://*.example.com", "http://[::1]:3000", "http://a:*"] {
+            assert!(is_origin_pattern(good), "{good}");
+        }
+        for bad in ["", "example.com", "https://", "https://example.com/", "https://*.*.com", "://x", "https://a b"] {
+            assert!(!is_origin_pattern(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn levels_of_logs_are_told_from_misspelt_ones() {
+        for good in ["info", "off", "INFO", "info,tidegate::ingest=debug"] {
+            assert!(is_log_filter(good), "{good}");
+        }
+        for bad in ["", "inof", "info,ingest", "tidegate=loud", "info,,warn", "warn, tidegate=trace"] {
+            assert!(!is_log_filter(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_of_namespaces_are_those_of_the_protocol() {
+        for good in ["ab", "news", "a-b_c.D9"] {
+            assert!(is_namespace_name(good), "{good}");
+        }
+        for bad in ["", "a", "a:b", "a b", "né", "$a"] {
+            assert!(!is_namespace_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn paths_of_sockets_are_absolute_and_short() {
+        assert_eq!(unix_path_of("/run/a.sock"), Some(Some(PathBuf::from("/run/a.sock"))));
+        assert_eq!(unix_path_of("none"), Some(None));
+        assert_eq!(unix_path_of("run/a.sock"), None);
+        assert_eq!(unix_path_of(""), None);
+        assert_eq!(unix_path_of(&format!("/{}", "a".repeat(UNIX_PATH_BYTES_MAX))), None);
+    }
+}

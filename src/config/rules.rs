@@ -1,0 +1,284 @@
+//! What keys demand of each other.
+//!
+//! Owns every rule that needs more than one value, or that knows the host. Each rule says what
+//! to change. A rule that concerns a value that was refused already keeps silent.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use super::{
+    Namespace, SlowConsumerPolicy,
+    cores::format_cores,
+    load::{Draft, Findings},
+    problem::{Mistake, Place, Problem},
+    units::{format_duration_ms, format_size_bytes},
+};
+use crate::limits::SHARDS_MAX;
+
+/// Shortest secret that HS256 should be used with, in bytes (RFC 7518 section 3.2).
+const HMAC_SECRET_BYTES_MIN: usize = 32;
+
+/// Checks every rule and records what is broken.
+pub(super) fn check(draft: &Draft, findings: &mut Findings, cores_available: &[u32]) {
+    let mut rules = Rules { findings };
+    rules.check_heartbeats(draft);
+    rules.check_tokens(draft);
+    rules.check_listeners(draft);
+    rules.check_sizes(draft);
+    rules.check_cores(&draft.config.shards.cores, cores_available);
+    rules.check_shutdown(draft);
+    rules.check_namespace("channel.without_namespace", &draft.without_namespace);
+    for (label, namespace) in &draft.namespaces {
+        rules.check_namespace(label, namespace);
+    }
+    rules.check_names(&draft.namespaces);
+}
+
+struct Rules<'f> {
+    findings: &'f mut Findings,
+}
+
+impl Rules<'_> {
+    fn check_heartbeats(&mut self, draft: &Draft) {
+        let client = &draft.config.client;
+        self.require(&["client.ping_interval"], client.ping_ms.is_multiple_of(1_000), || {
+            format!("must be whole seconds, not {}: clients are told it in seconds", duration(client.ping_ms))
+        });
+        self.require(&["client.pong_timeout", "client.ping_interval"], client.pong_ms_max < client.ping_ms, || {
+            format!(
+                "{} must be shorter than client.ping_interval ({}), so that a pong belongs to one ping",
+                duration(client.pong_ms_max),
+                duration(client.ping_ms)
+            )
+        });
+    }
+
+    fn check_tokens(&mut self, draft: &Draft) {
+        let client = &draft.config.client;
+        let (secret, previous) = ("client.token.hmac_secret", "client.token.hmac_secret_previous");
+        self.require(
+            &[previous, secret],
+            client.token_hmac_secret_previous.is_none() || client.token_hmac_secret.is_some(),
+            || format!("is set, but {secret} is not; set the present secret there"),
+        );
+        for (key, text) in [(secret, &client.token_hmac_secret), (previous, &client.token_hmac_secret_previous)] {
+            let is_long = text.as_ref().is_none_or(|text| text.len() >= HMAC_SECRET_BYTES_MIN);
+            self.advise(&[key], is_long, || {
+                format!(
+                    "is shorter than {HMAC_SECRET_BYTES_MIN} bytes and may be guessed (RFC 7518 section 3.2); \
+                     `openssl rand -hex 32` prints a good one"
+                )
+            });
+        }
+    }
+
+    fn check_listeners(&mut self, draft: &Draft) {
+        let config = &draft.config;
+        let (client, ingest, admin) = (&config.client, &config.ingest, &config.admin);
+        self.require(
+            &["client.listen", "client.allow_anonymous"],
+            is_loopback(client.listen) || !client.allow_anonymous || client.allow_public_without_authentication,
+            || {
+                format!(
+                    "{} is beyond loopback while client.allow_anonymous lets anyone connect; to mean it, set \
+                     client.allow_public_without_authentication = true",
+                    client.listen
+                )
+            },
+        );
+        self.require(
+            &["ingest.listen", "ingest.password"],
+            ingest.listen.is_none_or(is_loopback) || ingest.password.is_some() || ingest.allow_public_without_password,
+            || {
+                format!(
+                    "{} is beyond loopback and producers need no password; set ingest.password, or, to mean it, \
+                     ingest.allow_public_without_password = true",
+                    ingest.listen.map(|listen| listen.to_string()).unwrap_or_default()
+                )
+            },
+        );
+        self.require(&["admin.listen"], is_loopback(admin.listen) || admin.allow_public, || {
+            format!(
+                "{} is beyond loopback, where anyone may publish from the console; to mean it, set \
+                 admin.allow_public = true",
+                admin.listen
+            )
+        });
+
+        let listeners = [
+            ("client.listen", Some(client.listen)),
+            ("ingest.listen", ingest.listen),
+            ("admin.listen", Some(admin.listen)),
+        ];
+        for (index, (key, listen)) in listeners.into_iter().enumerate() {
+            for (other_key, other_listen) in listeners.into_iter().take(index) {
+                let collides = matches!((listen, other_listen), (Some(left), Some(right)) if overlaps(left, right));
+                self.require(&[key, other_key], !collides, || {
+                    format!("is taken by {other_key} already; give each listener a port of its own")
+                });
+            }
+        }
+    }
+
+    fn check_sizes(&mut self, draft: &Draft) {
+        let (shards, ingest) = (&draft.config.shards, &draft.config.ingest);
+        self.require(
+            &["shards.outbox_size_max", "ingest.payload_size_max"],
+            shards.outbox_bytes_max >= ingest.payload_bytes_max,
+            || {
+                format!(
+                    "{} is less than ingest.payload_size_max ({}): one publication would make every subscriber slow",
+                    size(shards.outbox_bytes_max.into()),
+                    size(ingest.payload_bytes_max.into())
+                )
+            },
+        );
+        self.require(
+            &["shards.outboxes_size_max", "shards.outbox_size_max"],
+            shards.outboxes_bytes_max >= shards.outbox_bytes_max.into(),
+            || {
+                format!(
+                    "{} is less than shards.outbox_size_max ({}), what one client may use of it",
+                    size(shards.outboxes_bytes_max),
+                    size(shards.outbox_bytes_max.into())
+                )
+            },
+        );
+    }
+
+    fn check_cores(&mut self, cores: &[u32], cores_available: &[u32]) {
+        let key = &["shards.cores"];
+        self.require(key, !cores.is_empty(), || "is empty; name at least one core, or leave the key out".to_owned());
+        self.require(key, cores.len() <= SHARDS_MAX, || {
+            format!("has {} cores; a server has at most {SHARDS_MAX} shards", cores.len())
+        });
+        let foreign: Vec<u32> = cores.iter().copied().filter(|core| !cores_available.contains(core)).collect();
+        self.require(key, foreign.is_empty(), || {
+            format!(
+                "this process may run on the cores {}, not on {}",
+                format_cores(cores_available),
+                format_cores(&foreign)
+            )
+        });
+        let twice = cores.iter().enumerate().find(|(index, core)| cores[..*index].contains(core));
+        self.require(key, twice.is_none(), || {
+            format!("names core {} twice; a core has one shard", twice.map_or(0, |(_, core)| *core))
+        });
+    }
+
+    fn check_shutdown(&mut self, draft: &Draft) {
+        let shutdown = &draft.config.shutdown;
+        self.require(&["shutdown.spread", "shutdown.timeout"], shutdown.spread_ms <= shutdown.ms_max, || {
+            format!("{} must be within shutdown.timeout ({})", duration(shutdown.spread_ms), duration(shutdown.ms_max))
+        });
+    }
+
+    fn check_namespace(&mut self, label: &str, namespace: &Namespace) {
+        let key = |name: &str| format!("{label}.{name}");
+        let (size_key, ttl_key) = (key("history_size"), key("history_ttl"));
+        let has_size = namespace.history_size > 0;
+        let has_ttl = namespace.history_ttl_ms > 0;
+        self.require(&[&size_key, &ttl_key], !has_size || has_ttl, || {
+            "needs history_ttl: set how long publications are kept, as in history_ttl = \"5m\"".to_owned()
+        });
+        self.require(&[&ttl_key, &size_key], !has_ttl || has_size, || {
+            "needs history_size: set how many publications are kept, as in history_size = 100".to_owned()
+        });
+        for (name, is_on) in [
+            ("force_positioning", namespace.force_positioning),
+            ("force_recovery", namespace.force_recovery),
+            ("allow_positioning", namespace.allow_positioning),
+            ("allow_recovery", namespace.allow_recovery),
+        ] {
+            // Half a history is reported above.
+            self.require(&[&key(name), &size_key, &ttl_key], !is_on || has_size || has_ttl, || {
+                "needs history: set history_size and history_ttl".to_owned()
+            });
+        }
+        let has_recovery = namespace.force_recovery || namespace.allow_recovery;
+        self.require(
+            &[&key("slow_consumer"), &key("force_recovery"), &key("allow_recovery")],
+            namespace.slow_consumer != SlowConsumerPolicy::Resync || has_recovery,
+            || {
+                "\"resync\" needs recovery, or clients lose what was forgotten: set force_recovery or allow_recovery"
+                    .to_owned()
+            },
+        );
+        self.advise_anonymous(
+            &key("allow_subscribe_for_anonymous"),
+            namespace.allow_subscribe_for_anonymous,
+            namespace.allow_subscribe_for_client,
+            "allow_subscribe_for_client",
+        );
+        self.advise_anonymous(
+            &key("allow_publish_for_anonymous"),
+            namespace.allow_publish_for_anonymous,
+            namespace.allow_publish_for_client || namespace.allow_publish_for_subscriber,
+            "allow_publish_for_client or allow_publish_for_subscriber",
+        );
+        self.advise_anonymous(
+            &key("allow_history_for_anonymous"),
+            namespace.allow_history_for_anonymous,
+            namespace.allow_history_for_client || namespace.allow_history_for_subscriber,
+            "allow_history_for_client or allow_history_for_subscriber",
+        );
+    }
+
+    fn advise_anonymous(&mut self, key: &str, is_on: bool, has_base: bool, base: &str) {
+        self.advise(&[key], !is_on || has_base, || format!("has no effect without {base}"));
+    }
+
+    fn check_names(&mut self, namespaces: &[(String, Namespace)]) {
+        let mut seen: BTreeMap<&str, ()> = BTreeMap::new();
+        for (label, namespace) in namespaces {
+            if namespace.name.is_empty() {
+                continue;
+            }
+            let is_first = seen.insert(&namespace.name, ()).is_none();
+            self.require(&[&format!("{label}.name")], is_first, || {
+                format!("a namespace {:?} exists already; merge the two tables or rename one", namespace.name)
+            });
+        }
+    }
+
+    /// Records a mistake at the first of these keys that was written, unless the rule holds.
+    fn require(&mut self, keys: &[&str], holds: bool, sentence: impl FnOnce() -> String) {
+        if let Some(problem) = self.problem(keys, holds, sentence) {
+            self.findings.errors.push(problem);
+        }
+    }
+
+    /// The same for what is usable, but suspicious.
+    fn advise(&mut self, keys: &[&str], holds: bool, sentence: impl FnOnce() -> String) {
+        if let Some(problem) = self.problem(keys, holds, sentence) {
+            self.findings.warnings.push(problem);
+        }
+    }
+
+    /// The key of the problem is the first; its place, that of the first key that was written at all.
+    fn problem(&self, keys: &[&str], holds: bool, sentence: impl FnOnce() -> String) -> Option<Problem> {
+        if holds || keys.iter().any(|key| self.findings.refused.contains(*key)) {
+            return None;
+        }
+        let place = keys.iter().find_map(|key| self.findings.places.get(*key)).cloned().unwrap_or(Place::Default);
+        Some(Problem { place, key: keys[0].to_owned(), mistake: Mistake::Rule(sentence()) })
+    }
+}
+
+fn is_loopback(listen: SocketAddr) -> bool {
+    listen.ip().to_canonical().is_loopback()
+}
+
+/// Whether two listeners cannot both have their address. Port 0 means any free one.
+fn overlaps(left: SocketAddr, right: SocketAddr) -> bool {
+    let (left_ip, right_ip) = (left.ip().to_canonical(), right.ip().to_canonical());
+    let same_ip = left_ip == right_ip || left_ip.is_unspecified() || right_ip.is_unspecified();
+    left.port() != 0 && left.port() == right.port() && same_ip
+}
+
+fn duration(duration_ms: u32) -> String {
+    format_duration_ms(duration_ms.into())
+}
+
+fn size(size_bytes: u64) -> String {
+    format_size_bytes(size_bytes)
+}

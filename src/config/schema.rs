@@ -1,0 +1,508 @@
+//! The table of every key: its name, type, bounds, default and meaning.
+//!
+//! The one list of keys. Parsing, defaults, the environment's variables, the reference file and
+//! "did you mean" are all derived from it; a key that is added here exists everywhere.
+//! Reading values is `kind`'s business; rules between keys are the business of `rules`.
+//!
+//! Invariants, proved by tests: each field of [`super::Config`] is set by a key; each default is
+//! within its own bounds; no two keys share an environment variable.
+
+use super::{
+    Draft, Namespace,
+    kind::Kind::{
+        self, Address, Boolean, Cores, Count, Duration, Format, LogFilter, LongSize, NamespaceName, OptionalAddress,
+        OptionalPath, OptionalText, Origins, Secret, Size, SlowConsumer,
+    },
+};
+
+/// A table of the file, with its keys.
+pub(super) struct Section {
+    /// Dotted, as between the brackets of the file.
+    pub(super) name: &'static str,
+    /// What it is about.
+    pub(super) doc: &'static str,
+    /// Its keys.
+    pub(super) keys: Keys,
+}
+
+/// The keys of a section, by what they set.
+pub(super) enum Keys {
+    /// They set the server's own values.
+    Server(&'static [Key<Draft>]),
+    /// They set the options of channels without a namespace.
+    WithoutNamespace,
+    /// The section is a list of namespaces; each has a name and options.
+    Namespaces,
+}
+
+/// One key: how it is written, read, documented.
+pub(super) struct Key<T: 'static> {
+    /// Without its section.
+    pub(super) name: &'static str,
+    /// Type, bounds, and the field that it sets.
+    pub(super) kind: Kind<T>,
+    /// As one would write it in an environment variable; none: unset.
+    pub(super) default: Option<&'static str>,
+    /// A value worth showing where the default shows nothing, written in the same way.
+    pub(super) example: Option<&'static str>,
+    /// What it does, in sentences.
+    pub(super) doc: &'static str,
+}
+
+const fn key<T>(name: &'static str, kind: Kind<T>, default: &'static str, doc: &'static str) -> Key<T> {
+    Key { name, kind, default: Some(default), example: None, doc }
+}
+
+/// A key without a default.
+const fn unset<T>(name: &'static str, kind: Kind<T>, example: &'static str, doc: &'static str) -> Key<T> {
+    Key { name, kind, default: None, example: Some(example), doc }
+}
+
+/// A key whose default is not what an example should show.
+const fn with_example<T>(mut key: Key<T>, example: &'static str) -> Key<T> {
+    key.example = Some(example);
+    key
+}
+
+const SECOND: u32 = 1_000;
+const MINUTE: u32 = 60 * SECOND;
+const HOUR: u32 = 60 * MINUTE;
+const KIB: u32 = 1 << 10;
+const MIB: u32 = 1 << 20;
+
+/// Every section, in the order of the reference file.
+pub(super) static SECTIONS: &[Section] = &[
+    Section { name: "client", doc: "Where clients connect, and what one client may cost.", keys: Keys::Server(CLIENT) },
+    Section {
+        name: "client.token",
+        doc: "Connection tokens: JSON Web Tokens that prove who a client's user is.",
+        keys: Keys::Server(CLIENT_TOKEN),
+    },
+    Section {
+        name: "ingest",
+        doc: "Where producers push: the Redis protocol, on TCP and on a Unix socket.",
+        keys: Keys::Server(INGEST),
+    },
+    Section { name: "admin", doc: "The operators' port: console, /metrics, /health.", keys: Keys::Server(ADMIN) },
+    Section { name: "shards", doc: "Threads and their memory.", keys: Keys::Server(SHARDS) },
+    Section { name: "shutdown", doc: "How the server stops.", keys: Keys::Server(SHUTDOWN) },
+    Section { name: "log", doc: "Logs, written to standard error.", keys: Keys::Server(LOG) },
+    Section {
+        name: "channel.without_namespace",
+        doc: "What channels without a `:` in their name may do, a user's personal channel `#user` among them.",
+        keys: Keys::WithoutNamespace,
+    },
+    Section {
+        name: "channel.namespaces",
+        doc: "What the channels of one namespace may do: those whose names begin with the namespace's and a `:`. \
+              One such table for each namespace; a channel of any other namespace is unknown. Besides its name, \
+              each takes every option of [channel.without_namespace]; none is inherited.",
+        keys: Keys::Namespaces,
+    },
+];
+
+static CLIENT: &[Key<Draft>] = &[
+    key(
+        "listen",
+        Address(|draft| &mut draft.config.client.listen),
+        "127.0.0.1:8000",
+        "Address for clients, at /connection/websocket. Every shard listens on it; the kernel spreads connections.",
+    ),
+    key(
+        "allow_anonymous",
+        Boolean(|draft| &mut draft.config.client.allow_anonymous),
+        "false",
+        "Whether a client without a token may connect, as the user \"\". What it may do then, namespaces say.",
+    ),
+    key(
+        "allow_public_without_authentication",
+        Boolean(|draft| &mut draft.config.client.allow_public_without_authentication),
+        "false",
+        "Whether anonymous clients may connect to an address beyond loopback. Unless this is true, such a server \
+         refuses to start.",
+    ),
+    with_example(
+        key(
+            "allowed_origins",
+            Origins(|draft| &mut draft.config.client.allowed_origins),
+            "[]",
+            "Web pages that may connect, by their Origin: exact, with one * for a part, or \"*\" for any. A page \
+             from the server's own host always may, and so may programs that send no Origin.",
+        ),
+        "https://example.com, https://*.example.com",
+    ),
+    key(
+        "connections_max",
+        Count(|draft| &mut draft.config.client.connections_max, 1..=16_000_000),
+        "1000000",
+        "Connections in the whole process; a client beyond it is answered HTTP 503.",
+    ),
+    key(
+        "channels_max",
+        Count(|draft| &mut draft.config.client.channels_max, 1..=65_535),
+        "128",
+        "Channels that one client may subscribe to; beyond it, error 106.",
+    ),
+    key(
+        "message_size_max",
+        Size(|draft| &mut draft.config.client.message_bytes_max, KIB..=16 * MIB),
+        "64KiB",
+        "Longest message from a client; a longer one closes its connection with 1009. Client libraries resubscribe \
+         to all channels in one message: keep room for it.",
+    ),
+    key(
+        "request_head_timeout",
+        Duration(|draft| &mut draft.config.client.request_head_ms_max, 100..=MINUTE),
+        "5s",
+        "From accept to a complete HTTP request head.",
+    ),
+    key(
+        "connect_timeout",
+        Duration(|draft| &mut draft.config.client.connect_ms_max, 100..=10 * MINUTE),
+        "10s",
+        "From the upgrade to a valid connect command; later, the connection is closed with 3502.",
+    ),
+    key(
+        "ping_interval",
+        Duration(|draft| &mut draft.config.client.ping_ms, SECOND..=10 * MINUTE),
+        "25s",
+        "Between pings to a client. Whole seconds, because clients are told it in seconds.",
+    ),
+    key(
+        "pong_timeout",
+        Duration(|draft| &mut draft.config.client.pong_ms_max, 100..=5 * MINUTE),
+        "8s",
+        "For a client to answer a ping; later, its connection is closed with 3012. Shorter than ping_interval.",
+    ),
+    key(
+        "pong_grace",
+        Duration(|draft| &mut draft.config.client.pong_grace_ms, 0..=5 * MINUTE),
+        "8s",
+        "What a client on a bad network, by TCP's own measure, gets on top of pong_timeout.",
+    ),
+    key(
+        "expired_grace",
+        Duration(|draft| &mut draft.config.client.expired_grace_ms, 0..=HOUR),
+        "25s",
+        "From a token's expiry to the end of its connection (3005), for the client to bring a new one.",
+    ),
+    key(
+        "personal_channel",
+        Boolean(|draft| &mut draft.config.client.personal_channel),
+        "true",
+        "Whether an authenticated client is subscribed to its user's personal channel `#user` when it connects.",
+    ),
+];
+
+static CLIENT_TOKEN: &[Key<Draft>] = &[
+    unset(
+        "hmac_secret",
+        Secret(|draft| &mut draft.config.client.token_hmac_secret),
+        "at least 32 random bytes, as `openssl rand -hex 32` prints",
+        "Secret that signs tokens (HS256, HS384, HS512). Without it every token is refused.",
+    ),
+    unset(
+        "hmac_secret_previous",
+        Secret(|draft| &mut draft.config.client.token_hmac_secret_previous),
+        "the secret before the present one",
+        "Secret before the present one, still accepted while tokens rotate.",
+    ),
+    unset(
+        "audience",
+        OptionalText(|draft| &mut draft.config.client.token_audience),
+        "tidegate",
+        "Audience (aud) that a token must name. Unset: any or none.",
+    ),
+    unset(
+        "issuer",
+        OptionalText(|draft| &mut draft.config.client.token_issuer),
+        "https://accounts.example.com",
+        "Issuer (iss) that a token must name. Unset: any or none.",
+    ),
+];
+
+static INGEST: &[Key<Draft>] = &[
+    key(
+        "listen",
+        OptionalAddress(|draft| &mut draft.config.ingest.listen),
+        "127.0.0.1:7400",
+        "TCP address for producers; \"none\" for no TCP at all.",
+    ),
+    unset(
+        "unix",
+        OptionalPath(|draft| &mut draft.config.ingest.unix),
+        "/run/tidegate/ingest.sock",
+        "Absolute path of a Unix socket for producers; \"none\" for no socket.",
+    ),
+    unset(
+        "password",
+        Secret(|draft| &mut draft.config.ingest.password),
+        "a long random password",
+        "Password that producers must give (AUTH, HELLO ... AUTH). Unset: producers need none.",
+    ),
+    key(
+        "allow_public_without_password",
+        Boolean(|draft| &mut draft.config.ingest.allow_public_without_password),
+        "false",
+        "Whether producers beyond loopback may push without a password. Unless this is true, such a server refuses \
+         to start.",
+    ),
+    key(
+        "payload_size_max",
+        Size(|draft| &mut draft.config.ingest.payload_bytes_max, 1..=16 * MIB),
+        "1MiB",
+        "Longest payload of a publication.",
+    ),
+    key(
+        "connections_max",
+        Count(|draft| &mut draft.config.ingest.connections_max, 1..=65_535),
+        "1024",
+        "Connections of producers, TCP and Unix together.",
+    ),
+    key(
+        "idempotency_window",
+        Duration(|draft| &mut draft.config.ingest.idempotency_ms, SECOND..=24 * HOUR),
+        "5m",
+        "For how long the idempotency key of a publication (TG.PUBLISH ... ID key) is remembered.",
+    ),
+];
+
+static ADMIN: &[Key<Draft>] = &[
+    key(
+        "listen",
+        Address(|draft| &mut draft.config.admin.listen),
+        "127.0.0.1:9000",
+        "Address of the operators' port. Whoever reaches it may publish from the console.",
+    ),
+    key(
+        "allow_public",
+        Boolean(|draft| &mut draft.config.admin.allow_public),
+        "false",
+        "Whether the operators' port, which asks for no password, may listen beyond loopback. Unless this is true, \
+         such a server refuses to start.",
+    ),
+];
+
+static SHARDS: &[Key<Draft>] = &[
+    unset(
+        "cores",
+        Cores(|draft| &mut draft.config.shards.cores),
+        "0-3",
+        "Cores that get a shard each, pinned: a list of numbers, or ranges like \"0-3,8\". Unset: every core that \
+         this process may run on, at most 64.",
+    ),
+    key(
+        "outbox_size_max",
+        Size(|draft| &mut draft.config.shards.outbox_bytes_max, 4 * KIB..=256 * MIB),
+        "1MiB",
+        "What may wait for one slow client before its namespace's slow_consumer acts.",
+    ),
+    key(
+        "outboxes_size_max",
+        LongSize(|draft| &mut draft.config.shards.outboxes_bytes_max, MIB as u64..=1 << 40),
+        "256MiB",
+        "What may wait for all slow clients of one shard; beyond it, the worst is closed first.",
+    ),
+];
+
+static SHUTDOWN: &[Key<Draft>] = &[
+    key(
+        "timeout",
+        Duration(|draft| &mut draft.config.shutdown.ms_max, 0..=10 * MINUTE),
+        "10s",
+        "From SIGTERM to exit, at most. Give the service manager longer than this before it kills.",
+    ),
+    key(
+        "spread",
+        Duration(|draft| &mut draft.config.shutdown.spread_ms, 0..=10 * MINUTE),
+        "5s",
+        "Over how long clients are told, in waves, to reconnect elsewhere. Within timeout.",
+    ),
+];
+
+static LOG: &[Key<Draft>] = &[with_example(
+    key(
+        "level",
+        LogFilter(|draft| &mut draft.config.log.level),
+        "info",
+        "off, error, warn, info, debug or trace; parts of the server may have their own, as in \
+         \"info,tidegate::ingest=debug\".",
+    ),
+    "info,tidegate::ingest=debug",
+)];
+
+/// The key that only a namespace has, and that it must have.
+pub(super) static NAMESPACE_NAME: Key<Namespace> = unset(
+    "name",
+    NamespaceName(|namespace| &mut namespace.name),
+    "news",
+    "Two characters or more of a-z, A-Z, 0-9, `-`, `_` and `.`; the channel news:eu is of the namespace news.",
+);
+
+/// The options of a namespace, and of channels without one. Names and meanings are Centrifugo's.
+pub(super) static NAMESPACE_OPTIONS: &[Key<Namespace>] = &[
+    with_example(
+        key(
+            "allow_subscribe_for_client",
+            Boolean(|namespace| &mut namespace.allow_subscribe_for_client),
+            "false",
+            "Authenticated clients may subscribe.",
+        ),
+        "true",
+    ),
+    key(
+        "allow_subscribe_for_anonymous",
+        Boolean(|namespace| &mut namespace.allow_subscribe_for_anonymous),
+        "false",
+        "Together with the option above: anonymous clients may, too.",
+    ),
+    key(
+        "allow_publish_for_client",
+        Boolean(|namespace| &mut namespace.allow_publish_for_client),
+        "false",
+        "Authenticated clients may publish.",
+    ),
+    key(
+        "allow_publish_for_subscriber",
+        Boolean(|namespace| &mut namespace.allow_publish_for_subscriber),
+        "false",
+        "Authenticated clients may publish to a channel that they are subscribed to.",
+    ),
+    key(
+        "allow_publish_for_anonymous",
+        Boolean(|namespace| &mut namespace.allow_publish_for_anonymous),
+        "false",
+        "Together with one of the two options above: anonymous clients may, too.",
+    ),
+    key(
+        "allow_history_for_client",
+        Boolean(|namespace| &mut namespace.allow_history_for_client),
+        "false",
+        "Authenticated clients may read history.",
+    ),
+    key(
+        "allow_history_for_subscriber",
+        Boolean(|namespace| &mut namespace.allow_history_for_subscriber),
+        "false",
+        "Authenticated clients may read the history of a channel that they are subscribed to.",
+    ),
+    key(
+        "allow_history_for_anonymous",
+        Boolean(|namespace| &mut namespace.allow_history_for_anonymous),
+        "false",
+        "Together with one of the two options above: anonymous clients may, too.",
+    ),
+    with_example(
+        key(
+            "history_size",
+            Count(|namespace| &mut namespace.history_size, 0..=1_000_000),
+            "0",
+            "Publications that each channel keeps; 0 for none.",
+        ),
+        "100",
+    ),
+    with_example(
+        key(
+            "history_ttl",
+            Duration(|namespace| &mut namespace.history_ttl_ms, 0..=30 * 24 * HOUR),
+            "0s",
+            "For how long they are kept. Needed as soon as history_size is set.",
+        ),
+        "5m",
+    ),
+    key(
+        "force_positioning",
+        Boolean(|namespace| &mut namespace.force_positioning),
+        "false",
+        "Every subscription knows its position in the channel's stream. Needs history.",
+    ),
+    with_example(
+        key(
+            "force_recovery",
+            Boolean(|namespace| &mut namespace.force_recovery),
+            "false",
+            "Every subscription is sent what it missed when its client comes back. Needs history.",
+        ),
+        "true",
+    ),
+    key(
+        "allow_positioning",
+        Boolean(|namespace| &mut namespace.allow_positioning),
+        "false",
+        "A subscription that asks for its position gets it. Needs history.",
+    ),
+    key(
+        "allow_recovery",
+        Boolean(|namespace| &mut namespace.allow_recovery),
+        "false",
+        "A subscription that asks for recovery gets it. Needs history.",
+    ),
+    key(
+        "format",
+        Format(|namespace| &mut namespace.format),
+        "json",
+        "What payloads are: \"json\" (anything else is refused to the producer) or \"binary\" (any bytes; a JSON \
+         client that is sent what is not JSON is closed with 3506).",
+    ),
+    key(
+        "slow_consumer",
+        SlowConsumer(|namespace| &mut namespace.slow_consumer),
+        "disconnect",
+        "What happens to a client that cannot keep up: \"disconnect\" closes it with 3008, and its library comes \
+         back and recovers; \"drop-oldest\" forgets the oldest waiting publications; \"latest\" keeps only the \
+         latest of each channel; \"resync\" forgets what waits and lets the client recover from its own position \
+         (needs recovery).",
+    ),
+];
+
+/// A key with its full name, freed from what it sets: for names, documentation and suggestions.
+pub(super) struct Known {
+    /// Dotted, with its section.
+    pub(super) path: String,
+    /// Its environment variable.
+    pub(super) variable: String,
+}
+
+/// Prefix of every environment variable of the server.
+pub(super) const VARIABLE_PREFIX: &str = "TIDEGATE_";
+
+/// The environment variable of a key or section.
+pub(super) fn variable(path: &str) -> String {
+    format!("{VARIABLE_PREFIX}{}", path.replace('.', "_").to_ascii_uppercase())
+}
+
+impl Keys {
+    /// The names of the section's keys.
+    pub(super) fn names(&self) -> Vec<&'static str> {
+        let options = NAMESPACE_OPTIONS.iter().map(|key| key.name);
+        match self {
+            Keys::Server(keys) => keys.iter().map(|key| key.name).collect(),
+            Keys::WithoutNamespace => options.collect(),
+            Keys::Namespaces => [NAMESPACE_NAME.name].into_iter().chain(options).collect(),
+        }
+    }
+}
+
+/// Every key that can be written outside of a list, and the list of namespaces as one key.
+pub(super) fn known_keys() -> Vec<Known> {
+    let known = |path: String| Known { variable: variable(&path), path };
+    SECTIONS
+        .iter()
+        .flat_map(|section| match section.keys {
+            Keys::Namespaces => vec![known(section.name.to_owned())],
+            _ => section.keys.names().into_iter().map(|name| known(format!("{}.{name}", section.name))).collect(),
+        })
+        .collect()
+}
+
+/// The candidate that a mistyped word resembles most, if it resembles one at all.
+pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    /// Below it, two words resemble each other by chance: "admin" and "ping" have 0.63.
+    const SIMILARITY_MIN: f64 = 0.8;
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(&word.to_lowercase(), &candidate.to_lowercase()), candidate))
+        .filter(|(similarity, _)| *similarity >= SIMILARITY_MIN)
+        .max_by(|(left, _), (right, _)| left.total_cmp(right))
+        .map(|(_, candidate)| candidate)
+}
