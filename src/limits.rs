@@ -48,6 +48,23 @@ pub const MESH_TURN_MESSAGES_MAX: usize = 256;
 /// Publications that a history or recovery reply carries at most (protocol.md section 9).
 pub const HISTORY_REPLY_PUBLICATIONS_MAX: usize = 300;
 
+/// Letters of an epoch, upper and lower case: 5 * 10^13 of them (protocol.md section 7).
+pub const EPOCH_LETTERS: usize = 8;
+
+/// Milliseconds that a stream's position (epoch and offset) outlives its last publication, subscriber and
+/// question. A client that comes back within them learns that it missed nothing, or what; one that was away for
+/// longer begins anew, as it must after most outages of that length anyway, history being shorter. A day, not the
+/// reference's 30, because a position costs some 300 bytes for each channel that was published to.
+pub const STREAM_POSITION_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// The same for a stream without any publication so far: all that is lost with it is the knowledge that nothing
+/// was missed, and clients can create such streams at will by asking for names.
+pub const STREAM_UNUSED_MS: u64 = 5 * 60 * 1000;
+
+/// Bytes of idempotency keys that a home shard remembers: some 370,000 keys of usual length, or 1,200 a second
+/// over the default window. Beyond, the oldest are forgotten early.
+pub const IDEMPOTENCY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Milliseconds that a count of subscribers may be old when a producer is told it.
 pub const SUBSCRIBER_COUNT_AGE_MS_MAX: u64 = 100;
 

@@ -1,1 +1,221 @@
-//! channel
+//! A home shard's state: the channels that it owns.
+//!
+//! Owns, for the channels whose hash falls to this shard: which shards have subscribers and how
+//! many, the numbering and the history of publications, recovery, and idempotency keys. It leaves
+//! to others: who may do what (the session and the ingest thread have asked the namespace), the
+//! subscribers themselves (`fanout`), and the sending of what it answers (`shard`).
+//!
+//! Pure: time is an argument (`now_ms`, milliseconds of a clock that never goes back), randomness
+//! a seed, and nothing is ever waited for, so a simulation replays.
+//!
+//! Invariants:
+//! - A channel whose namespace keeps no history has no state but its entry in the interest table.
+//! - Offsets of one epoch rise by one with each stored publication and are never given twice;
+//!   clients trust them without looking.
+//! - A reply to a subscription and the publications that this state returns after it are in one
+//!   order; if the caller sends them in that order, nothing is missed or doubled between them.
+//! - Everything is bounded: history by size and age, replies by count, keys by age and bytes,
+//!   streams by [`crate::limits::STREAM_POSITION_MS`], and [`Channels::expire`] by its budget.
+
+mod idempotency;
+mod interest;
+mod random;
+mod stream;
+mod stream_table;
+
+use std::sync::Arc;
+
+pub use self::random::Random;
+use self::{idempotency::IdempotencyKeys, interest::InterestTable, stream_table::StreamTable};
+use crate::{
+    config::{Config, Namespaces},
+    mesh::{
+        ChannelName, History, HistoryFound, HistoryResult, Position, Publication, Publish, Published, Recovery,
+        Subscribe, Subscribed,
+    },
+};
+
+/// The channels of one home shard.
+pub struct Channels {
+    interests: InterestTable,
+    streams: StreamTable,
+    keys: IdempotencyKeys,
+    /// The latest time that a caller named.
+    now_ms: u64,
+}
+
+/// What became of a publication, and where it goes.
+#[derive(Debug)]
+pub struct PublishOutcome {
+    /// To be delivered; none: it is a duplicate, and the answer is the one that the first got.
+    pub publication: Option<Arc<Publication>>,
+    /// Shards to deliver to, by bit.
+    pub shards: u64,
+    /// The producer's answer.
+    pub published: Published,
+}
+
+impl Channels {
+    /// No channels yet. The seed chooses the epochs of streams; it must differ with every start of the server.
+    pub fn new(config: Arc<Config>, seed: u64) -> Self {
+        Self::with_rules(config.namespaces.clone(), u64::from(config.ingest.idempotency_ms), seed)
+    }
+
+    fn with_rules(namespaces: Namespaces, idempotency_ms: u64, seed: u64) -> Self {
+        Self {
+            interests: InterestTable::new(),
+            streams: StreamTable::new(namespaces, Random::new(seed)),
+            keys: IdempotencyKeys::new(idempotency_ms),
+            now_ms: 0,
+        }
+    }
+
+    /// Numbers, stores in history, and tells where to deliver; a publication whose key is known is neither stored nor delivered.
+    pub fn publish(&mut self, mut publish: Publish, now_ms: u64) -> PublishOutcome {
+        self.now_ms = now_ms;
+        let interest = self.interests.get(publish.channel.hash);
+        let subscribers = interest.subscribers;
+        let key = publish.idempotency_key.take();
+        if let Some(key) = &key
+            && let Some(position) = self.keys.find(&publish.channel, key, now_ms)
+        {
+            let published = Published { position: position.cloned(), subscribers };
+            return PublishOutcome { publication: None, shards: 0, published };
+        }
+        let has_subscribers = subscribers > 0;
+        let stream = if publish.skip_history {
+            None
+        } else {
+            self.streams.open(&publish.channel, has_subscribers, now_ms)
+        };
+        let publication = match stream {
+            Some(stream) => self.streams.append(stream, publish, has_subscribers, now_ms),
+            None => Arc::new(unstored(publish)),
+        };
+        let position =
+            publication.epoch.as_ref().map(|epoch| Position { offset: publication.offset, epoch: Arc::clone(epoch) });
+        if let Some(key) = key {
+            self.keys.remember(&publication.channel, &key, position.clone(), now_ms);
+        }
+        PublishOutcome {
+            publication: Some(publication),
+            shards: interest.shards,
+            published: Published { position, subscribers },
+        }
+    }
+
+    /// Takes the subscriber's shard in, and tells the stream's position and what the subscriber missed
+    /// (protocol.md section 7). If recovery is [`Recovery::Rejected`], the shard takes its subscriber
+    /// back and says its count again.
+    pub fn subscribe(&mut self, subscribe: &Subscribe, now_ms: u64) -> Subscribed {
+        self.now_ms = now_ms;
+        let Subscribe { channel, connection, command, subscribers, positioned, recoverable, .. } = subscribe;
+        self.interest(channel, connection.shard, *subscribers);
+        let has_subscribers = self.subscribers(channel) > 0;
+        let asks = *positioned || *recoverable || subscribe.recover.is_some();
+        let stream = if asks { self.streams.open(channel, has_subscribers, now_ms) } else { None };
+        let stream = stream.map(|index| self.streams.stream(index));
+        let recovery = subscribe.recover.as_ref().map(|from| {
+            let publications = stream.and_then(|stream| stream.recover(from));
+            match publications {
+                Some(publications) => Recovery::Recovered { from: from.offset, publications },
+                None if subscribe.reject_unrecovered => Recovery::Rejected,
+                None => Recovery::Unrecovered,
+            }
+        });
+        Subscribed {
+            channel: channel.clone(),
+            connection: *connection,
+            command: *command,
+            positioned: *positioned,
+            recoverable: *recoverable,
+            position: stream.map(|stream| stream.position()),
+            recovery,
+        }
+    }
+
+    /// `shard` has `subscribers` subscribers of the channel now.
+    pub fn interest(&mut self, channel: &ChannelName, shard: u16, subscribers: u32) {
+        self.interests.set(channel.hash, shard, subscribers);
+        if subscribers == 0 && self.subscribers(channel) == 0 {
+            self.streams.abandon(channel, self.now_ms);
+        }
+    }
+
+    /// Subscribers of the channel, on all shards.
+    pub fn subscribers(&self, channel: &ChannelName) -> u32 {
+        self.interests.get(channel.hash).subscribers
+    }
+
+    /// Publications and the position of a channel's stream (protocol.md section 9). Nothing is found in a channel without history.
+    pub fn history(&mut self, history: &History, now_ms: u64) -> HistoryResult {
+        self.now_ms = now_ms;
+        let has_subscribers = self.subscribers(&history.channel) > 0;
+        let found = self.streams.open(&history.channel, has_subscribers, now_ms).and_then(|index| {
+            let stream = self.streams.stream(index);
+            let publications = stream.history(history.limit, history.since.as_ref(), history.reverse)?;
+            Some(HistoryFound { publications, position: stream.position() })
+        });
+        HistoryResult { connection: history.connection, command: history.command, found }
+    }
+
+    /// Frees what has expired: publications, keys, and streams without any use; at most `budget` of
+    /// them. When to call again: at once if that is not after `now_ms`, never if it is none.
+    pub fn expire(&mut self, now_ms: u64, budget: usize) -> Option<u64> {
+        self.now_ms = now_ms;
+        let mut work = self.keys.expire(now_ms, budget);
+        while work < budget
+            && let Some(channel) = self.streams.next_due(now_ms)
+        {
+            let has_subscribers = self.interests.get(channel.hash).subscribers > 0;
+            work += self.streams.expire_next(has_subscribers, now_ms, budget - work);
+        }
+        self.next_due_ms()
+    }
+
+    /// When [`Channels::expire`] has something to do; it may be early.
+    pub fn next_due_ms(&self) -> Option<u64> {
+        self.keys.next_due_ms().into_iter().chain(self.streams.next_due_ms()).min()
+    }
+
+    /// Channels with subscribers on any shard.
+    pub fn channels(&self) -> usize {
+        self.interests.channels()
+    }
+
+    /// Channels with a stream.
+    pub fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Idempotency keys that were forgotten before their time for want of memory.
+    pub fn keys_forgotten_early(&self) -> u64 {
+        self.keys.forgotten_early()
+    }
+
+    /// Bytes held for all of this; payloads among them.
+    pub fn bytes(&self) -> u64 {
+        (self.interests.bytes() + self.streams.bytes() + self.keys.bytes()) as u64
+    }
+}
+
+fn unstored(publish: Publish) -> Publication {
+    Publication {
+        channel: publish.channel,
+        data: publish.data,
+        is_json: publish.is_json,
+        offset: 0,
+        epoch: None,
+        info: publish.info,
+        tags: publish.tags,
+    }
+}
+
+/// The key of a table of channels. `hashbrown` tells entries apart by the highest bits, which on one
+/// home shard are all alike ([`ChannelName::home`] goes by them); mix lower ones in.
+fn table_hash(hash: u64) -> u64 {
+    hash ^ (hash << 32)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! The streams of a home shard, by name, and when each is due to lose something.
+//!
+//! Owns the lookup by name, the creation of streams by their namespace's rules, the schedule of
+//! what expires, and the sum of what they hold.
+//!
+//! Invariants:
+//! - Streams are found by hash and then by name: two channels' publications never mix.
+//! - A stream has at most one entry in the schedule, at or before the moment it is due. An early
+//!   entry costs one look; a late one would keep memory, but never give expired publications away.
+
+use std::{collections::BTreeSet, mem::size_of, sync::Arc};
+
+use hashbrown::HashTable;
+use slab::Slab;
+
+use super::{Random, stream::Stream, table_hash};
+use crate::{
+    config::Namespaces,
+    limits::EPOCH_LETTERS,
+    mesh::{ChannelName, Publication, Publish},
+};
+
+/// The streams of one home shard.
+pub(super) struct StreamTable {
+    namespaces: Namespaces,
+    /// Whether any namespace keeps history; if none does, no name need be looked up.
+    is_used: bool,
+    random: Random,
+    /// Boxed, so that memory goes back when streams end, and growing moves pointers only.
+    streams: Slab<Box<Slot>>,
+    by_hash: HashTable<HashedIndex>,
+    schedule: BTreeSet<(u64, u32)>,
+    stream_bytes: usize,
+}
+
+struct Slot {
+    stream: Stream,
+    /// Its entry in the schedule.
+    due_ms: Option<u64>,
+}
+
+struct HashedIndex {
+    hash: u64,
+    index: u32,
+}
+
+impl StreamTable {
+    pub(super) fn new(namespaces: Namespaces, random: Random) -> Self {
+        let is_used = namespaces.without.iter().chain(&namespaces.by_name).any(|namespace| Stream::is_kept(namespace));
+        Self {
+            namespaces,
+            is_used,
+            random,
+            streams: Slab::new(),
+            by_hash: HashTable::new(),
+            schedule: BTreeSet::new(),
+            stream_bytes: 0,
+        }
+    }
+
+    /// The channel's stream, if there is one. The index is good until the next call of [`StreamTable::expire_next`].
+    pub(super) fn find(&self, channel: &ChannelName) -> Option<u32> {
+        if !self.is_used {
+            return None;
+        }
+        self.by_hash
+            .find(table_hash(channel.hash), |entry| {
+                entry.hash == channel.hash && self.streams[entry.index as usize].stream.channel().name == channel.name
+            })
+            .map(|entry| entry.index)
+    }
+
+    /// The channel's stream, created if its namespace keeps history; with all that has expired forgotten.
+    pub(super) fn open(&mut self, channel: &ChannelName, has_subscribers: bool, now_ms: u64) -> Option<u32> {
+        let index = match self.find(channel) {
+            Some(index) => index,
+            None if self.is_used => self.create(channel, now_ms)?,
+            None => return None,
+        };
+        self.change(index, has_subscribers, |stream| {
+            stream.expire(now_ms, usize::MAX);
+            stream.touch(now_ms);
+        });
+        Some(index)
+    }
+
+    /// Numbers and stores a publication of the channel whose stream this is.
+    pub(super) fn append(
+        &mut self,
+        index: u32,
+        publish: Publish,
+        has_subscribers: bool,
+        now_ms: u64,
+    ) -> Arc<Publication> {
+        self.change(index, has_subscribers, |stream| stream.append(publish, now_ms))
+    }
+
+    /// The channel has lost its last subscriber: its stream, if it has one, may end.
+    pub(super) fn abandon(&mut self, channel: &ChannelName, now_ms: u64) {
+        if let Some(index) = self.find(channel) {
+            self.change(index, false, |stream| stream.touch(now_ms));
+        }
+    }
+
+    pub(super) fn stream(&self, index: u32) -> &Stream {
+        &self.streams[index as usize].stream
+    }
+
+    /// The first channel in the schedule that is due now; its subscribers decide what [`StreamTable::expire_next`] frees.
+    pub(super) fn next_due(&self, now_ms: u64) -> Option<&ChannelName> {
+        let &(due_ms, index) = self.schedule.first()?;
+        (due_ms <= now_ms).then(|| self.stream(index).channel())
+    }
+
+    /// Forgets at most `budget` publications of the channel that [`StreamTable::next_due`] names, or its whole stream; the work done.
+    pub(super) fn expire_next(&mut self, has_subscribers: bool, now_ms: u64, budget: usize) -> usize {
+        let Some((_, index)) = self.schedule.pop_first() else { return 0 };
+        self.streams[index as usize].due_ms = None;
+        if self.stream(index).is_over(has_subscribers, now_ms) {
+            self.remove(index);
+            return 1;
+        }
+        // At least one: a look at a stream that is not due after all is work too.
+        self.change(index, has_subscribers, |stream| stream.expire(now_ms, budget)).max(1)
+    }
+
+    /// When the first stream is due.
+    pub(super) fn next_due_ms(&self) -> Option<u64> {
+        self.schedule.first().map(|&(due_ms, _)| due_ms)
+    }
+
+    /// Streams.
+    pub(super) fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> usize {
+        self.stream_bytes
+            + self.streams.len() * size_of::<Option<u64>>()
+            + self.streams.capacity() * 2 * size_of::<usize>()
+            + self.by_hash.allocation_size()
+            + self.schedule.len() * 2 * size_of::<(u64, u32)>()
+    }
+
+    fn create(&mut self, channel: &ChannelName, now_ms: u64) -> Option<u32> {
+        let namespace = self.namespaces.of_channel(&channel.name)?;
+        if !Stream::is_kept(namespace) {
+            return None;
+        }
+        let epoch = self.random.letters(EPOCH_LETTERS).into();
+        let stream = Stream::new(channel.clone(), epoch, namespace, now_ms);
+        self.stream_bytes += stream.bytes();
+        let index = u32::try_from(self.streams.insert(Box::new(Slot { stream, due_ms: None })))
+            .expect("memory ends before 2^32 streams");
+        self.by_hash.insert_unique(table_hash(channel.hash), HashedIndex { hash: channel.hash, index }, |entry| {
+            table_hash(entry.hash)
+        });
+        Some(index)
+    }
+
+    fn remove(&mut self, index: u32) {
+        let slot = self.streams.remove(index as usize);
+        self.stream_bytes -= slot.stream.bytes();
+        let entry =
+            self.by_hash.find_entry(table_hash(slot.stream.channel().hash), |entry| entry.index == index).ok();
+        entry.expect("every stream is in the table").remove();
+        if self.by_hash.capacity() > 64 && self.by_hash.len() < self.by_hash.capacity() / 8 {
+            self.by_hash.shrink_to(self.by_hash.len() * 2, |entry| table_hash(entry.hash));
+        }
+    }
+
+    /// Every change of a stream goes through here: the sum of bytes and the schedule follow it.
+    fn change<R>(&mut self, index: u32, has_subscribers: bool, change: impl FnOnce(&mut Stream) -> R) -> R {
+        let slot = &mut self.streams[index as usize];
+        let before = slot.stream.bytes();
+        let result = change(&mut slot.stream);
+        self.stream_bytes = self.stream_bytes + slot.stream.bytes() - before;
+        let due_ms = slot.stream.next_due_ms(has_subscribers);
+        // An entry that is early stays: moving it with every publication would cost more than the one look.
+        if let Some(due_ms) = due_ms
+            && slot.due_ms.is_none_or(|scheduled_ms| due_ms < scheduled_ms)
+        {
+            if let Some(scheduled_ms) = slot.due_ms.replace(due_ms) {
+                self.schedule.remove(&(scheduled_ms, index));
+            }
+            self.schedule.insert((due_ms, index));
+        }
+        result
+    }
+}
