@@ -83,11 +83,8 @@ impl Channels {
             return PublishOutcome { publication: None, shards: 0, published };
         }
         let has_subscribers = subscribers > 0;
-        let stream = if publish.skip_history {
-            None
-        } else {
-            self.streams.open(&publish.channel, has_subscribers, now_ms)
-        };
+        let stream =
+            if publish.skip_history { None } else { self.streams.open(&publish.channel, has_subscribers, now_ms) };
         let publication = match stream {
             Some(stream) => self.streams.append(stream, publish, has_subscribers, now_ms),
             None => Arc::new(unstored(publish)),

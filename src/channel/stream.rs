@@ -102,16 +102,12 @@ impl Stream {
     ///
     /// Backwards the end of what is stored is the end of the answer, since nothing between the
     /// position and the answer is missing.
-    pub(super) fn history(
-        &self,
-        limit: i32,
-        since: Option<&Position>,
-        reverse: bool,
-    ) -> Option<Vec<Arc<Publication>>> {
+    pub(super) fn history(&self, limit: i32, since: Option<&Position>, reverse: bool) -> Option<Vec<Arc<Publication>>> {
         if since.is_some_and(|since| !self.is_of_this_stream(since)) {
             return None;
         }
-        let limit = usize::try_from(limit).map_or(HISTORY_REPLY_PUBLICATIONS_MAX, |limit| limit.min(HISTORY_REPLY_PUBLICATIONS_MAX));
+        let limit = usize::try_from(limit)
+            .map_or(HISTORY_REPLY_PUBLICATIONS_MAX, |limit| limit.min(HISTORY_REPLY_PUBLICATIONS_MAX));
         if limit == 0 {
             return Some(Vec::new());
         }
@@ -199,5 +195,9 @@ fn bytes_of(publication: &Publication) -> usize {
         .info
         .as_ref()
         .map_or(0, |info| size_of::<ClientInfo>() + info.conn_info.as_ref().map_or(0, Bytes::len));
-    ARC_BYTES + size_of::<Publication>() + publication.data.len() + publication.tags.as_ref().map_or(0, Bytes::len) + info
+    ARC_BYTES
+        + size_of::<Publication>()
+        + publication.data.len()
+        + publication.tags.as_ref().map_or(0, Bytes::len)
+        + info
 }
