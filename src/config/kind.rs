@@ -312,7 +312,9 @@ fn cores_of(value: &Value) -> Option<Vec<u32>> {
 /// Whether a text is a list of levels. A bare word that is no level would be taken by `EnvFilter`
 /// for a module whose every message is wanted, so that `level = "inof"` would log nothing else.
 fn is_log_filter(text: &str) -> bool {
-    let has_levels = text.split(',').all(|part| part.contains('=') || part.parse::<LevelFilter>().is_ok());
+    // An empty part parses as a level, too.
+    let has_levels =
+        text.split(',').all(|part| !part.is_empty() && (part.contains('=') || part.parse::<LevelFilter>().is_ok()));
     has_levels && EnvFilter::builder().parse(text).is_ok()
 }
 

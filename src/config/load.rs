@@ -85,13 +85,21 @@ impl Draft {
     /// The embedded defaults, as the schema says them. Cores are empty: they depend on the process.
     pub(super) fn with_defaults() -> Draft {
         let mut draft = Draft::blank();
+        draft.set_defaults();
+        draft
+    }
+
+    /// Sets every key to its default, whatever it was.
+    pub(super) fn set_defaults(&mut self) {
         for section in SECTIONS {
-            if let Keys::Server(keys) = section.keys {
-                keys.iter().for_each(|key| key.set_default(&mut draft));
+            match section.keys {
+                Keys::Server(keys) => keys.iter().for_each(|key| key.set_default(self)),
+                Keys::WithoutNamespace => {
+                    NAMESPACE_OPTIONS.iter().for_each(|key| key.set_default(&mut self.without_namespace));
+                }
+                Keys::Namespaces => self.namespaces.clear(),
             }
         }
-        draft.without_namespace = namespace_with_defaults();
-        draft
     }
 
     /// Something for the defaults to be written over: every field is set by a key, as a test proves.
@@ -263,6 +271,7 @@ impl Loader {
     fn apply_namespaces(&mut self, path: &str, items: &[Raw]) {
         self.draft.namespaces.clear();
         self.findings.refused.remove(path);
+        self.findings.places.retain(|key, _| !key.starts_with(path));
         for (index, item) in items.iter().enumerate() {
             let Value::Table(entries) = &item.value else {
                 let mistake = Mistake::Unexpected {
@@ -274,10 +283,14 @@ impl Loader {
             };
             let mut namespace = namespace_with_defaults();
             let name = entries.iter().find(|entry| entry.name == NAMESPACE_NAME.name);
-            let label = match name.map(|entry| &entry.raw.value) {
-                Some(Value::Text(name)) => format!("{path}[{name}]"),
-                _ => format!("{path}[{index}]"),
-            };
+            let mut label = format!("{path}[{index}]");
+            if let Some(Value::Text(name)) = name.map(|entry| &entry.raw.value) {
+                let label_by_name = format!("{path}[{name}]");
+                // A second namespace of the same name keeps its index: places are found by label.
+                if !self.findings.places.contains_key(&label_by_name) {
+                    label = label_by_name;
+                }
+            }
             if name.is_none() {
                 let mistake = Mistake::Rule("has no name; add name = \"...\"".to_owned());
                 self.findings.refuse(item.place.clone(), &label, mistake);
@@ -301,8 +314,7 @@ impl Loader {
         for (variable, text) in &variables {
             let place = Place::Environment { variable: variable.clone() };
             if !self.apply_variable(variable, &place, text) {
-                let known = known_keys();
-                let nearest = nearest(variable, known.iter().map(|known| known.variable.as_str())).map(str::to_owned);
+                let nearest = nearest_variable(variable);
                 self.findings.unknown(place, String::new(), nearest);
             }
         }
@@ -409,6 +421,15 @@ fn nearest_path(path: &str) -> Option<String> {
     }
     let same_name = || paths().filter(|known| known.rsplit('.').next() == Some(name));
     nearest(path, same_name()).or_else(|| same_name().next()).or_else(|| nearest(path, paths())).map(str::to_owned)
+}
+
+/// The known variable that an unknown one resembles most. The prefix is common to all and says nothing.
+fn nearest_variable(variable: &str) -> Option<String> {
+    let known = known_keys();
+    let without_prefix = |variable: &str| variable.strip_prefix(VARIABLE_PREFIX).unwrap_or(variable).to_owned();
+    let candidates: Vec<String> = known.iter().map(|known| without_prefix(&known.variable)).collect();
+    let nearest = nearest(&without_prefix(variable), candidates.iter().map(String::as_str))?;
+    Some(format!("{VARIABLE_PREFIX}{nearest}"))
 }
 
 fn join(prefix: &str, name: &str) -> String {

@@ -74,7 +74,7 @@ impl Value {
 pub(super) fn read_document(file: &Path, text: &str) -> (Vec<Entry>, Vec<Problem>) {
     let file: Arc<Path> = Arc::from(file);
     let place_of = |offset: usize| {
-        let before = &text[..text.floor_char_boundary(offset)];
+        let before = text_before(text, offset);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         Place::File {
             file: Arc::clone(&file),
@@ -82,13 +82,18 @@ pub(super) fn read_document(file: &Path, text: &str) -> (Vec<Entry>, Vec<Problem
             column: 1 + before[line_start..].chars().count(),
         }
     };
-    let (table, errors) = DeTable::parse_recoverable(text);
+    let (table, mut errors) = DeTable::parse_recoverable(text);
+    let offset_of = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
+    let line_of = |error: &toml::de::Error| text.as_bytes()[..offset_of(error)].split(|byte| *byte == b'\n').count();
+    errors.sort_by_key(offset_of);
+    // The parser's second complaint about a line is about its own recovery from the first.
+    errors.dedup_by_key(|error| line_of(error));
     let problems = errors
-        .into_iter()
+        .iter()
         .map(|error| Problem {
-            place: place_of(error.span().map_or(0, |span| span.start)),
-            key: String::new(),
-            mistake: Mistake::Syntax(error.message().to_owned()),
+            place: place_of(offset_of(error)),
+            key: key_before(text, offset_of(error)),
+            mistake: syntax_mistake(text, error),
         })
         .collect();
     (read_table(table.get_ref(), &place_of), problems)
@@ -113,6 +118,31 @@ pub(super) fn read_list(variable: &str, text: &str) -> Result<Raw, String> {
             }
         }
         Err(toml_error) => Err(format!("as TOML: {}; as JSON: {json_error}", toml_error.message())),
+    }
+}
+
+/// The text before a byte. An offset within a character, which no parser gives, names the end.
+fn text_before(text: &str, offset: usize) -> &str {
+    text.get(..offset).unwrap_or(text)
+}
+
+/// The key of a setting that is not valid TOML: what stands before the `=` of its line; "" without one.
+fn key_before(text: &str, offset: usize) -> String {
+    let line = text_before(text, offset).rsplit('\n').next().unwrap_or_default();
+    let key = line.split_once('=').map_or("", |(key, _)| key.trim());
+    let is_key = key.chars().all(|character| character.is_ascii_alphanumeric() || "-_.".contains(character));
+    if is_key { key.to_owned() } else { String::new() }
+}
+
+fn syntax_mistake(text: &str, error: &toml::de::Error) -> Mistake {
+    let is_unquoted = error.message().starts_with("string values must be quoted");
+    match error.span().and_then(|span| text.get(span)) {
+        Some(found) if is_unquoted && !found.is_empty() => Mistake::Syntax(format!(
+            "expected a value in quotes, a number, true or false, found {:?} without quotes",
+            found.trim_end()
+        )),
+        Some("") if is_unquoted => Mistake::Syntax("expected a value, found none".to_owned()),
+        _ => Mistake::Syntax(error.message().to_owned()),
     }
 }
 

@@ -121,15 +121,13 @@ static CLIENT: &[Key<Draft>] = &[
         "Whether anonymous clients may connect to an address beyond loopback. Unless this is true, such a server \
          refuses to start.",
     ),
-    with_example(
-        key(
-            "allowed_origins",
-            Origins(|draft| &mut draft.config.client.allowed_origins),
-            "[]",
-            "Web pages that may connect, by their Origin: exact, with one * for a part, or \"*\" for any. A page \
-             from the server's own host always may, and so may programs that send no Origin.",
-        ),
-        "https://example.com, https://*.example.com",
+    key(
+        "allowed_origins",
+        Origins(|draft| &mut draft.config.client.allowed_origins),
+        "[]",
+        "Web pages that may connect, by their Origin: exact, like \"https://example.com\", with one * for a part, \
+         like \"https://*.example.com\", or \"*\" for any. A page from the server's own host always may, and so \
+         may programs that send no Origin.",
     ),
     key(
         "connections_max",
@@ -320,15 +318,12 @@ static SHUTDOWN: &[Key<Draft>] = &[
     ),
 ];
 
-static LOG: &[Key<Draft>] = &[with_example(
-    key(
-        "level",
-        LogFilter(|draft| &mut draft.config.log.level),
-        "info",
-        "off, error, warn, info, debug or trace; parts of the server may have their own, as in \
+static LOG: &[Key<Draft>] = &[key(
+    "level",
+    LogFilter(|draft| &mut draft.config.log.level),
+    "info",
+    "off, error, warn, info, debug or trace; parts of the server may have their own, as in \
          \"info,tidegate::ingest=debug\".",
-    ),
-    "info,tidegate::ingest=debug",
 )];
 
 /// The key that only a namespace has, and that it must have.

@@ -1,12 +1,18 @@
 //! Tests of the configuration as a whole: text and environment in, values or messages out.
 
-use std::path::Path;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use proptest::prelude::*;
 
 use super::{
-    Config, Errors, Loaded, Namespace, PayloadFormat, SlowConsumerPolicy,
-    load::{Draft, load_text},
+    AdminConfig, ClientConfig, Config, Errors, IngestConfig, Loaded, LogConfig, Namespace, Namespaces, PayloadFormat,
+    ShardsConfig, ShutdownConfig, SlowConsumerPolicy,
+    load::{Draft, load, load_text},
     reference,
-    schema::{Keys, NAMESPACE_OPTIONS, SECTIONS, known_keys},
+    schema::known_keys,
 };
 
 /// Cores of the imagined host.
@@ -82,4 +88,517 @@ fn the_embedded_defaults_are_those_documented_beside_the_values() {
 #[test]
 fn the_defaults_run_on_the_cores_of_this_process() {
     assert!(!Config::default().shards.cores.is_empty());
+}
+
+#[test]
+fn every_field_is_set_by_a_key() {
+    // Every field is named, so that a new one stops the build until it is listed here.
+    let listen = "[::2]:1".parse().expect("an address");
+    let mut draft = Draft::with_defaults();
+    let config = Config {
+        client: ClientConfig {
+            listen,
+            allow_anonymous: true,
+            allow_public_without_authentication: true,
+            token_hmac_secret: Some(String::new()),
+            token_hmac_secret_previous: Some(String::new()),
+            token_audience: Some(String::new()),
+            token_issuer: Some(String::new()),
+            allowed_origins: vec![String::new()],
+            connections_max: 0,
+            channels_max: 0,
+            message_bytes_max: 0,
+            request_head_ms_max: 0,
+            connect_ms_max: 0,
+            ping_ms: 0,
+            pong_ms_max: 0,
+            pong_grace_ms: 0,
+            expired_grace_ms: 0,
+            personal_channel: false,
+        },
+        ingest: IngestConfig {
+            listen: None,
+            unix: Some(PathBuf::new()),
+            password: Some(String::new()),
+            allow_public_without_password: true,
+            payload_bytes_max: 0,
+            connections_max: 0,
+            idempotency_ms: 0,
+        },
+        admin: AdminConfig { listen, allow_public: true },
+        shards: ShardsConfig { cores: vec![77], outbox_bytes_max: 0, outboxes_bytes_max: 0 },
+        shutdown: ShutdownConfig { ms_max: 1, spread_ms: 1 },
+        namespaces: Namespaces::default(),
+        log: LogConfig { level: String::new() },
+    };
+    let namespace = Namespace {
+        name: String::new(),
+        allow_subscribe_for_client: true,
+        allow_subscribe_for_anonymous: true,
+        allow_publish_for_client: true,
+        allow_publish_for_subscriber: true,
+        allow_publish_for_anonymous: true,
+        allow_history_for_client: true,
+        allow_history_for_subscriber: true,
+        allow_history_for_anonymous: true,
+        history_size: 1,
+        history_ttl_ms: 1,
+        force_positioning: true,
+        force_recovery: true,
+        allow_positioning: true,
+        allow_recovery: true,
+        format: PayloadFormat::Binary,
+        slow_consumer: SlowConsumerPolicy::Latest,
+    };
+    draft.config = config;
+    draft.without_namespace = namespace;
+    draft.set_defaults();
+    assert_eq!(draft.config, Draft::with_defaults().config);
+    assert_eq!(draft.without_namespace, Namespace::default());
+}
+
+#[test]
+fn no_two_keys_share_a_variable() {
+    let known = known_keys();
+    let variables: BTreeSet<&str> = known.iter().map(|known| known.variable.as_str()).collect();
+    assert_eq!(variables.len(), known.len());
+}
+
+#[test]
+fn the_reference_file_says_exactly_the_defaults() {
+    assert_eq!(config_of(&reference()), defaults());
+}
+
+#[test]
+fn the_reference_file_names_every_key_and_its_variable() {
+    let reference = reference();
+    for known in known_keys() {
+        assert!(reference.contains(&format!("# {}", known.variable)), "{}", known.path);
+        let (section, name) = known.path.rsplit_once('.').expect("a key is in a section");
+        let is_set = reference.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{name} = ")));
+        assert!(is_set || reference.contains(&format!("[[{section}.{name}]]")), "{}", known.path);
+    }
+}
+
+#[test]
+fn the_examples_of_the_reference_file_are_valid() {
+    let with_examples: String = reference()
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(setting) if setting.starts_with("[[") || is_setting(setting) => format!("{setting}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let config = config_of(&with_examples);
+    assert_eq!(config.shards.cores, [0, 1, 2, 3]);
+    assert_eq!(config.client.token_audience.as_deref(), Some("tidegate"));
+    assert_eq!(config.namespaces.by_name.len(), 1);
+    assert_eq!(config.namespaces.by_name[0].history_ttl_ms, 300_000);
+}
+
+fn is_setting(line: &str) -> bool {
+    line.split_once(" = ").is_some_and(|(key, _)| !key.is_empty() && !key.contains(' '))
+}
+
+#[test]
+fn a_file_sets_every_type_of_value() {
+    let config = config_of(
+        r#"
+        [client]
+        listen = "[::1]:8443"
+        allow_anonymous = true
+        allowed_origins = ["https://example.com", "https://*.example.com"]
+        connections_max = 50_000
+        message_size_max = 131072
+        ping_interval = "1m"
+        pong_timeout = "1500ms"
+
+        [client.token]
+        hmac_secret = "0123456789abcdef0123456789abcdef"
+
+        [ingest]
+        listen = "none"
+        unix = "/run/tidegate/ingest.sock"
+
+        [shards]
+        cores = [3, 1]
+        outboxes_size_max = "8GiB"
+
+        [log]
+        level = "warn,tidegate::ingest=debug"
+
+        [channel.without_namespace]
+        allow_subscribe_for_client = true
+
+        [[channel.namespaces]]
+        name = "prices"
+        slow_consumer = "latest"
+        format = "binary"
+
+        [[channel.namespaces]]
+        name = "chat"
+        history_size = 50
+        history_ttl = "1h"
+        allow_recovery = true
+        slow_consumer = "resync"
+        "#,
+    );
+    assert_eq!(config.client.listen.to_string(), "[::1]:8443");
+    assert!(config.client.allow_anonymous);
+    assert_eq!(config.client.allowed_origins, ["https://example.com", "https://*.example.com"]);
+    assert_eq!(config.client.connections_max, 50_000);
+    assert_eq!(config.client.message_bytes_max, 131_072);
+    assert_eq!(config.client.ping_ms, 60_000);
+    assert_eq!(config.client.pong_ms_max, 1_500);
+    assert_eq!(config.client.token_hmac_secret.as_deref(), Some("0123456789abcdef0123456789abcdef"));
+    assert_eq!(config.ingest.listen, None);
+    assert_eq!(config.ingest.unix.as_deref(), Some(Path::new("/run/tidegate/ingest.sock")));
+    assert_eq!(config.shards.cores, [3, 1]);
+    assert_eq!(config.shards.outboxes_bytes_max, 8 << 30);
+    assert_eq!(config.log.level, "warn,tidegate::ingest=debug");
+    let without = config.namespaces.of_channel("plain").expect("channels without a namespace have rules");
+    assert!(without.allow_subscribe_for_client);
+    let prices = config.namespaces.of_channel("prices:eur").expect("the namespace is configured");
+    assert_eq!((prices.format, prices.slow_consumer), (PayloadFormat::Binary, SlowConsumerPolicy::Latest));
+    assert!(!prices.allow_subscribe_for_client, "nothing is inherited from channels without a namespace");
+    let chat = config.namespaces.of_channel("$chat:room").expect("a private channel has its namespace's rules");
+    assert_eq!((chat.history_size, chat.history_ttl_ms), (50, 3_600_000));
+    assert_eq!(config.namespaces.of_channel("elsewhere:x"), None);
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let text = "[client]\nlisten = \"127.0.0.1:1\"\n[[channel.namespaces]]\nname = \"file\"\n";
+    let environment = [
+        ("TIDEGATE_CLIENT_LISTEN", "127.0.0.1:2"),
+        ("TIDEGATE_CLIENT_ALLOW_ANONYMOUS", "true"),
+        ("TIDEGATE_CLIENT_CONNECTIONS_MAX", " 12 "),
+        ("TIDEGATE_CLIENT_ALLOWED_ORIGINS", "https://a.example, https://b.example"),
+        ("TIDEGATE_CLIENT_PING_INTERVAL", "30s"),
+        ("TIDEGATE_CLIENT_TOKEN_AUDIENCE", ""),
+        ("TIDEGATE_INGEST_LISTEN", "none"),
+        ("TIDEGATE_SHARDS_CORES", "0,2-3"),
+        ("TIDEGATE_CHANNEL_WITHOUT_NAMESPACE_HISTORY_SIZE", "5"),
+        ("TIDEGATE_CHANNEL_WITHOUT_NAMESPACE_HISTORY_TTL", "5s"),
+        ("UNRELATED", "x"),
+    ];
+    let config = load_with(text, &environment).expect("valid").config;
+    assert_eq!(config.client.listen.to_string(), "127.0.0.1:2");
+    assert!(config.client.allow_anonymous);
+    assert_eq!(config.client.connections_max, 12);
+    assert_eq!(config.client.allowed_origins, ["https://a.example", "https://b.example"]);
+    assert_eq!(config.client.ping_ms, 30_000);
+    assert_eq!(config.client.token_audience, None);
+    assert_eq!(config.ingest.listen, None);
+    assert_eq!(config.shards.cores, [0, 2, 3]);
+    assert_eq!(config.namespaces.without.as_ref().map(|namespace| namespace.history_size), Some(5));
+    assert_eq!(config.namespaces.by_name[0].name, "file");
+}
+
+#[test]
+fn namespaces_in_the_environment_replace_those_of_the_file() {
+    let text = "[[channel.namespaces]]\nname = \"file\"\nformat = \"binary\"\n";
+    for list in [
+        r#"[{"name": "zeta"}, {"name": "alpha", "history_size": 3, "history_ttl": "1m"}]"#,
+        r#"[{name = "zeta"}, {name = "alpha", history_size = 3, history_ttl = "1m"}]"#,
+    ] {
+        let config = load_with(text, &[("TIDEGATE_CHANNEL_NAMESPACES", list)]).expect("valid").config;
+        let names: Vec<&str> = config.namespaces.by_name.iter().map(|namespace| namespace.name.as_str()).collect();
+        assert_eq!(names, ["alpha", "zeta"], "sorted, because channels are looked up by bisection");
+        assert_eq!(config.namespaces.by_name[0].history_size, 3);
+    }
+    let errors = errors_of("", &[("TIDEGATE_CHANNEL_NAMESPACES", "[{name}]")]);
+    assert!(errors.starts_with("environment variable TIDEGATE_CHANNEL_NAMESPACES: channel.namespaces: expected a list in JSON or TOML, like [{name = \"news\"}], found a text that is neither"), "{errors}");
+    let errors = errors_of("", &[("TIDEGATE_CHANNEL_NAMESPACES", "[{\"name\": \"x\"}, 3]")]);
+    assert_eq!(
+        errors,
+        "environment variable TIDEGATE_CHANNEL_NAMESPACES: channel.namespaces: expected a table with the name and the \
+         options of a namespace, found 3\n\
+         environment variable TIDEGATE_CHANNEL_NAMESPACES: channel.namespaces[x].name: expected a name of two \
+         characters or more, of a-z, A-Z, 0-9, \"-\", \"_\" and \".\", found \"x\""
+    );
+}
+
+#[test]
+fn a_file_with_many_mistakes_is_told_all_of_them() {
+    let text = r#"# A file with many mistakes.
+[client]
+listen = "localhost:8000"
+ping_intervall = "25s"
+ping_interval = 25
+pong_timeout = "99h"
+allow_anonymous = "yes"
+allowed_origins = ["https://example.com", "example.org"]
+
+[client.token]
+hmac_secret = ""
+hmac_secret_key = "never shown"
+
+[ingest]
+listen = "0.0.0.0:7400"
+payload_size_max = "64KB"
+
+[shards]
+cores = [0, 9]
+
+[shutdown]
+spread = "20s"
+
+[[channel.namespaces]]
+name = "news"
+history_size = 10
+force_recovery = true
+slow_consumer = "drop_oldest"
+
+[[channel.namespaces]]
+name = "news"
+slow_consumer = "resync"
+
+[[channel.namespaces]]
+format = "xml"
+"#;
+    let environment = [("TIDEGATE_ADMIN_LISTEN", "7"), ("TIDEGATE_CLIENT_LISTN", "x")];
+    let golden = r#"
+tidegate.toml:3:10: client.listen: expected an IP address and a port, like "127.0.0.1:8000" or "[::1]:8000", found "localhost:8000"
+tidegate.toml:4:1: client.ping_intervall: unknown; did you mean client.ping_interval?
+tidegate.toml:5:17: client.ping_interval: expected a duration from 1s to 10m with its unit, like "25s" or "500ms", found 25
+tidegate.toml:6:16: client.pong_timeout: expected a duration from 100ms to 5m with its unit, like "25s" or "500ms", found "99h"
+tidegate.toml:7:19: client.allow_anonymous: expected true or false, found "yes"
+tidegate.toml:8:19: client.allowed_origins: expected a list of origins like "https://example.com" or "https://*.example.com" (a scheme, no path, at most one *), or "*", found "example.org" in the list
+tidegate.toml:11:15: client.token.hmac_secret: expected a string that is not empty, found an empty string
+tidegate.toml:12:1: client.token.hmac_secret_key: unknown; did you mean client.token.hmac_secret?
+tidegate.toml:15:10: ingest.listen: 0.0.0.0:7400 is beyond loopback and producers need no password; set ingest.password, or, to mean it, ingest.allow_public_without_password = true
+tidegate.toml:16:20: ingest.payload_size_max: expected a size from 1B to 16MiB, in bytes or with a unit, like "64KiB" or "1MiB", found "64KB"
+tidegate.toml:19:9: shards.cores: this process may run on the cores 0-3, not on 9
+tidegate.toml:22:10: shutdown.spread: 20s must be within shutdown.timeout (10s)
+tidegate.toml:26:16: channel.namespaces[news].history_size: needs history_ttl: set how long publications are kept, as in history_ttl = "5m"
+tidegate.toml:28:17: channel.namespaces[news].slow_consumer: expected one of "disconnect", "drop-oldest", "latest", "resync", found "drop_oldest"
+tidegate.toml:31:8: channel.namespaces[1].name: a namespace "news" exists already; merge the two tables or rename one
+tidegate.toml:32:17: channel.namespaces[1].slow_consumer: "resync" needs recovery, or clients lose what was forgotten: set force_recovery or allow_recovery
+tidegate.toml:34:1: channel.namespaces[2]: has no name; add name = "..."
+tidegate.toml:35:10: channel.namespaces[2].format: expected one of "json", "binary", found "xml"
+environment variable TIDEGATE_ADMIN_LISTEN: admin.listen: expected an IP address and a port, like "127.0.0.1:8000" or "[::1]:8000", found "7"
+environment variable TIDEGATE_CLIENT_LISTN: unknown; did you mean TIDEGATE_CLIENT_LISTEN?"#;
+    assert_eq!(format!("\n{}", errors_of(text, &environment)), golden);
+}
+
+#[test]
+fn what_is_not_toml_is_told_line_by_line() {
+    assert_eq!(
+        errors_of("[client]\nping_interval = 25s\nlisten =\nallowed_origins = \"x\n", &[]),
+        "tidegate.toml:2:17: ping_interval: not valid TOML: expected a value in quotes, a number, true or false, \
+         found \"25s\" without quotes\n\
+         tidegate.toml:3:9: listen: not valid TOML: expected a value, found none\n\
+         tidegate.toml:4:21: allowed_origins: not valid TOML: invalid basic string, expected `\"`"
+    );
+    assert_eq!(
+        errors_of("[client]\nlisten = '127.0.0.1:1'\n[client]\n", &[]),
+        "tidegate.toml:3:2: not valid TOML: duplicate key"
+    );
+}
+
+#[test]
+fn no_message_shows_a_secret() {
+    let text = "[client.token]\nhmac_secret = [\"hush\"]\n[ingest]\npassword = 4711\n";
+    let messages = errors_of(text, &[]);
+    assert!(messages.contains("client.token.hmac_secret: expected a string that is not empty, found a list"));
+    assert!(messages.contains("ingest.password: expected a string that is not empty, found a number"));
+    assert!(!messages.contains("hush") && !messages.contains("4711"), "{messages}");
+}
+
+#[test]
+fn unknown_keys_are_warnings_with_the_nearest_known_key() {
+    for (text, warning) in [
+        ("[clinet]\nlisten = 1\n", "tidegate.toml:1:2: clinet: unknown; did you mean client?\n"),
+        ("[client]\nlisen = 1\n", "tidegate.toml:2:1: client.lisen: unknown; did you mean client.listen?\n"),
+        ("pong_timeout = 1\n", "tidegate.toml:1:1: pong_timeout: unknown; did you mean client.pong_timeout?\n"),
+        ("[shards]\nspread = 1\n", "tidegate.toml:2:1: shards.spread: unknown; did you mean shutdown.spread?\n"),
+        ("[zebra]\n", "tidegate.toml:1:2: zebra: unknown; `tidegate config-reference` lists every key\n"),
+        (
+            "[[channel.namespaces]]\nname = \"ab\"\nhistory_sice = 1\n",
+            "tidegate.toml:3:1: channel.namespaces[ab].history_sice: unknown; did you mean history_size?\n",
+        ),
+        (
+            "[channel.without_namespace]\nallow_history = true\n",
+            "tidegate.toml:2:1: channel.without_namespace.allow_history: unknown; did you mean \
+             allow_history_for_client?\n",
+        ),
+    ] {
+        assert_eq!(warnings_of(text, &[]), warning);
+    }
+    assert_eq!(
+        warnings_of("", &[("TIDEGATE_INGEST_PASWORD", "x"), ("TIDEGATE_QQQ", "x")]),
+        "environment variable TIDEGATE_INGEST_PASWORD: unknown; did you mean TIDEGATE_INGEST_PASSWORD?\n\
+         environment variable TIDEGATE_QQQ: unknown; `tidegate config-reference` lists every key\n"
+    );
+}
+
+#[test]
+fn a_table_is_not_a_value_nor_a_value_a_table() {
+    for (text, error) in [
+        ("client = 3\n", "tidegate.toml:1:10: client: expected a table, [client], found 3"),
+        ("channel = true\n", "tidegate.toml:1:11: channel: expected a table, [channel], found true"),
+        (
+            "[client.listen]\n",
+            "tidegate.toml:1:1: client.listen: expected an IP address and a port, like \"127.0.0.1:8000\" or \
+             \"[::1]:8000\", found a table",
+        ),
+        (
+            "[channel.namespaces.news]\n",
+            "tidegate.toml:1:10: channel.namespaces: expected a list of tables, each headed [[channel.namespaces]], \
+             found a table",
+        ),
+    ] {
+        assert_eq!(errors_of(text, &[]), error);
+    }
+}
+
+#[test]
+fn each_rule_between_keys_says_what_to_change() {
+    for (text, error) in [
+        (
+            "[client]\nping_interval = \"5s\"\n",
+            "2:17: client.pong_timeout: 8s must be shorter than client.ping_interval (5s), so that a pong belongs to \
+             one ping",
+        ),
+        (
+            "[client]\nping_interval = \"10500ms\"\n",
+            "2:17: client.ping_interval: must be whole seconds, not 10s500ms: clients are told it in seconds",
+        ),
+        (
+            "[client.token]\nhmac_secret_previous = \"0123456789abcdef0123456789abcdef\"\n",
+            "2:24: client.token.hmac_secret_previous: is set, but client.token.hmac_secret is not; set the present \
+             secret there",
+        ),
+        (
+            "[client]\nlisten = \"[::]:8000\"\nallow_anonymous = true\n",
+            "2:10: client.listen: [::]:8000 is beyond loopback while client.allow_anonymous lets anyone connect; to \
+             mean it, set client.allow_public_without_authentication = true",
+        ),
+        (
+            "[ingest]\nlisten = \"10.0.0.1:7400\"\n",
+            "2:10: ingest.listen: 10.0.0.1:7400 is beyond loopback and producers need no password; set \
+             ingest.password, or, to mean it, ingest.allow_public_without_password = true",
+        ),
+        (
+            "[admin]\nlisten = \"0.0.0.0:9000\"\n",
+            "2:10: admin.listen: 0.0.0.0:9000 is beyond loopback, where anyone may publish from the console; to mean \
+             it, set admin.allow_public = true",
+        ),
+        (
+            "[admin]\nlisten = \"127.0.0.1:8000\"\n",
+            "2:10: admin.listen: is taken by client.listen already; give each listener a port of its own",
+        ),
+        (
+            "[ingest]\npayload_size_max = \"2MiB\"\n",
+            "2:20: shards.outbox_size_max: 1MiB is less than ingest.payload_size_max (2MiB): one publication would \
+             make every subscriber slow",
+        ),
+        (
+            "[shards]\noutboxes_size_max = \"1MiB\"\noutbox_size_max = \"4MiB\"\n",
+            "2:21: shards.outboxes_size_max: 1MiB is less than shards.outbox_size_max (4MiB), what one client may \
+             use of it",
+        ),
+        ("[shards]\ncores = []\n", "2:9: shards.cores: is empty; name at least one core, or leave the key out"),
+        ("[shards]\ncores = [1, 1]\n", "2:9: shards.cores: names core 1 twice; a core has one shard"),
+        ("[shards]\ncores = \"2-5\"\n", "2:9: shards.cores: this process may run on the cores 0-3, not on 4-5"),
+        ("[shutdown]\ntimeout = \"1s\"\n", "2:11: shutdown.spread: 5s must be within shutdown.timeout (1s)"),
+        (
+            "[channel.without_namespace]\nhistory_ttl = \"5m\"\n",
+            "2:15: channel.without_namespace.history_ttl: needs history_size: set how many publications are kept, as \
+             in history_size = 100",
+        ),
+        (
+            "[channel.without_namespace]\nforce_recovery = true\n",
+            "2:18: channel.without_namespace.force_recovery: needs history: set history_size and history_ttl",
+        ),
+        (
+            "[[channel.namespaces]]\nname = \"ab\"\nallow_positioning = true\n",
+            "3:21: channel.namespaces[ab].allow_positioning: needs history: set history_size and history_ttl",
+        ),
+    ] {
+        assert_eq!(errors_of(text, &[]), format!("tidegate.toml:{error}"));
+    }
+}
+
+#[test]
+fn more_cores_than_shards_are_refused() {
+    let cores: Vec<u32> = (0..100).collect();
+    let text = "[shards]\ncores = \"0-64\"\n";
+    let errors = load_text(Some((Path::new("a.toml"), text)), std::iter::empty(), &cores).expect_err("65 cores");
+    assert_eq!(errors.to_string(), "a.toml:2:9: shards.cores: has 65 cores; a server has at most 64 shards");
+    let config = load_text(None, std::iter::empty(), &cores).expect("the default takes as many as it may").config;
+    assert_eq!(config.shards.cores, cores[..64]);
+}
+
+#[test]
+fn what_is_public_starts_once_told_so_in_as_many_words() {
+    let config = config_of(
+        "[client]\nlisten = \"0.0.0.0:8000\"\nallow_anonymous = true\nallow_public_without_authentication = true\n\
+         [ingest]\nlisten = \"0.0.0.0:7400\"\nallow_public_without_password = true\n\
+         [admin]\nlisten = \"0.0.0.0:9000\"\nallow_public = true\n",
+    );
+    assert!(config.client.listen.ip().is_unspecified());
+    let config = config_of(
+        "[client]\nlisten = \"0.0.0.0:8000\"\n[ingest]\nlisten = \"0.0.0.0:7400\"\npassword = \"long enough\"\n",
+    );
+    assert!(!config.lets_clients_connect());
+}
+
+#[test]
+fn any_free_port_may_be_asked_for_more_than_once() {
+    let config = config_of("[client]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n");
+    assert_eq!(config.client.listen, config.admin.listen);
+}
+
+#[test]
+fn questionable_values_are_warnings() {
+    assert_eq!(
+        warnings_of("[client.token]\nhmac_secret = \"short\"\n", &[]),
+        "tidegate.toml:2:15: client.token.hmac_secret: is shorter than 32 bytes and may be guessed (RFC 7518 section \
+         3.2); `openssl rand -hex 32` prints a good one\n"
+    );
+    assert_eq!(
+        warnings_of("[channel.without_namespace]\nallow_publish_for_anonymous = true\n", &[]),
+        "tidegate.toml:2:31: channel.without_namespace.allow_publish_for_anonymous: has no effect without \
+         allow_publish_for_client or allow_publish_for_subscriber\n"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let errors = load(Some(Path::new("/nonexistent/tidegate.toml")), std::iter::empty()).expect_err("no such file");
+    assert_eq!(
+        errors.to_string(),
+        "/nonexistent/tidegate.toml: cannot be read: No such file or directory (os error 2)"
+    );
+}
+
+#[test]
+fn the_demonstration_opens_its_namespace_to_anyone_on_loopback() {
+    let config = defaults().with_demo().expect("the defaults are on loopback");
+    assert!(config.client.allow_anonymous);
+    let demo = config.namespaces.of_channel("demo:ticks").expect("the demonstration's namespace");
+    assert!(demo.allow_subscribe_for_client && demo.allow_subscribe_for_anonymous);
+    assert!(demo.allow_publish_for_client && demo.allow_publish_for_anonymous);
+    assert!(demo.allow_history_for_client && demo.allow_history_for_anonymous);
+    assert_eq!((demo.history_size, demo.history_ttl_ms, demo.force_recovery), (100, 300_000, true));
+}
+
+#[test]
+fn the_demonstration_refuses_what_would_open_a_server_unasked() {
+    let config = config_of("[client]\nlisten = \"0.0.0.0:8000\"\n[[channel.namespaces]]\nname = \"demo\"\n");
+    assert_eq!(
+        config.with_demo().expect_err("public, and the name is taken").to_string(),
+        "--demo: channel.namespaces: the demonstration needs the name \"demo\" for itself; rename yours\n\
+         --demo: client.listen: 0.0.0.0:8000 is beyond loopback while the demonstration lets anyone connect; to mean \
+         it, set client.allow_public_without_authentication = true"
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_loaded_or_refused_without_a_panic(text in "(\\[?\\[?(client|channel\\.namespaces|shards)\\]?\\]?\n|[a-z_.]{0,12} ?= ?[-0-9a-z\"\\[\\]{}',]{0,12}\n|.{0,20}\n){0,6}") {
+        let _ = load_with(&text, &[("TIDEGATE_CHANNEL_NAMESPACES", &text), ("TIDEGATE_SHARDS_CORES", &text)]);
+    }
 }

@@ -61,7 +61,7 @@ pub fn parse_size_bytes(text: &str) -> Option<u64> {
 pub fn format_size_bytes(size_bytes: u64) -> String {
     let (unit, unit_bytes) = SIZE_UNITS
         .into_iter()
-        .find(|(_, unit_bytes)| size_bytes >= *unit_bytes && size_bytes % unit_bytes == 0)
+        .find(|(_, unit_bytes)| size_bytes >= *unit_bytes && size_bytes.is_multiple_of(*unit_bytes))
         .unwrap_or(("B", 1));
     format!("{}{unit}", size_bytes / unit_bytes)
 }
