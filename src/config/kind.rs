@@ -12,7 +12,7 @@ use std::{
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::{
-    PayloadFormat, SlowConsumerPolicy,
+    PayloadFormat, Secret, SlowConsumerPolicy,
     cores::parse_cores,
     problem::Mistake,
     raw::{Value, read_list},
@@ -43,7 +43,7 @@ pub(super) enum Kind<T: 'static> {
     /// A text that is not empty.
     OptionalText(Field<T, Option<String>>),
     /// A text that is not empty, and that no message shows.
-    Secret(Field<T, Option<String>>),
+    Secret(Field<T, Option<Secret>>),
     /// Levels of logs, as `EnvFilter` reads them.
     LogFilter(Field<T, String>),
     /// Patterns of `Origin`.
@@ -104,7 +104,8 @@ impl<T> Kind<T> {
         match self {
             Kind::OptionalAddress(field) => *field(target) = None,
             Kind::OptionalPath(field) => *field(target) = None,
-            Kind::OptionalText(field) | Kind::Secret(field) => *field(target) = None,
+            Kind::OptionalText(field) => *field(target) = None,
+            Kind::Secret(field) => *field(target) = None,
             Kind::Origins(field) => field(target).clear(),
             Kind::Cores(field) => field(target).clear(),
             Kind::NamespaceName(field) => field(target).clear(),
@@ -174,8 +175,11 @@ impl<T> Kind<T> {
                 *field(target) = if text == NONE { None } else { Some(text.parse().ok()?) };
             }
             (Kind::OptionalPath(field), Value::Text(text)) => *field(target) = unix_path_of(text)?,
-            (Kind::OptionalText(field) | Kind::Secret(field), Value::Text(text)) if !text.is_empty() => {
+            (Kind::OptionalText(field), Value::Text(text)) if !text.is_empty() => {
                 *field(target) = Some(text.clone());
+            }
+            (Kind::Secret(field), Value::Text(text)) if !text.is_empty() => {
+                *field(target) = Some(text.as_str().into());
             }
             (Kind::LogFilter(field), Value::Text(text)) if is_log_filter(text) => *field(target) = text.clone(),
             (Kind::Origins(field), value) => *field(target) = origins_of(value)?,

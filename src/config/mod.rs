@@ -15,6 +15,7 @@ mod raw;
 mod reference;
 mod rules;
 mod schema;
+mod secret;
 mod units;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ use load::Draft;
 pub use load::{Loaded, load};
 pub use problem::{Errors, Mistake, Place, Problem};
 pub use reference::reference;
+pub use secret::Secret;
 pub use units::{format_duration_ms, parse_duration_ms};
 
 /// Everything that an operator chose. Shared by all threads, never changed.
@@ -75,9 +77,9 @@ pub struct ClientConfig {
     /// Whether a listener beyond loopback may go without authentication. Default false: such a server refuses to start.
     pub allow_public_without_authentication: bool,
     /// HMAC secret of connection tokens (HS256, HS384, HS512); none: tokens are refused.
-    pub token_hmac_secret: Option<String>,
+    pub token_hmac_secret: Option<Secret>,
     /// The HMAC secret before the present one, still accepted while tokens rotate.
-    pub token_hmac_secret_previous: Option<String>,
+    pub token_hmac_secret_previous: Option<Secret>,
     /// Audience that a token must name, if set.
     pub token_audience: Option<String>,
     /// Issuer that a token must name, if set.
@@ -115,7 +117,7 @@ pub struct IngestConfig {
     /// Path of the Unix socket. Default none, except `serve --demo`'s and packages' settings.
     pub unix: Option<PathBuf>,
     /// Password that producers must give (`AUTH`, `HELLO ... AUTH`); none: no authentication.
-    pub password: Option<String>,
+    pub password: Option<Secret>,
     /// Whether a listener beyond loopback may go without a password. Default false.
     pub allow_public_without_password: bool,
     /// Longest payload, in bytes. Default 1 MiB.

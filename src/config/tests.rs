@@ -100,8 +100,8 @@ fn every_field_is_set_by_a_key() {
             listen,
             allow_anonymous: true,
             allow_public_without_authentication: true,
-            token_hmac_secret: Some(String::new()),
-            token_hmac_secret_previous: Some(String::new()),
+            token_hmac_secret: Some("".into()),
+            token_hmac_secret_previous: Some("".into()),
             token_audience: Some(String::new()),
             token_issuer: Some(String::new()),
             allowed_origins: vec![String::new()],
@@ -119,7 +119,7 @@ fn every_field_is_set_by_a_key() {
         ingest: IngestConfig {
             listen: None,
             unix: Some(PathBuf::new()),
-            password: Some(String::new()),
+            password: Some("".into()),
             allow_public_without_password: true,
             payload_bytes_max: 0,
             connections_max: 0,
@@ -404,6 +404,11 @@ fn no_message_shows_a_secret() {
     assert!(messages.contains("client.token.hmac_secret: expected a string that is not empty, found a list"));
     assert!(messages.contains("ingest.password: expected a string that is not empty, found a number"));
     assert!(!messages.contains("hush") && !messages.contains("4711"), "{messages}");
+    let loaded =
+        load_with("[client.token]\nhmac_secret = \"hush\"\n[ingest]\npassword = \"4711\"\n", &[]).expect("valid");
+    assert_eq!(loaded.config.ingest.password.as_deref(), Some("4711"));
+    let shown = format!("{loaded:?}");
+    assert!(!shown.contains("hush") && !shown.contains("4711"), "{shown}");
 }
 
 #[test]
