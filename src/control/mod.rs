@@ -13,7 +13,14 @@
 //! - The loop below is the only owner of this thread's end of the mesh; HTTP handlers ask the loop.
 //!   Two owners could send two questions to one thread, against `observer`'s invariant.
 
+mod console;
+mod guard;
+mod health;
+mod http;
+mod listener;
+mod metrics;
 mod observer;
+mod process;
 mod stop;
 
 use std::{
@@ -26,13 +33,18 @@ use std::{
 
 use crossbeam_channel::TryRecvError;
 use tokio::{
-    io::unix::AsyncFd,
+    io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot, watch},
+    time::{Interval, MissedTickBehavior},
 };
 
 use self::{
+    console::Overviews,
+    http::Handlers,
+    listener::{BoundedListener, Peer},
     observer::{Observer, Snapshot, ThreadId},
+    process::ProcessFigures,
     stop::{Stop, StopStep},
 };
 use crate::{
@@ -92,26 +104,52 @@ impl Control {
     }
 
     async fn run_until(self, stop_requests: mpsc::Receiver<&'static str>) -> io::Result<Outcome> {
-        let (_questions, question) = mpsc::channel(QUESTIONS_MAX);
-        let bell = AsyncFd::new(BellEvent(Arc::clone(&self.mesh.bell)))?;
+        process::started_at();
+        let (questions, question) = mpsc::channel(QUESTIONS_MAX);
+        let overview = Arc::new(watch::Sender::new(Arc::from("")));
+        let console_opened = Arc::new(Notify::new());
+        let router = http::router(Handlers {
+            config: Arc::clone(&self.config),
+            demo: self.demo,
+            operator_token: self.operator_token,
+            questions,
+            overview: Arc::clone(&overview),
+            console_opened: Arc::clone(&console_opened),
+        });
+        let listener = BoundedListener::new(self.listener)?;
+        let service = router.into_make_service_with_connect_info::<Peer>();
+        tokio::spawn(axum::serve(listener, service).into_future());
+
+        let bell = poll_bell(Arc::clone(&self.mesh.bell))?;
+        let mut tick = tokio::time::interval(CONSOLE_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let control_loop = ControlLoop {
             observer: Observer::new(self.mesh.to_shards.len()),
             config: self.config,
             mesh: self.mesh,
             questions: question,
             stop_requests,
-            asking: None,
-            waiting: Vec::new(),
+            round: None,
+            wanted: Round::default(),
             last_round_at: None,
+            overview,
+            overviews: Overviews::default(),
             stop: None,
             lost: None,
         };
-        Ok(control_loop.run(&bell).await)
+        Ok(control_loop.run(&bell, &console_opened, &mut tick).await)
     }
 }
 
 /// Least time between two rounds of questions, so that a flood of requests cannot keep shards awake.
 const ROUND_INTERVAL_MIN: Duration = Duration::from_millis(20);
+
+/// How often the queues are looked at although no bell rang: a thread that ends without a word is
+/// found by its closed queue only.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often consoles are told.
+const CONSOLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Requests for figures that wait at most; more wait in their handlers.
 const QUESTIONS_MAX: usize = 64;
@@ -125,17 +163,33 @@ struct ControlLoop {
     observer: Observer,
     questions: mpsc::Receiver<Question>,
     stop_requests: mpsc::Receiver<&'static str>,
-    /// The round under way: who wants its result.
-    asking: Option<Vec<Question>>,
-    /// Who wants the next round's.
-    waiting: Vec<Question>,
+    /// The round under way.
+    round: Option<Round>,
+    /// Who wants the next one.
+    wanted: Round,
     last_round_at: Option<Instant>,
+    /// Its receivers are the open consoles.
+    overview: Arc<watch::Sender<Arc<str>>>,
+    overviews: Overviews,
     stop: Option<Stop>,
     lost: Option<ThreadId>,
 }
 
+/// Who wants the figures of a round.
+#[derive(Default)]
+struct Round {
+    questions: Vec<Question>,
+    consoles: bool,
+}
+
+impl Round {
+    fn is_wanted(&self) -> bool {
+        self.consoles || !self.questions.is_empty()
+    }
+}
+
 impl ControlLoop {
-    async fn run(mut self, bell: &AsyncFd<BellEvent>) -> Outcome {
+    async fn run(mut self, bell: &AsyncFd<BellEvent>, console_opened: &Notify, tick: &mut Interval) -> Outcome {
         loop {
             // Announced before the queues are looked at for the last time: see the mesh's invariants.
             self.mesh.bell.begin_sleep();
@@ -146,7 +200,8 @@ impl ControlLoop {
                 Ok(wake) => wake,
                 Err(outcome) => return outcome,
             };
-            let wake_at = [round_wake, stop_wake].into_iter().flatten().min();
+            let wake_at = [round_wake, stop_wake].into_iter().flatten().fold(now + LOOK_INTERVAL, Instant::min);
+            let consoles_open = self.overview.receiver_count() > 0;
 
             tokio::select! {
                 ready = bell.readable() => {
@@ -154,7 +209,12 @@ impl ControlLoop {
                     self.mesh.bell.clear();
                     ready.clear_ready();
                 }
-                Some(question) = self.questions.recv() => self.waiting.push(question),
+                Some(question) = self.questions.recv() => self.wanted.questions.push(question),
+                () = console_opened.notified() => {
+                    tick.reset();
+                    self.wanted.consoles = true;
+                }
+                _ = tick.tick(), if consoles_open => self.wanted.consoles = true,
                 Some(signal) = self.stop_requests.recv() => {
                     if self.stop.is_some() {
                         tracing::warn!(signal, "second signal: exiting at once");
@@ -163,7 +223,7 @@ impl ControlLoop {
                     tracing::info!(signal, ms_max = self.config.shutdown.ms_max, "stopping");
                     self.begin_stop();
                 }
-                () = sleep_until(wake_at) => {}
+                () = tokio::time::sleep_until(wake_at.into()) => {}
             }
             self.mesh.bell.end_sleep();
         }
@@ -205,17 +265,15 @@ impl ControlLoop {
     /// Ends the round under way if all have answered or time is up, begins the next if somebody
     /// waits. When to look again.
     fn turn_round(&mut self, now: Instant) -> Option<Instant> {
-        if self.asking.is_some() {
+        if self.round.is_some() {
             if let Some(ends_at) = self.observer.round_ends_at(now) {
                 return Some(ends_at);
             }
-            let snapshot = Arc::new(self.observer.snapshot(now, self.stop.is_some()));
-            for question in self.asking.take().into_iter().flatten() {
-                // A handler that has gone away, with its client, wants no answer.
-                let _ = question.send(Arc::clone(&snapshot));
+            if let Some(round) = self.round.take() {
+                self.end_round(round, now);
             }
         }
-        if self.waiting.is_empty() {
+        if !self.wanted.is_wanted() {
             return None;
         }
         let earliest = self.last_round_at.map_or(now, |last| last + ROUND_INTERVAL_MIN);
@@ -223,7 +281,7 @@ impl ControlLoop {
             return Some(earliest);
         }
         self.last_round_at = Some(now);
-        self.asking = Some(std::mem::take(&mut self.waiting));
+        self.round = Some(std::mem::take(&mut self.wanted));
         let (ticket, threads) = self.observer.begin_round(now);
         for thread in threads {
             match thread {
@@ -239,6 +297,19 @@ impl ControlLoop {
         }
         // If no thread was asked, the round is over already.
         self.observer.round_ends_at(now).or(Some(now))
+    }
+
+    fn end_round(&mut self, round: Round, now: Instant) {
+        let snapshot = Arc::new(self.observer.snapshot(now, self.stop.is_some()));
+        for question in round.questions {
+            // A handler that has gone away, with its client, wants no answer.
+            let _ = question.send(Arc::clone(&snapshot));
+        }
+        if round.consoles {
+            let overview = self.overviews.next(&snapshot, &ProcessFigures::read());
+            let json = serde_json::to_string(&overview).expect("numbers and strings become JSON");
+            self.overview.send_replace(json.into());
+        }
     }
 
     fn begin_stop(&mut self) {
@@ -288,6 +359,15 @@ impl AsRawFd for BellEvent {
     }
 }
 
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe, for descriptors that change or close while they are polled; the bell's does \
+              neither, since BellEvent keeps the bell alive"
+)]
+fn poll_bell(bell: Arc<Bell>) -> io::Result<AsyncFd<BellEvent>> {
+    AsyncFd::with_interest(BellEvent(bell), Interest::READABLE)
+}
+
 fn forward_signal(kind: SignalKind, name: &'static str, stop_requests: mpsc::Sender<&'static str>) -> io::Result<()> {
     let mut signal = signal(kind)?;
     tokio::spawn(async move {
@@ -300,9 +380,5 @@ fn forward_signal(kind: SignalKind, name: &'static str, stop_requests: mpsc::Sen
     Ok(())
 }
 
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
-}
+#[cfg(test)]
+mod tests;

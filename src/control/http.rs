@@ -1,0 +1,189 @@
+//! The operators' port: routes, and what every answer carries.
+//!
+//! Handlers own nothing: they ask the control loop for figures and write them down.
+
+use std::{convert::Infallible, sync::Arc};
+
+use axum::{
+    Extension, Json, Router,
+    extract::{ConnectInfo, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::{self, Next},
+    response::{
+        IntoResponse, Response,
+        sse::{Event, Sse},
+    },
+    routing::get,
+};
+use futures_util::{Stream, stream};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use super::{
+    OperatorToken, Question,
+    console::page,
+    guard::{self, Refusal, Sender},
+    health::Health,
+    listener::Peer,
+    metrics,
+    observer::Snapshot,
+    process::ProcessFigures,
+};
+use crate::config::Config;
+
+/// What handlers share.
+#[derive(Clone)]
+pub struct Handlers {
+    /// What the operator chose.
+    pub config: Arc<Config>,
+    /// Whether the demonstration runs.
+    pub demo: bool,
+    /// For the console.
+    pub operator_token: OperatorToken,
+    /// To the control loop.
+    pub questions: mpsc::Sender<Question>,
+    /// Where the control loop puts the console's overview, once a second while anyone has subscribed.
+    pub overview: Arc<watch::Sender<Arc<str>>>,
+    /// Tells the control loop that a console has opened.
+    pub console_opened: Arc<Notify>,
+}
+
+/// The routes.
+pub fn router(handlers: Handlers) -> Router {
+    Router::new()
+        .route("/", get(console))
+        .route("/console/events", get(console_events))
+        .route("/console/token", get(console_token))
+        .route("/metrics", get(metrics))
+        .route("/health", get(health))
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found)
+        .layer(middleware::from_fn_with_state(handlers.clone(), guarded))
+        .with_state(handlers)
+}
+
+/// The host that a request addressed, checked.
+#[derive(Clone)]
+struct AddressedHost(String);
+
+async fn guarded(State(handlers): State<Handlers>, mut request: Request, next: Next) -> Response {
+    let listen = handlers.config.admin.listen;
+    let uri = request.uri();
+    let mut response = match guard::check_host(request.version(), uri, request.headers(), listen, uri.path()) {
+        Ok(host) => {
+            request.extensions_mut().insert(AddressedHost(host));
+            next.run(request).await
+        }
+        Err(refusal) => refusal.into_response(),
+    };
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+async fn console(
+    State(handlers): State<Handlers>,
+    Extension(AddressedHost(host)): Extension<AddressedHost>,
+) -> Response {
+    let mut random = [0; 16];
+    if let Err(error) = getrandom::fill(&mut random) {
+        tracing::error!(%error, "the kernel gives no random bytes");
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    let nonce: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let page = page(&handlers.config, handlers.demo, &host, &nonce);
+    let headers =
+        [(header::CONTENT_TYPE, "text/html; charset=utf-8".to_owned()), (header::CONTENT_SECURITY_POLICY, page.policy)];
+    (headers, page.html).into_response()
+}
+
+async fn console_token(
+    State(handlers): State<Handlers>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    headers: HeaderMap,
+) -> Response {
+    if guard::sender(&headers) != Sender::OwnPage {
+        return Refusal::ForeignPage.into_response();
+    }
+    match guard::check_own_machine(peer) {
+        Ok(()) => Json(serde_json::json!({ "token": (handlers.operator_token)() })).into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn console_events(State(handlers): State<Handlers>, headers: HeaderMap) -> Response {
+    if guard::sender(&headers) == Sender::ForeignPage {
+        return Refusal::ForeignPage.into_response();
+    }
+    // What an earlier console was told is old, and not shown to this one.
+    let receiver = handlers.overview.subscribe();
+    handlers.console_opened.notify_one();
+    Sse::new(overviews(receiver)).into_response()
+}
+
+fn overviews(receiver: watch::Receiver<Arc<str>>) -> impl Stream<Item = Result<Event, Infallible>> {
+    stream::unfold(receiver, async |mut receiver| {
+        // An error means that the control loop has ended: so does the stream.
+        receiver.changed().await.ok()?;
+        let overview = Arc::clone(&receiver.borrow_and_update());
+        Some((Ok(Event::default().data(&*overview)), receiver))
+    })
+}
+
+async fn metrics(State(handlers): State<Handlers>) -> Response {
+    match handlers.figures().await {
+        Some(snapshot) => {
+            let text = metrics::render(&snapshot, &ProcessFigures::read());
+            ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
+        }
+        None => gone(),
+    }
+}
+
+async fn health(State(handlers): State<Handlers>) -> Response {
+    match handlers.figures().await {
+        Some(snapshot) => {
+            let health = Health::of(&snapshot);
+            (health.status_code(), Json(health)).into_response()
+        }
+        None => gone(),
+    }
+}
+
+async fn not_found() -> Response {
+    let hint = "not found; there are /, /metrics and /health\n";
+    (StatusCode::NOT_FOUND, hint).into_response()
+}
+
+async fn method_not_allowed(method: Method) -> Response {
+    // axum adds Allow.
+    let hint = format!("{method} does nothing here; use GET\n");
+    (StatusCode::METHOD_NOT_ALLOWED, hint).into_response()
+}
+
+fn gone() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, "the server has stopped\n").into_response()
+}
+
+impl Handlers {
+    /// Figures that all threads were asked for after this call; none if the control loop has ended.
+    async fn figures(&self) -> Option<Arc<Snapshot>> {
+        let (question, answer) = oneshot::channel();
+        self.questions.send(question).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        tracing::debug!(refusal = %self, "operators' port: request refused");
+        (self.status(), format!("{self}\n")).into_response()
+    }
+}

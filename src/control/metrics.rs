@@ -1,0 +1,313 @@
+//! `/metrics`: the Prometheus text exposition format, version 0.0.4.
+//!
+//! [`FAMILIES`] is the whole list; a new figure is one more row. Names end in their unit, counters
+//! in `_total`. A shard that is stuck keeps its last figures and is told apart by
+//! `tidegate_thread_up`.
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use super::{
+    observer::{Snapshot, ThreadState},
+    process::{self, ProcessFigures},
+};
+use crate::mesh::{IngestFigures, ShardFigures};
+
+/// The content type of [`render`]'s text.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The text of all metrics.
+pub fn render(snapshot: &Snapshot, process: &ProcessFigures) -> String {
+    let mut text = String::with_capacity(16 * 1024);
+    for family in FAMILIES {
+        family.render(snapshot, process, &mut text);
+    }
+    text
+}
+
+struct Family {
+    name: &'static str,
+    kind: Kind,
+    help: &'static str,
+    source: Source,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+/// Where a family's samples come from.
+enum Source {
+    /// One sample per shard.
+    Shard(fn(&ShardFigures) -> u64),
+    /// Sums over all shards, one sample per key.
+    ShardsBy(&'static str, fn(&ShardFigures) -> &[(&'static str, u64)]),
+    /// One sample.
+    Ingest(fn(&IngestFigures) -> u64),
+    /// One sample per key.
+    IngestBy(&'static str, fn(&IngestFigures) -> &[(&'static str, u64)]),
+    /// One sample, if the kernel gives it.
+    Process(fn(&ProcessFigures) -> Option<f64>),
+    /// One sample per thread: whether it answers.
+    ThreadUp,
+    /// One sample per thread: how long its last answer took.
+    ThreadAnswerTime,
+    /// One sample: 1, labelled with the version.
+    Build,
+    /// One sample: when the process started.
+    StartTime,
+}
+
+use Kind::{Counter, Gauge};
+
+#[rustfmt::skip]
+const FAMILIES: &[Family] = &[
+    Family { name: "tidegate_build_info", kind: Gauge, help: "The running version; always 1.", source: Source::Build },
+    Family { name: "tidegate_thread_up", kind: Gauge, help: "Whether the thread answers the control thread: 1, or 0 if it is stuck or has ended.", source: Source::ThreadUp },
+    Family { name: "tidegate_thread_answer_seconds", kind: Gauge, help: "How long the thread's last answer to the control thread took.", source: Source::ThreadAnswerTime },
+
+    Family { name: "tidegate_connections", kind: Gauge, help: "Clients that are connected now.", source: Source::Shard(|figures| figures.connections) },
+    Family { name: "tidegate_sockets", kind: Gauge, help: "Client sockets that are open now, in any state.", source: Source::Shard(|figures| figures.sockets) },
+    Family { name: "tidegate_channels", kind: Gauge, help: "Channels with subscribers on the shard now.", source: Source::Shard(|figures| figures.channels) },
+    Family { name: "tidegate_subscriptions", kind: Gauge, help: "Subscriptions now.", source: Source::Shard(|figures| figures.subscriptions) },
+    Family { name: "tidegate_outbox_bytes", kind: Gauge, help: "Bytes that wait for slow clients now.", source: Source::Shard(|figures| figures.outbox_bytes) },
+    Family { name: "tidegate_outboxes", kind: Gauge, help: "Connections that something waits for now.", source: Source::Shard(|figures| figures.outboxes) },
+    Family { name: "tidegate_connection_table_bytes", kind: Gauge, help: "User memory that the shard's tables hold for connections now.", source: Source::Shard(|figures| figures.connection_bytes) },
+    Family { name: "tidegate_accepted_sockets_total", kind: Counter, help: "Client sockets accepted.", source: Source::Shard(|figures| figures.accepted) },
+    Family { name: "tidegate_publications_total", kind: Counter, help: "Publications numbered by the shard as their channel's home.", source: Source::Shard(|figures| figures.publications) },
+    Family { name: "tidegate_deliveries_total", kind: Counter, help: "Publications delivered to the shard, before the fan-out to its subscribers.", source: Source::Shard(|figures| figures.deliveries) },
+    Family { name: "tidegate_messages_sent_total", kind: Counter, help: "Messages (WebSocket frames) to clients.", source: Source::Shard(|figures| figures.messages_sent) },
+    Family { name: "tidegate_messages_received_total", kind: Counter, help: "Messages from clients.", source: Source::Shard(|figures| figures.messages_received) },
+    Family { name: "tidegate_sent_bytes_total", kind: Counter, help: "Bytes to clients.", source: Source::Shard(|figures| figures.bytes_sent) },
+    Family { name: "tidegate_received_bytes_total", kind: Counter, help: "Bytes from clients.", source: Source::Shard(|figures| figures.bytes_received) },
+    Family { name: "tidegate_pings_sent_total", kind: Counter, help: "Pings to clients.", source: Source::Shard(|figures| figures.pings) },
+    Family { name: "tidegate_slow_consumer_dropped_total", kind: Counter, help: "Publications dropped for slow consumers, by their namespace's policy.", source: Source::ShardsBy("policy", |figures| &figures.dropped) },
+    Family { name: "tidegate_rejections_total", kind: Counter, help: "Requests, commands and connections of clients that were refused or ended, by reason.", source: Source::ShardsBy("reason", |figures| &figures.reasons) },
+    Family { name: "tidegate_mesh_held_messages_total", kind: Counter, help: "Messages to other threads that found a queue full and were held back.", source: Source::Shard(|figures| figures.mesh_held) },
+    Family { name: "tidegate_io_uring_enters_total", kind: Counter, help: "Calls of io_uring_enter.", source: Source::Shard(|figures| figures.enters) },
+    Family { name: "tidegate_io_uring_sends_total", kind: Counter, help: "Sends submitted.", source: Source::Shard(|figures| figures.sends) },
+    Family { name: "tidegate_io_uring_receives_total", kind: Counter, help: "Receives submitted.", source: Source::Shard(|figures| figures.receives) },
+    Family { name: "tidegate_loop_turns_total", kind: Counter, help: "Turns of the shard's loop.", source: Source::Shard(|figures| figures.turns) },
+
+    Family { name: "tidegate_ingest_connections", kind: Gauge, help: "Producers that are connected now.", source: Source::Ingest(|figures| figures.connections) },
+    Family { name: "tidegate_ingest_accepted_connections_total", kind: Counter, help: "Producers' connections accepted.", source: Source::Ingest(|figures| figures.accepted) },
+    Family { name: "tidegate_ingest_commands_total", kind: Counter, help: "Producers' commands, by name.", source: Source::IngestBy("command", |figures| &figures.commands) },
+    Family { name: "tidegate_ingest_rejections_total", kind: Counter, help: "Commands and connections of producers that were refused or ended, by reason.", source: Source::IngestBy("reason", |figures| &figures.reasons) },
+    Family { name: "tidegate_ingest_received_bytes_total", kind: Counter, help: "Bytes from producers.", source: Source::Ingest(|figures| figures.bytes_received) },
+    Family { name: "tidegate_ingest_backpressure_total", kind: Counter, help: "Times that a full queue to a shard stopped the reading from producers.", source: Source::Ingest(|figures| figures.backpressure) },
+
+    Family { name: "process_resident_memory_bytes", kind: Gauge, help: "Resident memory size in bytes.", source: Source::Process(|process| process.resident_bytes.map(|bytes| bytes as f64)) },
+    Family { name: "process_virtual_memory_bytes", kind: Gauge, help: "Virtual memory size in bytes.", source: Source::Process(|process| process.virtual_bytes.map(|bytes| bytes as f64)) },
+    Family { name: "process_open_fds", kind: Gauge, help: "Number of open file descriptors.", source: Source::Process(|process| process.open_fds.map(|count| count as f64)) },
+    Family { name: "process_max_fds", kind: Gauge, help: "Maximum number of open file descriptors.", source: Source::Process(|process| process.max_fds.map(|count| count as f64)) },
+    Family { name: "process_threads", kind: Gauge, help: "Number of OS threads in the process.", source: Source::Process(|process| process.threads.map(|count| count as f64)) },
+    Family { name: "process_cpu_seconds_total", kind: Counter, help: "Total user and system CPU time spent in seconds.", source: Source::Process(|process| process.cpu_seconds) },
+    Family { name: "process_start_time_seconds", kind: Gauge, help: "Start time of the process since unix epoch in seconds.", source: Source::StartTime },
+];
+
+impl Family {
+    fn render(&self, snapshot: &Snapshot, process: &ProcessFigures, text: &mut String) {
+        let kind = match self.kind {
+            Counter => "counter",
+            Gauge => "gauge",
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "# HELP {} {}\n# TYPE {} {kind}", self.name, self.help, self.name);
+        let mut sample = |label: Option<(&str, &str)>, value: f64| self.sample(label, value, text);
+        match &self.source {
+            Source::Shard(value) => {
+                for (shard, report) in snapshot.shards.iter().enumerate() {
+                    if let Some(figures) = &report.figures {
+                        sample(Some(("shard", &shard.to_string())), value(figures) as f64);
+                    }
+                }
+            }
+            Source::ShardsBy(label, values) => {
+                for (key, value) in sum_by_key(snapshot.shard_figures().flat_map(values)) {
+                    sample(Some((label, key)), value as f64);
+                }
+            }
+            Source::Ingest(value) => {
+                if let Some(figures) = &snapshot.ingest.figures {
+                    sample(None, value(figures) as f64);
+                }
+            }
+            Source::IngestBy(label, values) => {
+                for (key, value) in sum_by_key(snapshot.ingest.figures.iter().flat_map(|figures| values(figures))) {
+                    sample(Some((label, key)), value as f64);
+                }
+            }
+            Source::Process(value) => {
+                if let Some(value) = value(process) {
+                    sample(None, value);
+                }
+            }
+            Source::ThreadUp => {
+                for (thread, state, _) in snapshot.states() {
+                    let up = if state == ThreadState::Answering { 1.0 } else { 0.0 };
+                    sample(Some(("thread", &thread.to_string())), up);
+                }
+            }
+            Source::ThreadAnswerTime => {
+                for (thread, _, answer_time) in snapshot.states() {
+                    if let Some(answer_time) = answer_time {
+                        sample(Some(("thread", &thread.to_string())), answer_time.as_secs_f64());
+                    }
+                }
+            }
+            Source::Build => sample(Some(("version", env!("CARGO_PKG_VERSION"))), 1.0),
+            Source::StartTime => sample(None, process::start_time_seconds()),
+        }
+    }
+
+    fn sample(&self, label: Option<(&str, &str)>, value: f64, text: &mut String) {
+        text.push_str(self.name);
+        if let Some((name, label)) = label {
+            text.push('{');
+            text.push_str(name);
+            text.push_str("=\"");
+            for character in label.chars() {
+                match character {
+                    '\\' => text.push_str("\\\\"),
+                    '"' => text.push_str("\\\""),
+                    '\n' => text.push_str("\\n"),
+                    other => text.push(other),
+                }
+            }
+            text.push_str("\"}");
+        }
+        let _ = writeln!(text, " {value}");
+    }
+}
+
+/// Sums counts that are named alike, sorted by name.
+pub fn sum_by_key<'a>(counts: impl Iterator<Item = &'a (&'static str, u64)>) -> BTreeMap<&'static str, u64> {
+    let mut sums = BTreeMap::new();
+    for (key, count) in counts {
+        *sums.entry(*key).or_default() += count;
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::{HashMap, HashSet},
+        sync::Arc,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+    use crate::control::observer::ThreadReport;
+
+    fn snapshot() -> Snapshot {
+        let shard = |connections, reasons: &[(&'static str, u64)], state| ThreadReport {
+            state,
+            figures: Some(Arc::new(ShardFigures {
+                connections,
+                bytes_received: 1 << 53,
+                reasons: reasons.to_vec(),
+                dropped: vec![("drop-oldest", 4)],
+                ..ShardFigures::default()
+            })),
+            answer_time: Some(Duration::from_micros(250)),
+        };
+        Snapshot {
+            at: Instant::now(),
+            stopping: false,
+            shards: vec![
+                shard(3, &[("bad_origin", 2), ("odd\"name\\", 1)], ThreadState::Answering),
+                shard(4, &[("bad_origin", 5)], ThreadState::Stuck),
+            ],
+            ingest: ThreadReport {
+                state: ThreadState::Answering,
+                figures: Some(Arc::new(IngestFigures {
+                    connections: 2,
+                    commands: vec![("publish", 9)],
+                    ..IngestFigures::default()
+                })),
+                answer_time: None,
+            },
+        }
+    }
+
+    /// Parses by the rules of the exposition format and panics where they are broken: each family
+    /// has HELP, then TYPE, then its samples, once and in one piece; names and labels are well
+    /// formed; no sample appears twice; the text ends in a line feed.
+    fn parse(text: &str) -> HashMap<String, f64> {
+        assert!(text.ends_with('\n'));
+        let mut samples = HashMap::new();
+        let mut families = HashSet::new();
+        let mut family = String::new();
+        let mut kind = String::new();
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# HELP ") {
+                let (name, help) = rest.split_once(' ').unwrap();
+                assert!(!help.is_empty());
+                assert!(families.insert(name.to_owned()), "family {name} twice");
+                family = name.to_owned();
+                kind.clear();
+            } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, named_kind) = rest.split_once(' ').unwrap();
+                assert_eq!(name, family);
+                assert!(kind.is_empty());
+                assert!(["counter", "gauge"].contains(&named_kind));
+                assert_eq!(named_kind == "counter", name.ends_with("_total"), "{name}");
+                kind = named_kind.to_owned();
+            } else {
+                assert!(!kind.is_empty(), "a sample before its TYPE: {line}");
+                let (series, value) = line.rsplit_once(' ').unwrap();
+                let name = series.split('{').next().unwrap();
+                assert_eq!(name, family);
+                assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'));
+                if let Some(labels) = series.strip_prefix(name).filter(|labels| !labels.is_empty()) {
+                    let (label, value) = labels.strip_prefix('{').unwrap().split_once("=\"").unwrap();
+                    assert!(label.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
+                    let value = value.strip_suffix("\"}").unwrap();
+                    let unescaped = value.replace("\\\\", "").replace("\\\"", "").replace("\\n", "");
+                    assert!(!unescaped.contains(['"', '\\']), "not escaped: {value}");
+                }
+                let value: f64 = value.parse().unwrap();
+                assert!(value.is_finite());
+                assert!(samples.insert(series.to_owned(), value).is_none(), "{series} twice");
+            }
+        }
+        samples
+    }
+
+    #[test]
+    fn the_text_follows_the_format_and_holds_the_figures() {
+        let samples = parse(&render(&snapshot(), &ProcessFigures::read()));
+        assert_eq!(samples["tidegate_connections{shard=\"0\"}"], 3.0);
+        assert_eq!(samples["tidegate_connections{shard=\"1\"}"], 4.0);
+        assert_eq!(samples["tidegate_rejections_total{reason=\"bad_origin\"}"], 7.0);
+        assert_eq!(samples["tidegate_rejections_total{reason=\"odd\\\"name\\\\\"}"], 1.0);
+        assert_eq!(samples["tidegate_slow_consumer_dropped_total{policy=\"drop-oldest\"}"], 8.0);
+        assert_eq!(samples["tidegate_received_bytes_total{shard=\"0\"}"], (1u64 << 53) as f64);
+        assert_eq!(samples["tidegate_thread_up{thread=\"shard-0\"}"], 1.0);
+        assert_eq!(samples["tidegate_thread_up{thread=\"shard-1\"}"], 0.0);
+        assert_eq!(samples["tidegate_thread_up{thread=\"ingest\"}"], 1.0);
+        assert_eq!(samples["tidegate_thread_answer_seconds{thread=\"shard-0\"}"], 0.00025);
+        assert!(!samples.contains_key("tidegate_thread_answer_seconds{thread=\"ingest\"}"));
+        assert_eq!(samples["tidegate_ingest_commands_total{command=\"publish\"}"], 9.0);
+        assert!(samples["process_resident_memory_bytes"] > 0.0);
+        assert!(samples["process_start_time_seconds"] > 1.6e9);
+        assert!(samples.keys().any(|series| series.starts_with("tidegate_build_info{version=")));
+    }
+
+    #[test]
+    fn threads_that_never_answered_have_no_figures() {
+        let silent = || ThreadReport { state: ThreadState::Stuck, figures: None, answer_time: None };
+        let snapshot = Snapshot {
+            at: Instant::now(),
+            stopping: false,
+            shards: vec![silent()],
+            ingest: ThreadReport { state: ThreadState::Stuck, figures: None, answer_time: None },
+        };
+        let samples = parse(&render(&snapshot, &ProcessFigures::default()));
+        assert_eq!(samples["tidegate_thread_up{thread=\"shard-0\"}"], 0.0);
+        assert!(!samples.keys().any(|series| series.starts_with("tidegate_connections")));
+        assert!(!samples.contains_key("process_open_fds"));
+    }
+}

@@ -1,0 +1,370 @@
+//! The control thread, run over the real mesh and a real socket, beside threads that play the shards.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    thread::{self, JoinHandle},
+};
+
+use super::*;
+use crate::{
+    config::{AdminConfig, ClientConfig, IngestConfig, LogConfig, Namespaces, ShardsConfig, ShutdownConfig},
+    mesh::{self, IngestFigures, IngestMesh, ShardFigures, ShardMesh},
+};
+
+/// The defaults.
+pub fn config() -> Config {
+    Config {
+        client: ClientConfig {
+            listen: ([127, 0, 0, 1], 8000).into(),
+            allow_anonymous: false,
+            allow_public_without_authentication: false,
+            token_hmac_secret: None,
+            token_hmac_secret_previous: None,
+            token_audience: None,
+            token_issuer: None,
+            allowed_origins: Vec::new(),
+            connections_max: 1_000_000,
+            channels_max: 128,
+            message_bytes_max: 65_536,
+            request_head_ms_max: 5_000,
+            connect_ms_max: 10_000,
+            ping_ms: 25_000,
+            pong_ms_max: 8_000,
+            pong_grace_ms: 8_000,
+            expired_grace_ms: 25_000,
+            personal_channel: true,
+        },
+        ingest: IngestConfig {
+            listen: Some(([127, 0, 0, 1], 7400).into()),
+            unix: None,
+            password: None,
+            allow_public_without_password: false,
+            payload_bytes_max: 1 << 20,
+            connections_max: 1_024,
+            idempotency_ms: 300_000,
+        },
+        admin: AdminConfig { listen: ([127, 0, 0, 1], 9000).into(), allow_public: false },
+        shards: ShardsConfig { cores: vec![0, 1], outbox_bytes_max: 1 << 20, outboxes_bytes_max: 256 << 20 },
+        shutdown: ShutdownConfig { ms_max: 3_000, spread_ms: 100 },
+        namespaces: Namespaces::default(),
+        log: LogConfig { level: "info".into() },
+    }
+}
+
+/// What a test does to the threads it plays.
+#[derive(Default)]
+struct Play {
+    /// Shard 1 reads nothing.
+    shard_1_is_stuck: AtomicBool,
+    /// Shard 1 ends.
+    shard_1_ends: AtomicBool,
+    /// Shards ignore the order to stop.
+    shards_stay: AtomicBool,
+    /// Questions that shard 0 has answered.
+    answers: AtomicU32,
+    /// Whether the ingest thread had ended when the first shard was told to.
+    ingest_ended_first: AtomicBool,
+    ingest_ended: AtomicBool,
+    all_end: AtomicBool,
+}
+
+struct Server {
+    address: SocketAddr,
+    stop: mpsc::Sender<&'static str>,
+    play: Arc<Play>,
+    control: Option<JoinHandle<Outcome>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    fn start() -> Self {
+        Self::start_with(config())
+    }
+
+    fn start_with(mut config: Config) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        config.admin.listen = address;
+        let (shards, ingest, mesh) = mesh::build(2).unwrap();
+        let play = Arc::new(Play::default());
+        let mut threads = Vec::new();
+        for shard in shards {
+            let play = Arc::clone(&play);
+            threads.push(thread::spawn(move || play_shard(shard, &play)));
+        }
+        let ingest_play = Arc::clone(&play);
+        threads.push(thread::spawn(move || play_ingest(ingest, &ingest_play)));
+        let (stop, stop_requests) = mpsc::channel(4);
+        let operator_token: OperatorToken = Arc::new(|| "an-operator-token".to_owned());
+        let control = Control { config: Arc::new(config), mesh, listener, operator_token, demo: true };
+        let control = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(control.run_until(stop_requests)).unwrap()
+        });
+        Self { address, stop, play, control: Some(control), threads }
+    }
+
+    /// Status, head and body of one request on a connection of its own.
+    fn request(&self, method: &str, target: &str, fields: &str) -> (u16, String, String) {
+        let mut stream = self.connect();
+        let host = if fields.to_ascii_lowercase().contains("host:") { String::new() } else { self.host() };
+        write!(stream, "{method} {target} HTTP/1.1\r\n{host}{fields}Connection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, head.to_owned(), body.to_owned())
+    }
+
+    fn get(&self, target: &str) -> (u16, String, String) {
+        self.request("GET", target, "")
+    }
+
+    fn host(&self) -> String {
+        format!("Host: {}\r\n", self.address)
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream
+    }
+
+    fn outcome(&mut self) -> Outcome {
+        self.control.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.play.all_end.store(true, Ordering::Relaxed);
+        if let Some(control) = self.control.take() {
+            let _ = self.stop.blocking_send("end of the test");
+            let _ = self.stop.blocking_send("end of the test, at once");
+            let outcome = control.join();
+            assert!(outcome.is_ok() || thread::panicking());
+        }
+        for played in self.threads.drain(..) {
+            assert!(played.join().is_ok() || thread::panicking());
+        }
+    }
+}
+
+fn play_shard(mut mesh: ShardMesh, play: &Play) {
+    let control = mesh.ingest_queue() + 1;
+    let mut stopping = false;
+    while !play.all_end.load(Ordering::Relaxed) {
+        // Short sleeps stand for the ring of a real shard.
+        thread::sleep(Duration::from_millis(1));
+        if mesh.shard == 1 {
+            if play.shard_1_ends.load(Ordering::Relaxed) {
+                return;
+            }
+            if play.shard_1_is_stuck.load(Ordering::Relaxed) {
+                continue;
+            }
+        }
+        match mesh.inbound[control].try_recv() {
+            Ok(ToShard::Observe { ticket }) => {
+                if mesh.shard == 0 {
+                    play.answers.fetch_add(1, Ordering::Relaxed);
+                }
+                let figures = ShardFigures {
+                    shard: mesh.shard,
+                    connections: 10 + u64::from(mesh.shard),
+                    messages_sent: 1_000,
+                    ..ShardFigures::default()
+                };
+                mesh.to_control.send(ToControl::Shard { ticket, figures: Box::new(figures) });
+            }
+            Ok(ToShard::Shutdown { spread_ms }) => {
+                assert!(spread_ms <= 100);
+                let ended = play.ingest_ended.load(Ordering::Relaxed);
+                play.ingest_ended_first.store(ended, Ordering::Relaxed);
+                stopping = true;
+            }
+            Ok(other) => panic!("unexpected {other:?}"),
+            Err(_) => {}
+        }
+        if stopping && !play.shards_stay.load(Ordering::Relaxed) {
+            mesh.to_control.send(ToControl::ShardStopped { shard: mesh.shard });
+            mesh.to_control.ring();
+            return;
+        }
+        mesh.to_control.ring();
+    }
+}
+
+fn play_ingest(mut mesh: IngestMesh, play: &Play) {
+    let control = mesh.to_shards.len();
+    while !play.all_end.load(Ordering::Relaxed) {
+        thread::sleep(Duration::from_millis(1));
+        match mesh.inbound[control].try_recv() {
+            Ok(ToIngest::Observe { ticket }) => {
+                let figures = IngestFigures { connections: 4, ..IngestFigures::default() };
+                mesh.to_control.send(ToControl::Ingest { ticket, figures: Box::new(figures) });
+                mesh.to_control.ring();
+            }
+            Ok(ToIngest::Shutdown) => {
+                play.ingest_ended.store(true, Ordering::Relaxed);
+                mesh.to_control.send(ToControl::IngestStopped);
+                mesh.to_control.ring();
+                return;
+            }
+            Ok(other) => panic!("unexpected {other:?}"),
+            Err(_) => {}
+        }
+    }
+}
+
+#[test]
+fn metrics_and_health_ask_all_threads() {
+    let server = Server::start();
+    let (status, head, body) = server.get("/metrics");
+    assert_eq!(status, 200);
+    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+    assert!(head.contains("cache-control: no-store"), "{head}");
+    assert!(body.contains("\ntidegate_connections{shard=\"1\"} 11\n"), "{body}");
+    assert!(body.contains("\ntidegate_ingest_connections 4\n"), "{body}");
+    let (status, _, body) = server.get("/health");
+    let health: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &health["status"]), (200, &"ok".into()));
+    assert_eq!(health["shards"][1]["connections"], 11);
+}
+
+#[test]
+fn an_idle_server_is_not_asked() {
+    let server = Server::start();
+    server.get("/health");
+    let before = server.play.answers.load(Ordering::Relaxed);
+    thread::sleep(CONSOLE_INTERVAL + Duration::from_millis(300));
+    assert_eq!(server.play.answers.load(Ordering::Relaxed), before);
+}
+
+#[test]
+fn a_stuck_shard_is_named_and_the_others_figures_still_come() {
+    let server = Server::start();
+    server.get("/metrics");
+    server.play.shard_1_is_stuck.store(true, Ordering::Relaxed);
+    let asked = Instant::now();
+    let (status, _, body) = server.get("/health");
+    assert!(asked.elapsed() >= observer::ANSWER_TIME_MAX);
+    assert_eq!(status, 503);
+    let health: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(health["stuck"], serde_json::json!(["shard-1"]));
+    // Known to be stuck, it is not waited for again.
+    let asked = Instant::now();
+    let (_, _, body) = server.get("/metrics");
+    assert!(asked.elapsed() < observer::ANSWER_TIME_MAX);
+    assert!(body.contains("tidegate_thread_up{thread=\"shard-1\"} 0\n"), "{body}");
+    assert!(body.contains("tidegate_thread_up{thread=\"shard-0\"} 1\n"), "{body}");
+    server.play.shard_1_is_stuck.store(false, Ordering::Relaxed);
+    let well_again = (0..100).any(|_| {
+        thread::sleep(Duration::from_millis(10));
+        server.get("/health").0 == 200
+    });
+    assert!(well_again);
+}
+
+#[test]
+fn the_console_is_told_every_second_while_it_is_open() {
+    let server = Server::start();
+    let stream = server.connect();
+    write!(&stream, "GET /console/events HTTP/1.1\r\n{}\r\n", server.host()).unwrap();
+    let mut lines = BufReader::new(&stream).lines().map(Result::unwrap);
+    let mut overview = || -> serde_json::Value {
+        let line = lines.find(|line| line.starts_with("data: ")).unwrap();
+        serde_json::from_str(&line["data: ".len()..]).unwrap()
+    };
+    let first = overview();
+    assert_eq!(first["connections"], 21);
+    assert_eq!(first["rates"], serde_json::Value::Null);
+    let second = overview();
+    assert_eq!(second["rates"]["messages_sent"], 0.0);
+    assert_eq!(second["shards"][1]["status"], "ok");
+    drop(stream);
+    // The loop notices that the console has gone at its next attempt to tell it something.
+    thread::sleep(CONSOLE_INTERVAL * 2);
+    let before = server.play.answers.load(Ordering::Relaxed);
+    thread::sleep(CONSOLE_INTERVAL + Duration::from_millis(300));
+    assert_eq!(server.play.answers.load(Ordering::Relaxed), before);
+}
+
+#[test]
+fn the_token_is_for_the_consoles_own_page() {
+    let server = Server::start();
+    let own = "Sec-Fetch-Site: same-origin\r\n";
+    let (status, head, body) = server.request("GET", "/console/token", own);
+    assert_eq!((status, body.as_str()), (200, "{\"token\":\"an-operator-token\"}"));
+    assert!(head.contains("cross-origin-resource-policy: same-origin"), "{head}");
+    assert!(!head.contains("access-control-allow-origin"), "{head}");
+    for foreign in ["", "Origin: http://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
+        let (status, _, body) = server.request("GET", "/console/token", foreign);
+        assert_eq!(status, 403, "{foreign}");
+        assert!(!body.contains("an-operator-token"));
+    }
+    let rebound = format!("Host: evil.example:{}\r\n{own}", server.address.port());
+    let (status, _, body) = server.request("GET", "/console/token", &rebound);
+    assert_eq!(status, 421);
+    assert!(!body.contains("an-operator-token"));
+    let (status, ..) = server.request("GET", "/console/events", "Sec-Fetch-Site: cross-site\r\n");
+    assert_eq!(status, 403);
+}
+
+#[test]
+fn the_page_has_its_policy_and_other_paths_have_hints() {
+    let server = Server::start();
+    let (status, head, body) = server.get("/");
+    assert_eq!(status, 200);
+    assert!(head.contains("content-security-policy: default-src 'none'"), "{head}");
+    assert!(body.contains("\"demo\":true"));
+    let (_, _, second) = server.get("/");
+    assert_ne!(body, second, "each page has a nonce of its own");
+    let (status, _, body) = server.get("/metric");
+    assert_eq!(status, 404);
+    assert!(body.contains("/metrics"));
+    let (status, head, _) = server.request("POST", "/health", "Content-Length: 0\r\n");
+    assert_eq!(status, 405);
+    assert!(head.contains("allow: GET"), "{head}");
+}
+
+#[test]
+fn a_signal_stops_producers_first_then_shards() {
+    let mut server = Server::start();
+    server.stop.blocking_send("SIGTERM").unwrap();
+    assert_eq!(server.outcome(), Outcome::Stopped);
+    assert!(server.play.ingest_ended_first.load(Ordering::Relaxed));
+}
+
+#[test]
+fn threads_that_do_not_stop_are_named_and_left() {
+    let mut server = Server::start();
+    server.play.shards_stay.store(true, Ordering::Relaxed);
+    server.stop.blocking_send("SIGTERM").unwrap();
+    thread::sleep(Duration::from_millis(200));
+    let (status, _, body) = server.get("/health");
+    assert_eq!(status, 503);
+    assert!(body.contains("\"status\":\"stopping\""), "{body}");
+    let threads = vec!["shard-0".to_owned(), "shard-1".to_owned()];
+    assert_eq!(server.outcome(), Outcome::TimedOut { threads });
+}
+
+#[test]
+fn a_second_signal_waits_for_nobody() {
+    let mut server = Server::start();
+    server.play.shards_stay.store(true, Ordering::Relaxed);
+    let began = Instant::now();
+    server.stop.blocking_send("SIGTERM").unwrap();
+    server.stop.blocking_send("SIGINT").unwrap();
+    assert_eq!(server.outcome(), Outcome::Interrupted);
+    assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn a_lost_thread_stops_the_server() {
+    let mut server = Server::start();
+    server.play.shard_1_ends.store(true, Ordering::Relaxed);
+    assert_eq!(server.outcome(), Outcome::ThreadLost { thread: "shard-1".into() });
+}
