@@ -1,0 +1,62 @@
+//! The official JavaScript client: under Node.js, and in Chromium on a page and on the console.
+
+mod support;
+
+use support::{script, server::Server};
+
+/// Pings every second, so that a test of a few seconds sees some.
+const PINGS: &str = "client.ping_interval = \"1s\"\nclient.pong_timeout = \"500ms\"\nclient.pong_grace = \"0s\"";
+
+/// Little room for what waits; what does not fit is left to recovery.
+const RESYNC: &str = r#"
+shards.outbox_size_max = "64KiB"
+
+[[channel.namespaces]]
+name = "resync"
+allow_subscribe_for_client = true
+allow_subscribe_for_anonymous = true
+history_size = 2000
+history_ttl = "10m"
+force_recovery = true
+slow_consumer = "resync"
+"#;
+
+#[test]
+fn connections() {
+    let server = Server::start(PINGS);
+    script::run(&mut script::node(&server, "connection.mjs"));
+}
+
+#[test]
+fn subscriptions() {
+    let server = Server::start("");
+    script::run(&mut script::node(&server, "subscription.mjs"));
+}
+
+#[test]
+fn recovery() {
+    let mut server = Server::start("shutdown.spread = \"100ms\"");
+    let mut command = script::node(&server, "recovery.mjs");
+    script::run_with_answers(&mut command, |question| match question {
+        "restart" => server.restart(),
+        _ => panic!("{question:?} is not known here"),
+    });
+}
+
+#[test]
+fn slow_consumer() {
+    let server = Server::start(RESYNC);
+    script::run(&mut script::node(&server, "slow_consumer.mjs"));
+}
+
+#[test]
+fn page_in_chromium() {
+    let server = Server::start("client.allowed_origins = [\"http://127.0.0.1:*\"]");
+    script::run(&mut script::node(&server, "browser.mjs"));
+}
+
+#[test]
+fn console_in_chromium() {
+    let server = Server::start("");
+    script::run(&mut script::node(&server, "console.mjs"));
+}

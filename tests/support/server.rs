@@ -1,0 +1,213 @@
+//! A server process of a test's own: free ports, a temporary folder, a captured log; it ends with the test.
+
+use std::{
+    fs::{self, File},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::{PATIENCE, http, metrics::Metrics, wait_for};
+
+/// HMAC secret of the tokens that tests make.
+pub const TOKEN_SECRET: &str = "a secret that only the tests know, of more than 32 bytes";
+
+/// What every test's server allows; a test adds its own lines.
+const SETTINGS: &str = include_str!("settings.toml");
+
+/// A running server.
+pub struct Server {
+    child: Child,
+    launch: Launch,
+    folder: PathBuf,
+    client: SocketAddr,
+    ingest: SocketAddr,
+    admin: SocketAddr,
+}
+
+/// How a server is started.
+#[derive(Default, Clone)]
+pub struct Launch {
+    /// Lines of configuration on top of the usual ones: dotted keys first, then tables.
+    pub settings: String,
+    /// Most descriptors that the process may have, if fewer than usual.
+    pub descriptors_max: Option<u32>,
+}
+
+impl Server {
+    /// Starts a server with lines of configuration on top of the usual ones, and waits until it is ready.
+    pub fn start(settings: &str) -> Self {
+        Self::launch(Launch { settings: settings.to_owned(), ..Launch::default() })
+    }
+
+    /// Starts a server and waits until it is ready.
+    pub fn launch(launch: Launch) -> Self {
+        let [client, ingest, admin] = free_addresses();
+        let folder = std::env::temp_dir().join(format!("tidegate-{}-{}", std::process::id(), client.port()));
+        fs::create_dir_all(&folder).expect("a temporary folder can be made");
+        let usual = SETTINGS
+            .replace("{client}", &client.to_string())
+            .replace("{ingest}", &ingest.to_string())
+            .replace("{admin}", &admin.to_string())
+            .replace("{folder}", &folder.display().to_string())
+            .replace("{secret}", TOKEN_SECRET);
+        let settings = configuration(&launch.settings, &usual);
+        fs::write(folder.join("tidegate.toml"), settings).expect("the configuration can be written");
+        let child = spawn(&folder, &launch);
+        let mut server = Self { child, launch, folder, client, ingest, admin };
+        server.wait_until_ready();
+        server
+    }
+
+    /// Where clients connect.
+    pub fn client_address(&self) -> SocketAddr {
+        self.client
+    }
+
+    /// Where producers connect.
+    pub fn ingest_address(&self) -> SocketAddr {
+        self.ingest
+    }
+
+    /// The producers' Unix socket.
+    pub fn ingest_socket(&self) -> PathBuf {
+        self.folder.join("ingest.sock")
+    }
+
+    /// Where operators look.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// What the server counts.
+    pub fn metrics(&self) -> Metrics {
+        let response = http::get(self.admin, "/metrics").expect("the admin port answers");
+        assert_eq!(response.status, 200, "{}", response.body);
+        Metrics::parse(&response.body)
+    }
+
+    /// Waits until a reason has been counted `count` times.
+    pub fn wait_until_counted(&self, reason: &str, count: u64) {
+        wait_for(&format!("{count} counted for the reason `{reason}`"), || {
+            (self.metrics().reason(reason) >= count).then_some(())
+        });
+    }
+
+    /// What it wrote to its log so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).expect("the log can be read")
+    }
+
+    /// Its process.
+    pub fn process(&self) -> Pid {
+        Pid::from_raw(self.child.id().try_into().expect("process ids are small"))
+    }
+
+    /// Asks it to end.
+    pub fn terminate(&self) {
+        kill(self.process(), Signal::SIGTERM).expect("the server is there to be told");
+    }
+
+    /// Waits until it has ended; fails if that takes longer than `time`.
+    pub fn wait_for_end(&mut self, time: Duration) -> ExitStatus {
+        let end = Instant::now() + time;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the server is our child") {
+                return status;
+            }
+            assert!(Instant::now() < end, "the server did not end within {time:?}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Ends it in an orderly way and starts it again on the same ports.
+    pub fn restart(&mut self) {
+        self.terminate();
+        self.wait_for_end(PATIENCE);
+        self.child = spawn(&self.folder, &self.launch);
+        self.wait_until_ready();
+    }
+
+    fn wait_until_ready(&mut self) {
+        wait_for("the server is ready", || {
+            if let Some(status) = self.child.try_wait().expect("the server is our child") {
+                panic!("the server ended at its start with {status}");
+            }
+            http::get(self.admin, "/health").ok().filter(|response| response.status == 200)
+        });
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already, as the test wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            println!("--- the server's log\n{}", self.log());
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The usual lines and the test's own: keys first, then tables, as TOML wants them. A key of the test's replaces the usual one.
+fn configuration(settings: &str, usual: &str) -> String {
+    let split = |text: &str| {
+        let (keys, tables) = text.split_at(text.find("[[").unwrap_or(text.len()));
+        (keys.to_owned(), tables.to_owned())
+    };
+    let (keys, tables) = split(settings);
+    let (usual_keys, usual_tables) = split(usual);
+    let name = |line: &str| line.split_once('=').map(|(name, _)| name.trim().to_owned());
+    let is_replaced =
+        |line: &str| name(line).is_some_and(|usual| keys.lines().any(|line| name(line).as_ref() == Some(&usual)));
+    let usual_keys: Vec<&str> = usual_keys.lines().filter(|line| !is_replaced(line)).collect();
+    format!("{}\n{keys}\n{usual_tables}\n{tables}\n", usual_keys.join("\n"))
+}
+
+fn spawn(folder: &std::path::Path, launch: &Launch) -> Child {
+    let log = File::options().append(true).create(true).open(folder.join("log")).expect("the log can be written");
+    let program = env!("CARGO_BIN_EXE_tidegate");
+    let mut command = match launch.descriptors_max {
+        None => Command::new(program),
+        Some(descriptors_max) => {
+            let mut command = Command::new("sh");
+            command.args(["-c", "ulimit -n \"$1\"; shift; exec \"$@\"", "sh", &descriptors_max.to_string(), program]);
+            command
+        }
+    };
+    command
+        .args(["serve", "--config"])
+        .arg(folder.join("tidegate.toml"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a descriptor can be doubled"))
+        .stderr(log)
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program}: {error}"))
+}
+
+/// Three addresses that nobody listens on, below the ports that outgoing connections take.
+fn free_addresses() -> [SocketAddr; 3] {
+    const PORTS: std::ops::Range<u16> = 10_000..32_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let span = u32::from(PORTS.end - PORTS.start);
+    let begin = std::process::id().wrapping_mul(97) % span;
+    std::array::from_fn(|_| {
+        loop {
+            let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+            let port = PORTS.start + u16::try_from((begin + step) % span).expect("the span is one of ports");
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            if TcpListener::bind(address).is_ok() {
+                return address;
+            }
+        }
+    })
+}
