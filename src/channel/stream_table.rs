@@ -162,6 +162,7 @@ impl StreamTable {
     fn remove(&mut self, index: u32) {
         let slot = self.streams.remove(index as usize);
         self.stream_bytes -= slot.stream.bytes();
+        debug_assert!(!self.streams.is_empty() || self.stream_bytes == 0, "the sum follows every change");
         let entry = self.by_hash.find_entry(table_hash(slot.stream.channel().hash), |entry| entry.index == index).ok();
         entry.expect("every stream is in the table").remove();
         if self.by_hash.capacity() > 64 && self.by_hash.len() < self.by_hash.capacity() / 8 {
