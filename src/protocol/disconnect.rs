@@ -1,0 +1,87 @@
+//! Disconnect codes: the close codes by which the server tells SDKs whether to come back (protocol.md section 14).
+
+use crate::limits::CLOSE_REASON_BYTES_MAX;
+
+/// Why the server ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Disconnect {
+    code: u16,
+    reason: &'static str,
+}
+
+impl Disconnect {
+    /// The server stops.
+    pub const SHUTDOWN: Self = Self::new(3001, "shutdown");
+    /// Our own mistake.
+    pub const INTERNAL_ERROR: Self = Self::new(3004, "internal server error");
+    /// The token's time is over.
+    pub const CONNECTION_EXPIRED: Self = Self::new(3005, "connection expired");
+    /// The token of a server-side subscription has expired.
+    pub const SUBSCRIPTION_EXPIRED: Self = Self::new(3006, "subscription expired");
+    /// The client does not take what it is sent.
+    pub const SLOW: Self = Self::new(3008, "slow");
+    /// A server-side subscription has lost publications.
+    pub const INSUFFICIENT_STATE: Self = Self::new(3010, "insufficient state");
+    /// An operator wants the client to reconnect.
+    pub const FORCE_RECONNECT: Self = Self::new(3011, "force reconnect");
+    /// No pong came in time.
+    pub const NO_PONG: Self = Self::new(3012, "no pong");
+    /// Too often.
+    pub const TOO_MANY_REQUESTS: Self = Self::new(3013, "too many requests");
+    /// The token is garbled, forged, or not for here.
+    pub const INVALID_TOKEN: Self = Self::new(3500, "invalid token");
+    /// The client breaks the protocol.
+    pub const BAD_REQUEST: Self = Self::new(3501, "bad request");
+    /// No connect command came in time.
+    pub const STALE: Self = Self::new(3502, "stale");
+    /// An operator wants the client gone.
+    pub const FORCE_DISCONNECT: Self = Self::new(3503, "force disconnect");
+    /// There are as many connections as there may be.
+    pub const CONNECTION_LIMIT: Self = Self::new(3504, "connection limit");
+    /// The token grants more channels than one client may have.
+    pub const CHANNEL_LIMIT: Self = Self::new(3505, "channel limit");
+    /// A payload that the connection's encoding cannot carry.
+    pub const INAPPROPRIATE_PROTOCOL: Self = Self::new(3506, "inappropriate protocol");
+    /// The client may not connect.
+    pub const PERMISSION_DENIED: Self = Self::new(3507, "permission denied");
+    /// The client used what the server does not offer.
+    pub const NOT_AVAILABLE: Self = Self::new(3508, "not available");
+
+    const fn new(code: u16, reason: &'static str) -> Self {
+        assert!(3000 <= code && code < 5000, "disconnect codes are the close codes that applications may use");
+        assert!(!reason.is_empty(), "without a reason an SDK reconnects even from a terminal code");
+        assert!(reason.len() <= CLOSE_REASON_BYTES_MAX, "the reason must fit a close frame");
+        Self { code, reason }
+    }
+
+    /// The code of the close frame.
+    pub const fn code(self) -> u16 {
+        self.code
+    }
+
+    /// The reason in the close frame; never empty.
+    pub const fn reason(self) -> &'static str {
+        self.reason
+    }
+
+    /// Whether SDKs come back after it.
+    pub const fn reconnects(self) -> bool {
+        !matches!(self.code, 3500..=3999 | 4500..=4999)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminal_codes_are_those_of_the_sdks() {
+        for disconnect in [Disconnect::SHUTDOWN, Disconnect::SLOW, Disconnect::NO_PONG, Disconnect::CONNECTION_EXPIRED]
+        {
+            assert!(disconnect.reconnects(), "{disconnect:?}");
+        }
+        for disconnect in [Disconnect::INVALID_TOKEN, Disconnect::BAD_REQUEST, Disconnect::STALE] {
+            assert!(!disconnect.reconnects(), "{disconnect:?}");
+        }
+    }
+}
