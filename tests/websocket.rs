@@ -319,7 +319,7 @@ fn a_flood_of_connections_is_refused_beyond_the_total() {
 
 #[test]
 fn descriptors_that_run_out_pause_the_accepting() {
-    let server = Server::launch(Launch { settings: String::new(), descriptors_max: Some(96) });
+    let server = Server::launch(Launch { descriptors_max: Some(96), ..Launch::default() });
     let mut bystander = Bystander::new(&server);
     // The kernel completes these connections; the server has no descriptors for the last of them.
     let mut held: Vec<TcpStream> = (0..128).map(|_| connect(&server)).collect();

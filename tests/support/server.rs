@@ -23,10 +23,13 @@ pub const TOKEN_SECRET: &str = "a secret that only the tests know, of more than 
 /// What every test's server allows; a test adds its own lines.
 const SETTINGS: &str = include_str!("settings.toml");
 
+/// The server, as cargo built it for this test.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_tidegate");
+
 /// A running server.
 pub struct Server {
     child: Child,
-    launch: Launch,
+    command: Command,
     folder: PathBuf,
     client: SocketAddr,
     ingest: SocketAddr,
@@ -40,6 +43,8 @@ pub struct Launch {
     pub settings: String,
     /// Most descriptors that the process may have, if fewer than usual.
     pub descriptors_max: Option<u32>,
+    /// With the embedded defaults and a demonstration producer; only the addresses are the test's.
+    pub is_demo: bool,
 }
 
 impl Server {
@@ -61,8 +66,18 @@ impl Server {
             .replace("{secret}", TOKEN_SECRET);
         let settings = configuration(&launch.settings, &usual);
         fs::write(folder.join("tidegate.toml"), settings).expect("the configuration can be written");
-        let child = spawn(&folder, &launch);
-        let mut server = Self { child, launch, folder, client, ingest, admin };
+        let mut command = command(&folder, &launch);
+        if launch.is_demo {
+            command.args(["serve", "--demo"]);
+            for (section, address) in [("CLIENT", client), ("INGEST", ingest), ("ADMIN", admin)] {
+                command.env(format!("TIDEGATE_{section}_LISTEN"), address.to_string());
+            }
+            command.env("TIDEGATE_INGEST_UNIX", folder.join("ingest.sock"));
+        } else {
+            command.args(["serve", "--config"]).arg(folder.join("tidegate.toml"));
+        }
+        let child = spawn(&mut command);
+        let mut server = Self { child, command, folder, client, ingest, admin };
         server.wait_until_ready();
         server
     }
@@ -132,7 +147,7 @@ impl Server {
     pub fn restart(&mut self) {
         self.terminate();
         self.wait_for_end(PATIENCE);
-        self.child = spawn(&self.folder, &self.launch);
+        self.child = spawn(&mut self.command);
         self.wait_until_ready();
     }
 
@@ -173,25 +188,23 @@ fn configuration(settings: &str, usual: &str) -> String {
     format!("{}\n{keys}\n{usual_tables}\n{tables}\n", usual_keys.join("\n"))
 }
 
-fn spawn(folder: &std::path::Path, launch: &Launch) -> Child {
+/// The server's program, its output going to the log in the folder.
+fn command(folder: &std::path::Path, launch: &Launch) -> Command {
     let log = File::options().append(true).create(true).open(folder.join("log")).expect("the log can be written");
-    let program = env!("CARGO_BIN_EXE_tidegate");
     let mut command = match launch.descriptors_max {
-        None => Command::new(program),
+        None => Command::new(PROGRAM),
         Some(descriptors_max) => {
             let mut command = Command::new("sh");
-            command.args(["-c", "ulimit -n \"$1\"; shift; exec \"$@\"", "sh", &descriptors_max.to_string(), program]);
+            command.args(["-c", "ulimit -n \"$1\"; shift; exec \"$@\"", "sh", &descriptors_max.to_string(), PROGRAM]);
             command
         }
     };
+    command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor can be doubled")).stderr(log);
     command
-        .args(["serve", "--config"])
-        .arg(folder.join("tidegate.toml"))
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().expect("a descriptor can be doubled"))
-        .stderr(log)
-        .spawn()
-        .unwrap_or_else(|error| panic!("{program}: {error}"))
+}
+
+fn spawn(command: &mut Command) -> Child {
+    command.spawn().unwrap_or_else(|error| panic!("{PROGRAM}: {error}"))
 }
 
 /// Three addresses that nobody listens on, below the ports that outgoing connections take.

@@ -11,11 +11,20 @@ mod source;
 
 use std::{fs, path::Path};
 
+use calls::Exception;
 use source::Source;
 
 /// Functions that are longer than [`functions::LINES_MAX`], as `path::name`, with their lines. The list may only shrink:
 /// a function that grew fails, and so does an entry that is longer than its function has become.
 const LONG_FUNCTIONS: &[(&str, usize)] = &[];
+
+/// Banned calls that stand for a reason. The list may only shrink, too.
+const EXCEPTIONS: &[Exception] = &[Exception {
+    path: "src/fanout/topic.rs",
+    call: "Arc::clone",
+    count: 1,
+    reason: "names of the busiest channels, for the metrics: once per scrape, not per subscriber",
+}];
 
 #[test]
 fn modules_import_only_from_above() {
@@ -40,7 +49,7 @@ fn functions_stay_short() {
 
 #[test]
 fn banned_calls_are_not_made() {
-    report(&sources().iter().flat_map(calls::violations).collect::<Vec<_>>());
+    report(&sources().iter().flat_map(|source| calls::violations(source, EXCEPTIONS)).collect::<Vec<_>>());
 }
 
 #[test]
