@@ -479,6 +479,8 @@ struct Past {
     /// Payload and time of each stored publication; offset 1 is the first.
     publications: Vec<(u64, u64)>,
     used_ms: u64,
+    /// Since the epoch was last seen there was a moment at which it may have ended.
+    may_have_ended: bool,
     keys: BTreeMap<u8, (Option<Position>, u64)>,
     interest: BTreeMap<u16, u32>,
 }
@@ -502,14 +504,19 @@ impl Past {
 
     /// Notes the epoch that was seen, and that it is a new one only if the old may have ended.
     fn see_epoch(&mut self, epoch: &Arc<str>, now_ms: u64) {
+        self.look_for_end(now_ms);
         if self.epoch.as_ref() != Some(epoch) {
-            let outlives_ms = if self.publications.is_empty() { STREAM_UNUSED_MS } else { STREAM_POSITION_MS };
-            let may_end = self.stored(now_ms).is_empty() && self.used_ms + outlives_ms <= now_ms;
-            assert!(self.epoch.is_none() || may_end, "the stream ended too early");
+            assert!(self.epoch.is_none() || self.may_have_ended, "the stream ended too early");
             self.epoch = Some(Arc::clone(epoch));
             self.publications.clear();
         }
+        self.may_have_ended = false;
         self.used_ms = now_ms;
+    }
+
+    fn look_for_end(&mut self, now_ms: u64) {
+        let outlives_ms = if self.publications.is_empty() { STREAM_UNUSED_MS } else { STREAM_POSITION_MS };
+        self.may_have_ended |= self.stored(now_ms).is_empty() && self.used_ms + outlives_ms <= now_ms;
     }
 
     fn position_from(&self, offset: u64, from: From) -> Position {
@@ -601,7 +608,8 @@ fn run(steps: Vec<Step>) {
                 let answer = channels.history(&history_of(&names[channel], limit, since.clone(), reverse), now_ms);
                 let past = &mut pasts[channel];
                 // If it has, the question begins a stream anew, whose epoch the model does not know yet.
-                let may_have_ended = past.used_ms + STREAM_UNUSED_MS <= now_ms;
+                past.look_for_end(now_ms);
+                let may_have_ended = past.may_have_ended;
                 let first = past.stored(now_ms).first().map_or(past.top() + 1, |(offset, _)| *offset);
                 let is_gone = |since: &Position| {
                     let is_another = !since.epoch.is_empty() && Some(&since.epoch) != past.epoch.as_ref();
@@ -641,6 +649,7 @@ fn run(steps: Vec<Step>) {
             if past.subscribers() > 0 {
                 past.used_ms = now_ms;
             }
+            past.look_for_end(now_ms);
         }
     }
     // In the end everything goes, and every byte of it.
