@@ -337,21 +337,22 @@ fn garbage_ends_its_connection_with_an_error() {
     let mut bystander = Bystander::new(&server);
     let long_line = "x".repeat(128 * 1024);
     let cases: &[(&str, &str, &str)] = &[
-        ("no bulk string", "*1\r\n:1\r\n", "-ERR Protocol error: expected '$', got ':'\r\n"),
-        ("a count that is no number", "*x\r\n", "-ERR Protocol error: invalid multibulk length\r\n"),
-        ("an absurd count", "*2147483648\r\n", "-ERR Protocol error: invalid multibulk length\r\n"),
-        ("a negative length", "*1\r\n$-5\r\n", "-ERR Protocol error: invalid bulk length\r\n"),
-        ("a length that is no number", "*1\r\n$x\r\n", "-ERR Protocol error: invalid bulk length\r\n"),
-        ("an absurd length", "*1\r\n$999999999999999999999\r\n", "-ERR Protocol error: invalid bulk length\r\n"),
-        ("an oversized bulk", "*1\r\n$1073741824\r\n", "-ERR Protocol error: invalid bulk length\r\n"),
-        ("an endless inline command", &long_line, "-ERR Protocol error: too big inline request\r\n"),
-        ("quotes that do not close", "PUBLISH \"open\r\n", "-ERR Protocol error: unbalanced quotes in request\r\n"),
+        ("no bulk string", "*1\r\n:1\r\n", "-ERR Protocol error: expected '$', got ':'"),
+        ("a count that is no number", "*x\r\n", "-ERR Protocol error: invalid multibulk length"),
+        ("an absurd count", "*2147483648\r\n", "-ERR Protocol error: invalid multibulk length"),
+        ("a negative length", "*1\r\n$-5\r\n", "-ERR Protocol error: invalid bulk length"),
+        ("a length that is no number", "*1\r\n$x\r\n", "-ERR Protocol error: invalid bulk length"),
+        ("an absurd length", "*1\r\n$999999999999999999999\r\n", "-ERR Protocol error: invalid bulk length"),
+        ("an oversized bulk", "*1\r\n$1073741824\r\n", "-ERR Protocol error: invalid bulk length: 1073741824 bytes"),
+        ("an endless inline command", &long_line, "-ERR Protocol error: too big inline request"),
+        ("quotes that do not close", "PUBLISH \"open\r\n", "-ERR Protocol error: unbalanced quotes in request"),
     ];
     let before = server.metrics().by_label("tidegate_ingest_rejections_total", "reason").values().sum::<f64>();
     for (index, (case, bytes, answer)) in cases.iter().enumerate() {
         let mut producer = if index % 2 == 0 { Producer::connect(&server) } else { Producer::connect_unix(&server) };
         producer.write(bytes.as_bytes());
-        assert_eq!(producer.until_end(), *answer, "{case}");
+        let answered = producer.until_end();
+        assert!(answered.starts_with(answer) && answered.lines().count() == 1, "{case}: {answered:?}");
         let counted = server.metrics().by_label("tidegate_ingest_rejections_total", "reason");
         assert_eq!(counted.values().sum::<f64>() - before, (index + 1) as f64, "{case} is counted: {counted:?}");
         bystander.assert_untouched();
