@@ -207,9 +207,10 @@ fn spawn(command: &mut Command) -> Child {
     command.spawn().unwrap_or_else(|error| panic!("{PROGRAM}: {error}"))
 }
 
-/// Three addresses that nobody listens on, below the ports that outgoing connections take.
+/// Three addresses that nobody listens on: below the ports that outgoing connections take, and above the last that
+/// browsers refuse (10080).
 fn free_addresses() -> [SocketAddr; 3] {
-    const PORTS: std::ops::Range<u16> = 10_000..32_000;
+    const PORTS: std::ops::Range<u16> = 11_000..32_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let span = u32::from(PORTS.end - PORTS.start);
     let begin = std::process::id().wrapping_mul(97) % span;
