@@ -80,6 +80,24 @@ pub const COMMAND_ARGUMENTS_MAX: usize = 1024;
 /// Bytes of one inline command (a line typed by hand).
 pub const INLINE_COMMAND_BYTES_MAX: usize = 64 * 1024;
 
+/// Connections to the operators' port at a time; more wait in the kernel's queue.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+/// Milliseconds that a connection to the operators' port may be idle. Longer than a scraper's usual interval of a
+/// minute, so that its connection stays; an open console is written to every second.
+pub const ADMIN_IDLE_MS_MAX: u64 = 75_000;
+
+/// Milliseconds that a thread may take to answer the control thread before it counts as stuck. A shard's turn lasts
+/// some milliseconds, so two seconds are no load: something holds it.
+pub const THREAD_ANSWER_MS_MAX: u64 = 2_000;
+
+/// Milliseconds between two rounds of questions for figures, so that a flood of requests to the operators' port cannot
+/// keep shards awake.
+pub const OBSERVE_INTERVAL_MS_MIN: u64 = 20;
+
+/// Channels that the console lists.
+pub const CONSOLE_CHANNELS_MAX: usize = 10;
+
 const _: () = {
     assert!(SHARDS_MAX <= u64::BITS as usize);
     assert!(CLOSE_REASON_BYTES_MAX + 2 == CONTROL_FRAME_BYTES_MAX);

@@ -22,10 +22,7 @@ use super::{
     observer::{Snapshot, ThreadReport},
     process::{self, ProcessFigures},
 };
-use crate::{config::Config, mesh::ShardFigures};
-
-/// Channels that the console lists.
-const TOP_CHANNELS_MAX: usize = 10;
+use crate::{config::Config, limits::CONSOLE_CHANNELS_MAX, mesh::ShardFigures};
 
 /// Rates between figures further apart than this would show the past as the present.
 const RATE_INTERVAL_MAX: Duration = Duration::from_secs(5);
@@ -310,7 +307,7 @@ fn top_channels(totals: &Totals, previous: Option<(&Totals, f64)>) -> Vec<Channe
         let by_traffic = busy(right).total_cmp(&busy(left));
         by_traffic.then(right.subscribers.cmp(&left.subscribers)).then_with(|| left.name.cmp(&right.name))
     });
-    channels.truncate(TOP_CHANNELS_MAX);
+    channels.truncate(CONSOLE_CHANNELS_MAX);
     channels
 }
 

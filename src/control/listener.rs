@@ -23,12 +23,9 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-/// Connections at a time; more wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 64;
+use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_IDLE_MS_MAX};
 
-/// How long nothing may be read from or written to a connection. Longer than a scraper's usual
-/// interval, so that its connection stays; an open console is written to every second.
-const IDLE_TIME_MAX: Duration = Duration::from_secs(75);
+const IDLE_TIME_MAX: Duration = Duration::from_millis(ADMIN_IDLE_MS_MAX);
 
 /// Accepts as long as there is room.
 pub struct BoundedListener {
@@ -43,7 +40,7 @@ impl BoundedListener {
     /// When the listener cannot be polled.
     pub fn new(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self { listener: TcpListener::from_std(listener)?, room: Arc::new(Semaphore::new(CONNECTIONS_MAX)) })
+        Ok(Self { listener: TcpListener::from_std(listener)?, room: Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX)) })
     }
 }
 

@@ -49,6 +49,7 @@ use self::{
 };
 use crate::{
     config::Config,
+    limits::{ADMIN_CONNECTIONS_MAX, OBSERVE_INTERVAL_MS_MIN},
     mesh::{Bell, ControlMesh, ToControl, ToIngest, ToShard},
 };
 
@@ -105,7 +106,8 @@ impl Control {
 
     async fn run_until(self, stop_requests: mpsc::Receiver<&'static str>) -> io::Result<Outcome> {
         process::started_at();
-        let (questions, question) = mpsc::channel(QUESTIONS_MAX);
+        // A connection asks for one thing at a time.
+        let (questions, question) = mpsc::channel(ADMIN_CONNECTIONS_MAX);
         let overview = Arc::new(watch::Sender::new(Arc::from("")));
         let console_opened = Arc::new(Notify::new());
         let router = http::router(Handlers {
@@ -141,8 +143,7 @@ impl Control {
     }
 }
 
-/// Least time between two rounds of questions, so that a flood of requests cannot keep shards awake.
-const ROUND_INTERVAL_MIN: Duration = Duration::from_millis(20);
+const ROUND_INTERVAL_MIN: Duration = Duration::from_millis(OBSERVE_INTERVAL_MS_MIN);
 
 /// How often the queues are looked at although no bell rang: a thread that ends without a word is
 /// found by its closed queue only.
@@ -150,9 +151,6 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often consoles are told.
 const CONSOLE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Requests for figures that wait at most; more wait in their handlers.
-const QUESTIONS_MAX: usize = 64;
 
 /// A handler's wish: figures that are asked for after now.
 type Question = oneshot::Sender<Arc<Snapshot>>;

@@ -14,11 +14,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::mesh::{IngestFigures, ShardFigures};
+use crate::{
+    limits::THREAD_ANSWER_MS_MAX,
+    mesh::{IngestFigures, ShardFigures},
+};
 
-/// How long a thread may take to answer before it counts as stuck. A shard's turn lasts
-/// milliseconds at most, so two seconds are no load: something holds it.
-pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long a thread may take to answer before it counts as stuck.
+pub const ANSWER_TIME_MAX: Duration = Duration::from_millis(THREAD_ANSWER_MS_MAX);
 
 /// A thread that answers questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
