@@ -33,6 +33,13 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
 }
 
+impl Loaded {
+    /// The warnings as errors, if there are any: for those who want nothing questionable.
+    pub fn warnings_as_errors(&self) -> Option<Errors> {
+        (!self.warnings.is_empty()).then(|| Errors::new(self.warnings.clone()))
+    }
+}
+
 /// Reads the file, if there is one, and lets the environment override it.
 ///
 /// Of the environment only variables that begin with `TIDEGATE_` are looked at; an empty one counts

@@ -1,0 +1,86 @@
+//! `tidegate serve`: the server.
+
+use super::{
+    Failure, log, print,
+    settings::{Source, refused},
+};
+use crate::{
+    config::{DEMO_NAMESPACE, Loaded},
+    control::Outcome,
+    server::{self, Addresses},
+};
+
+/// Run the server until it is told to stop (SIGTERM or Ctrl-C)
+///
+/// Without a file the embedded defaults apply: clients on 127.0.0.1:8000, producers on
+/// 127.0.0.1:7400, the console on http://127.0.0.1:9000/. The first signal lets clients go in
+/// waves, the second ends the server at once.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  tidegate serve --demo
+  tidegate serve --config /etc/tidegate/tidegate.toml
+  TIDEGATE_CLIENT_LISTEN=127.0.0.1:8001 tidegate serve
+
+`tidegate config-reference` prints every key and every variable.")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    source: Source,
+
+    /// Open the namespace `demo` to anyone and publish to demo:ticks ten times a second
+    #[arg(long)]
+    demo: bool,
+}
+
+pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
+    let Loaded { mut config, warnings } = arguments.source.load()?;
+    if arguments.demo {
+        config = config.with_demo().map_err(|errors| refused(&errors))?;
+    }
+    log::start(&config.log);
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    if !config.lets_clients_connect() {
+        tracing::warn!(
+            "no client can connect: set client.token.hmac_secret, or client.allow_anonymous, or try `tidegate serve --demo`"
+        );
+    }
+    let demo = arguments.demo;
+    let outcome = server::serve(config, demo, |addresses| announce(addresses, demo))
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+    match outcome {
+        Outcome::Stopped => Ok(()),
+        Outcome::TimedOut { threads } => Err(Failure::Failed(format!(
+            "shutdown.timeout ran out while these threads were busy still: {}",
+            threads.join(", ")
+        ))),
+        Outcome::Interrupted => Err(Failure::Failed("a second signal ended the server at once".to_owned())),
+        Outcome::ThreadLost { thread } => {
+            Err(Failure::Failed(format!("the thread {thread} ended by itself; the log says why")))
+        }
+    }
+}
+
+/// Tells where everything is, once it is there.
+fn announce(addresses: &Addresses, demo: bool) {
+    let clients = format!("ws://{}/connection/websocket", addresses.client);
+    let console = format!("http://{}/", addresses.admin);
+    let producers: Vec<String> = addresses
+        .ingest
+        .iter()
+        .map(ToString::to_string)
+        .chain(addresses.ingest_unix.iter().map(|path| path.display().to_string()))
+        .collect();
+    tracing::info!(clients, producers = producers.join(" "), console, "ready");
+    if demo {
+        let push = match addresses.ingest {
+            Some(ingest) => format!("redis-cli -h {} -p {} PUBLISH", ingest.ip(), ingest.port()),
+            None => "tidegate publish".to_owned(),
+        };
+        // The demonstration is for people at a terminal; if nobody reads, nobody is missed.
+        let _ = print(&format!(
+            "\n  console    {console}\n  clients    {clients}\n  producers  {push} {DEMO_NAMESPACE}:news '{{\"hello\":\"world\"}}'\n\n"
+        ));
+    }
+}

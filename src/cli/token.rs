@@ -1,0 +1,158 @@
+//! `tidegate token`: a connection token for trying things out.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::{EncodingKey, Header};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{Failure, print, settings::Source};
+use crate::{
+    config::{ClientConfig, parse_duration_ms},
+    limits::{CHANNEL_BYTES_MAX, USER_BYTES_MAX},
+};
+
+/// Mint a connection token (JSON Web Token, HS256) for trying things out
+///
+/// Signed with client.token.hmac_secret of the configuration, and with its audience and issuer if
+/// it names them. In production it is your application that signs tokens.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  tidegate token --user 42 --config tidegate.toml
+  tidegate token --user 42 --channel news:eu --info '{\"name\":\"Ada\"}' --expires 5m --secret S
+  tidegate tail news:eu --token \"$(tidegate token --user 42)\"")]
+pub(super) struct Arguments {
+    /// User that the token proves (claim sub)
+    #[arg(long, value_parser = parse_user)]
+    user: String,
+
+    /// For how long it is good, such as 5m, 1h or 30d; "never" for ever
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = parse_expires)]
+    expires: Expires,
+
+    /// Channel that the client is subscribed to when it connects; may be given more than once
+    #[arg(long = "channel", value_name = "CHANNEL", value_parser = parse_channel)]
+    channels: Vec<String>,
+
+    /// What others see of the client (claim info), any JSON
+    #[arg(long, value_name = "JSON", value_parser = parse_info)]
+    info: Option<Box<RawValue>>,
+
+    #[command(flatten)]
+    source: Source,
+
+    /// Secret to sign with, instead of the configuration's. Other users of this host can see it while the command runs
+    #[arg(long, conflicts_with = "config")]
+    secret: Option<String>,
+}
+
+/// When a token expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expires {
+    After(Duration),
+    Never,
+}
+
+pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
+    let Arguments { user, expires, channels, info, source, secret } = arguments;
+    let (secret, audience, issuer) = match secret {
+        Some(secret) => (secret, None, None),
+        None => {
+            let client = source.load_config()?.client;
+            (secret_of(&client)?.to_owned(), client.token_audience, client.token_issuer)
+        }
+    };
+    let claims =
+        Claims { sub: &user, aud: audience.as_deref(), iss: issuer.as_deref(), channels, info, ..Claims::new(expires) };
+    print(&format!("{}\n", claims.sign(&secret)?))
+}
+
+/// A token that proves a user to the server of this configuration for the next hour.
+pub(super) fn mint_for_user(user: &str, client: &ClientConfig) -> Result<String, Failure> {
+    let claims = Claims {
+        sub: user,
+        aud: client.token_audience.as_deref(),
+        iss: client.token_issuer.as_deref(),
+        ..Claims::new(Expires::After(Duration::from_secs(3600)))
+    };
+    claims.sign(secret_of(client)?)
+}
+
+/// Reads a user id from the command line.
+pub(super) fn parse_user(text: &str) -> Result<String, String> {
+    match text.len() {
+        0 => Err("a user id is not empty; without a token a client is anonymous".to_owned()),
+        length if length > USER_BYTES_MAX => Err(format!("a user id has at most {USER_BYTES_MAX} bytes, not {length}")),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// Reads a channel's name from the command line.
+pub(super) fn parse_channel(text: &str) -> Result<String, String> {
+    match text.len() {
+        0 => Err("a channel's name is not empty".to_owned()),
+        length if length > CHANNEL_BYTES_MAX => {
+            Err(format!("a channel's name has at most {CHANNEL_BYTES_MAX} bytes, not {length}"))
+        }
+        _ if !text.is_ascii() => Err("a channel's name is ASCII".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// Claims of a connection token (protocol.md section 16).
+#[derive(Serialize)]
+struct Claims<'a> {
+    sub: &'a str,
+    iat: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exp: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aud: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iss: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    channels: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    info: Option<Box<RawValue>>,
+}
+
+impl<'a> Claims<'a> {
+    /// Claims of nobody, issued now.
+    fn new(expires: Expires) -> Claims<'a> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let exp = match expires {
+            Expires::After(time) => Some(now.saturating_add(time).as_secs()),
+            Expires::Never => None,
+        };
+        Claims { sub: "", iat: now.as_secs(), exp, aud: None, iss: None, channels: Vec::new(), info: None }
+    }
+
+    fn sign(&self, secret: &str) -> Result<String, Failure> {
+        jsonwebtoken::encode(&Header::default(), self, &EncodingKey::from_secret(secret.as_bytes()))
+            .map_err(|error| Failure::Failed(format!("the token could not be signed: {error}")))
+    }
+}
+
+fn secret_of(client: &ClientConfig) -> Result<&str, Failure> {
+    client.token_hmac_secret.as_deref().ok_or_else(|| {
+        Failure::Usage(
+            "there is no secret to sign with: set client.token.hmac_secret in the file given by --config, or the \
+             variable TIDEGATE_CLIENT_TOKEN_HMAC_SECRET"
+                .to_owned(),
+        )
+    })
+}
+
+fn parse_expires(text: &str) -> Result<Expires, String> {
+    if text == "never" {
+        return Ok(Expires::Never);
+    }
+    parse_duration_ms(text)
+        .map(|duration_ms| Expires::After(Duration::from_millis(duration_ms)))
+        .ok_or_else(|| "expected a duration with its unit, like 5m, 1h or 30d, or \"never\"".to_owned())
+}
+
+fn parse_info(text: &str) -> Result<Box<RawValue>, String> {
+    serde_json::from_str(text).map_err(|error| format!("not valid JSON: {error}"))
+}
