@@ -16,6 +16,7 @@
 
 mod probe;
 mod ring;
+pub mod simulated;
 
 use std::{fmt, io};
 
