@@ -177,6 +177,10 @@ pub struct Namespaces {
 impl Namespaces {
     /// The rules of a channel: the part before its first `:` names them (protocol.md section 12).
     pub fn of_channel(&self, channel: &str) -> Option<&Arc<Namespace>> {
+        // A personal channel: what follows is a user id, in which `:` has no meaning.
+        if channel.starts_with('#') {
+            return self.without.as_ref();
+        }
         let name = channel.strip_prefix('$').unwrap_or(channel);
         match name.split_once(':') {
             None => self.without.as_ref(),

@@ -1,0 +1,143 @@
+//! The connect command: who the client is, and which channels the server subscribes it to (protocol.md sections 5 and 11).
+
+use std::borrow::Cow;
+
+use super::{
+    Connect, Effects, Flow, Phase, Reason, ServerSide, Terms,
+    conversation::Conversation,
+    permission::{self, Subject},
+    state::Flag,
+};
+use crate::{
+    config::Namespace,
+    protocol::{ConnectRequest, Disconnect, ErrorCode, Identity, SubscribeRequest, TokenError},
+};
+
+/// Why a connect command fails.
+enum Failure {
+    /// Without a reply.
+    End(Disconnect, Reason),
+    /// With a reply, on which the client closes.
+    Error(ErrorCode),
+}
+
+impl From<ErrorCode> for Failure {
+    fn from(error: ErrorCode) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl<E: Effects> Conversation<'_, E> {
+    pub(super) fn connect(&mut self, command: u32, request: &ConnectRequest<'_>) -> Flow {
+        let connect = self.identify(&request.token).and_then(|identity| {
+            let channels = self.server_side(&identity, &request.subs)?;
+            let Identity { user, expires_at, info, channels: _, is_operator } = identity;
+            Ok(Connect { command, user, expires_at, info, channels, is_operator })
+        });
+        match connect {
+            Ok(connect) => self.begin(connect),
+            Err(Failure::End(disconnect, reason)) => self.end(disconnect, reason),
+            Err(Failure::Error(error)) => {
+                let _ = self.refuse(command, error);
+                self.session.phase = Phase::Closing;
+                self.session.set(Flag::Lingering);
+                Flow::Lingering
+            }
+        }
+    }
+
+    fn begin(&mut self, connect: Connect) -> Flow {
+        if connect.is_operator {
+            self.session.set(Flag::Operator);
+        }
+        let flow = self.effects.connect(connect);
+        self.session.phase = match flow {
+            Flow::Continue => Phase::Connected,
+            Flow::Paused => Phase::Connecting,
+            Flow::Closing | Flow::Lingering | Flow::Drop => {
+                panic!("a shard that cannot connect a client calls session::disconnect afterwards: {flow:?}")
+            }
+        };
+        flow
+    }
+
+    fn identify(&self, token: &str) -> Result<Identity, Failure> {
+        if token.is_empty() {
+            return match self.rules.config.client.allow_anonymous {
+                true => Ok(Identity::default()),
+                false => Err(Failure::End(Disconnect::BAD_REQUEST, Reason::CredentialsMissing)),
+            };
+        }
+        self.rules.verifier.verify(token, self.effects.now_unix_seconds()).map_err(|error| match error {
+            TokenError::Expired => ErrorCode::TokenExpired.into(),
+            TokenError::ConnectionExpired => ErrorCode::Expired.into(),
+            TokenError::Invalid => Failure::End(Disconnect::INVALID_TOKEN, Reason::TokenInvalid),
+        })
+    }
+
+    /// The personal channel, the token's channels, and those that the client asks for and could subscribe to itself.
+    fn server_side(
+        &self,
+        identity: &Identity,
+        requested: &[(Cow<'_, str>, SubscribeRequest<'_>)],
+    ) -> Result<Vec<ServerSide>, Failure> {
+        let client = &self.rules.config.client;
+        let namespaces = &self.rules.config.namespaces;
+        let channels_max = client.channels_max as usize;
+        if identity.channels.len() > channels_max {
+            return Err(Failure::End(Disconnect::CHANNEL_LIMIT, Reason::TokenChannelsTooMany));
+        }
+        let mut granted = Granted(Vec::new());
+        if client.personal_channel && !identity.user.is_empty() {
+            granted.add(&permission::personal_channel(&identity.user), namespaces.without.as_deref());
+        }
+        for channel in &identity.channels {
+            if channel.is_empty() {
+                return Err(ErrorCode::BadRequest.into());
+            }
+            permission::check_name(channel)?;
+            granted.add(channel, Some(namespaces.of_channel(channel).ok_or(ErrorCode::UnknownChannel)?));
+        }
+        let subject = Subject { user: &identity.user, is_operator: identity.is_operator };
+        for (channel, request) in requested {
+            match namespaces.of_channel(channel) {
+                Some(namespace) => {
+                    let is_permitted = granted.0.len() < channels_max
+                        && !channel.is_empty()
+                        && permission::check_name(channel).is_ok()
+                        && permission::subscribe(namespaces, subject, channel).is_ok();
+                    if is_permitted {
+                        granted.add(channel, Some(namespace));
+                    }
+                    granted.set_terms(channel, Terms::granted(namespace, request));
+                }
+                None if granted.contains(channel) => {}
+                None => return Err(Failure::End(Disconnect::BAD_REQUEST, Reason::ConnectChannelUnknown)),
+            }
+        }
+        Ok(granted.0)
+    }
+}
+
+/// Channels to subscribe a client to, each once.
+struct Granted(Vec<ServerSide>);
+
+impl Granted {
+    fn add(&mut self, channel: &str, namespace: Option<&Namespace>) {
+        if self.contains(channel) {
+            return;
+        }
+        let terms = namespace.map(|namespace| Terms::granted(namespace, &SubscribeRequest::default()));
+        self.0.push(ServerSide { channel: channel.to_owned(), terms: terms.unwrap_or_default() });
+    }
+
+    fn contains(&self, channel: &str) -> bool {
+        self.0.iter().any(|granted| granted.channel == channel)
+    }
+
+    fn set_terms(&mut self, channel: &str, terms: Terms) {
+        if let Some(granted) = self.0.iter_mut().find(|granted| granted.channel == channel) {
+            granted.terms = terms;
+        }
+    }
+}

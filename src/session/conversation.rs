@@ -1,0 +1,210 @@
+//! The reading of a client's bytes: heads and frames as they become complete, and what is left of them.
+
+use super::{Effects, Flow, Phase, Reason, Rules, Session, Transient, state::Flag, write_text};
+use crate::{
+    protocol::{self, Commands, Disconnect, ErrorCode},
+    websocket::{
+        frame::{self, Control, OpCode},
+        handshake::{self, Head},
+        message::{self, Event, Fragments, Read},
+    },
+};
+
+/// A session with all that it acts on.
+pub(super) struct Conversation<'a, E> {
+    pub session: &'a mut Session,
+    pub transient: &'a mut Option<Box<Transient>>,
+    pub rules: &'a Rules,
+    pub effects: &'a mut E,
+}
+
+/// What became of the bytes at the front of the input.
+enum Step {
+    /// They are not complete.
+    Incomplete,
+    /// So many were taken, and this is what follows from them.
+    Taken(usize, Flow),
+}
+
+impl<E: Effects> Conversation<'_, E> {
+    pub fn receive(&mut self, input: &mut [u8]) -> Flow {
+        if self.session.is_paused() {
+            self.keep(input);
+            return Flow::Paused;
+        }
+        match self.take_kept() {
+            Some(mut kept) => {
+                kept.extend_from_slice(input);
+                self.read(&mut kept)
+            }
+            None => self.read(input),
+        }
+    }
+
+    pub fn resume(&mut self) -> Flow {
+        if self.session.phase == Phase::Connecting {
+            return Flow::Paused;
+        }
+        self.session.clear(Flag::Paused);
+        let commands = self.transient.as_mut().map(|transient| std::mem::take(&mut transient.commands));
+        let flow = match commands {
+            Some(commands) if !commands.is_empty() && self.session.is_connected() => {
+                self.run(Commands::from_rest(&commands))
+            }
+            // The shard has ended the conversation during the pause.
+            _ => Flow::Continue,
+        };
+        if matches!(flow, Flow::Paused | Flow::Drop) {
+            return flow;
+        }
+        let Some(mut kept) = self.take_kept() else { return flow };
+        match self.read(&mut kept) {
+            Flow::Continue => flow,
+            later => later,
+        }
+    }
+
+    /// Reads all that is complete and keeps the rest.
+    fn read(&mut self, input: &mut [u8]) -> Flow {
+        let mut fragments = self.transient.as_mut().and_then(|transient| transient.fragments.take());
+        let mut outcome = Flow::Continue;
+        let mut taken = 0;
+        while taken < input.len() && self.session.phase != Phase::Ended {
+            let rest = &mut input[taken..];
+            let step = match self.session.phase {
+                Phase::Head => self.read_head(rest),
+                _ => self.read_frame(rest, &mut fragments),
+            };
+            let Step::Taken(bytes, flow) = step else { break };
+            taken += bytes;
+            match flow {
+                Flow::Continue => {}
+                // The peer's close frame may lie behind.
+                Flow::Closing | Flow::Lingering => outcome = flow,
+                Flow::Paused | Flow::Drop => {
+                    outcome = flow;
+                    break;
+                }
+            }
+        }
+        if self.session.phase == Phase::Ended {
+            *self.transient = None;
+            return outcome;
+        }
+        if fragments.is_some() {
+            self.transient.get_or_insert_default().fragments = fragments;
+        }
+        self.keep(&input[taken..]);
+        outcome
+    }
+
+    fn read_head(&mut self, input: &[u8]) -> Step {
+        match handshake::parse(input) {
+            Ok(Head::Incomplete) => Step::Incomplete,
+            Ok(Head::Complete { request, bytes }) => Step::Taken(bytes, self.upgrade(&request)),
+            Err(rejection) => {
+                self.effects.count(rejection.into());
+                handshake::respond_rejection(self.effects.output(), &rejection);
+                self.session.phase = Phase::Ended;
+                Step::Taken(input.len(), Flow::Closing)
+            }
+        }
+    }
+
+    fn read_frame(&mut self, input: &mut [u8], fragments: &mut Option<Box<Fragments>>) -> Step {
+        let bytes_all = input.len();
+        match message::read(input, fragments, self.rules.config.client.message_bytes_max as usize) {
+            Ok(Read::Incomplete { .. }) => Step::Incomplete,
+            Ok(Read::Event { event, bytes }) => Step::Taken(bytes, self.hear(event)),
+            Err(violation) => {
+                // Where frames cannot be told apart, no close frame can be found either.
+                let was_closing = self.session.is_closing();
+                self.session.phase = Phase::Ended;
+                if was_closing {
+                    return Step::Taken(bytes_all, Flow::Continue);
+                }
+                self.effects.count(violation.into());
+                frame::write_close(self.effects.output(), violation.close_code(), &violation.to_string());
+                Step::Taken(bytes_all, Flow::Closing)
+            }
+        }
+    }
+
+    fn hear(&mut self, event: Event<'_>) -> Flow {
+        let is_closing = self.session.is_closing();
+        match event {
+            Event::Close { code, .. } => self.hear_close(code),
+            Event::Message { payload, .. } if !is_closing => self.run(protocol::decode(&payload)),
+            Event::Ping(payload) if !is_closing => {
+                frame::write(self.effects.output(), OpCode::Control(Control::Pong), payload);
+                Flow::Continue
+            }
+            Event::Message { .. } | Event::Ping(_) | Event::Pong(_) | Event::Continue => Flow::Continue,
+        }
+    }
+
+    /// The client closes, or answers our close frame.
+    fn hear_close(&mut self, code: Option<u16>) -> Flow {
+        if !self.session.is_closing() || self.session.has(Flag::Lingering) {
+            let out = self.effects.output();
+            match code {
+                Some(code) => frame::write_close(out, code, ""),
+                None => frame::write(out, OpCode::Control(Control::Close), &[]),
+            }
+        }
+        if !self.session.is_closing() {
+            self.effects.count(Reason::PeerClosed);
+        }
+        self.session.phase = Phase::Ended;
+        Flow::Drop
+    }
+
+    /// Carries out commands until one ends the conversation or pauses it.
+    fn run(&mut self, mut commands: Commands<'_>) -> Flow {
+        while let Some(command) = commands.next() {
+            let flow = match command {
+                Ok(command) => self.execute(command),
+                Err(_) => self.end(Disconnect::BAD_REQUEST, Reason::CommandMalformed),
+            };
+            match flow {
+                Flow::Continue => {}
+                Flow::Paused => {
+                    if let Some(rest) = commands.rest() {
+                        // An empty rest is a blank line, and a blank line is a mistake that must not get lost.
+                        let rest = if rest.is_empty() { b" " } else { rest };
+                        self.transient.get_or_insert_default().commands.extend_from_slice(rest);
+                    }
+                    return Flow::Paused;
+                }
+                Flow::Closing | Flow::Lingering | Flow::Drop => return flow,
+            }
+        }
+        Flow::Continue
+    }
+
+    /// Ends the conversation with a close frame.
+    pub fn end(&mut self, disconnect: Disconnect, reason: Reason) -> Flow {
+        self.effects.count(reason);
+        super::disconnect(self.session, disconnect, self.effects.output());
+        Flow::Closing
+    }
+
+    /// Answers a command by an error; the conversation goes on.
+    pub fn refuse(&mut self, command: u32, error: ErrorCode) -> Flow {
+        self.effects.count(error.into());
+        write_text(self.effects.output(), |out| protocol::reply_error(out, command, error));
+        Flow::Continue
+    }
+
+    /// Keeps what cannot be read yet.
+    fn keep(&mut self, rest: &[u8]) {
+        if !rest.is_empty() {
+            self.transient.get_or_insert_default().input.extend_from_slice(rest);
+        }
+    }
+
+    fn take_kept(&mut self) -> Option<Vec<u8>> {
+        let kept = std::mem::take(&mut self.transient.as_mut()?.input);
+        (!kept.is_empty()).then_some(kept)
+    }
+}

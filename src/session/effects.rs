@@ -1,0 +1,125 @@
+//! What a session asks of its shard.
+
+use bytes::Bytes;
+
+use super::Reason;
+use crate::mesh::Position;
+
+/// Everything that needs tables or other shards. Each call is carried out at once, so that what
+/// it writes lies in its place between the replies of the same turn.
+pub trait Effects {
+    /// Where frames for this peer are appended, in order.
+    fn output(&mut self) -> &mut Vec<u8>;
+    /// The time, in seconds since 1970.
+    fn now_unix_seconds(&self) -> u64;
+    /// The connection's user; "": anonymous, or not connected yet.
+    fn user(&self) -> &str;
+    /// Whether the connection is subscribed to the channel, or about to be.
+    fn is_subscribed(&self, channel: &str) -> bool;
+    /// How many channels the connection is subscribed to, or about to be.
+    fn subscriptions(&self) -> usize;
+    /// The client has proven who it is.
+    ///
+    /// [`Flow::Paused`]: server-side subscriptions are under way; [`connected`](super::connected),
+    /// then [`resume`](super::resume) will be called. [`Flow::Continue`]: the shard has written the
+    /// reply, with [`write_connect_reply`](super::write_connect_reply). Nothing else is a valid answer.
+    fn connect(&mut self, connect: Connect) -> Flow;
+    /// The client may subscribe to a channel to which it is not subscribed. The shard answers, now or later.
+    fn subscribe(&mut self, subscribe: SubscribeCommand<'_>);
+    /// The client wants to leave a channel, in which it may not be. The shard answers.
+    fn unsubscribe(&mut self, command: u32, channel: &str);
+    /// The client may publish. The shard answers, now or later. [`Flow::Paused`]: nothing more can
+    /// be taken in before [`resume`](super::resume). Otherwise [`Flow::Continue`].
+    fn publish(&mut self, command: u32, channel: &str, data: Bytes) -> Flow;
+    /// The client may read the history. The shard answers, now or later.
+    fn history(&mut self, history: HistoryCommand<'_>);
+    /// The client has answered the ping.
+    fn pong(&mut self);
+    /// Something was refused, or the connection is about to end, for this reason.
+    fn count(&mut self, reason: Reason);
+}
+
+/// What the shard has to do after a session has acted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Flow {
+    /// Nothing in particular.
+    Continue,
+    /// Receive nothing until the pause is over, then call [`resume`](super::resume).
+    Paused,
+    /// Send what is written, shut down our side, and wait for the peer's end, at most
+    /// [`CLOSE_HANDSHAKE_MS_MAX`](crate::limits::CLOSE_HANDSHAKE_MS_MAX). Input still goes to
+    /// [`receive`](super::receive). Said once.
+    Closing,
+    /// The same, but our side stays open: the last word was a reply, on which the client closes. An
+    /// end of ours that overtakes the reply in the client's library would look like a lost connection.
+    Lingering,
+    /// Send what is written and close the socket.
+    Drop,
+}
+
+/// A client that has proven who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connect {
+    /// `id` of the command.
+    pub command: u32,
+    /// User id; "": anonymous.
+    pub user: String,
+    /// When the connection expires, in seconds since 1970; none: never.
+    pub expires_at: Option<u64>,
+    /// What other clients may see of the user: a JSON text without line feeds.
+    pub info: Option<Bytes>,
+    /// Server-side subscriptions: the personal channel, the token's, and those asked for and
+    /// permitted. Each channel once.
+    pub channels: Vec<ServerSide>,
+    /// The client is the console.
+    pub is_operator: bool,
+}
+
+/// A subscription that the server makes at connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSide {
+    /// Its channel.
+    pub channel: String,
+    /// What the subscription comes with.
+    pub terms: Terms,
+}
+
+/// A subscribe command that is permitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscribeCommand<'a> {
+    /// Its `id`.
+    pub command: u32,
+    /// The channel.
+    pub channel: &'a str,
+    /// What the subscription comes with.
+    pub terms: Terms,
+}
+
+/// What a subscription comes with: what was asked for, as far as the namespace grants it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// It knows its position.
+    pub positioned: bool,
+    /// It can recover; then it is positioned too.
+    pub recoverable: bool,
+    /// The client's last position, if it wants what it missed; an epoch "" is any.
+    pub recover: Option<Position>,
+    /// Better no subscription than one with a gap.
+    pub reject_unrecovered: bool,
+}
+
+/// A history command that is permitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryCommand<'a> {
+    /// Its `id`.
+    pub command: u32,
+    /// The channel.
+    pub channel: &'a str,
+    /// Publications wanted; 0: only the position; negative: as many as there may be.
+    pub limit: i32,
+    /// Where to start; an epoch "" is any.
+    pub since: Option<Position>,
+    /// Newest first.
+    pub reverse: bool,
+}

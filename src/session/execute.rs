@@ -1,0 +1,182 @@
+//! Commands: what each needs to be carried out, and what it is refused with.
+
+use bytes::Bytes;
+
+use super::{
+    Effects, Flow, HistoryCommand, Phase, Reason, SubscribeCommand, Terms,
+    conversation::Conversation,
+    permission::{self, Subject},
+    state::Flag,
+};
+use crate::{
+    config::Namespace,
+    mesh::Position,
+    protocol::{
+        Command, Disconnect, ErrorCode, HistoryRequest, Method, PublishRequest, RefreshRequest, SubRefreshRequest,
+        SubscribeRequest,
+    },
+};
+
+/// The one kind of delta compression that the protocol knows (protocol.md section 10).
+const DELTA_FOSSIL: &str = "fossil";
+
+/// Why a command is not carried out.
+enum Refusal {
+    /// The client broke the protocol.
+    End(Disconnect, Reason),
+    /// The command cannot be carried out.
+    Error(ErrorCode),
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(error: ErrorCode) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl<E: Effects> Conversation<'_, E> {
+    pub(super) fn execute(&mut self, command: Command<'_>) -> Flow {
+        if self.session.phase == Phase::AwaitingConnect {
+            return match command.method {
+                Method::Connect(_) if command.id == 0 => self.end(Disconnect::BAD_REQUEST, Reason::ConnectWithoutId),
+                Method::Connect(request) => self.connect(command.id, &request),
+                _ => self.end(Disconnect::BAD_REQUEST, Reason::CommandBeforeConnect),
+            };
+        }
+        let result = match command.method {
+            Method::Send => Err(Refusal::End(Disconnect::NOT_AVAILABLE, Reason::SendUnavailable)),
+            _ if command.id == 0 => self.hear_pong(),
+            Method::Subscribe(request) => self.subscribe(command.id, &request),
+            Method::Unsubscribe(request) => self.unsubscribe(command.id, &request.channel),
+            Method::Publish(request) => self.publish(command.id, &request),
+            Method::History(request) => self.history(command.id, &request),
+            Method::Refresh(request) => refresh(&request),
+            Method::SubRefresh(request) => self.sub_refresh(&request),
+            // Not built: each gets its place here.
+            Method::Presence | Method::PresenceStats | Method::Rpc => Err(ErrorCode::NotAvailable.into()),
+            Method::Connect(_) => Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::ConnectTwice)),
+            Method::None => Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::CommandUnknown)),
+        };
+        match result {
+            Ok(flow) => flow,
+            Err(Refusal::Error(error)) => self.refuse(command.id, error),
+            Err(Refusal::End(disconnect, reason)) => self.end(disconnect, reason),
+        }
+    }
+
+    fn hear_pong(&mut self) -> Result<Flow, Refusal> {
+        if !self.session.awaiting_pong() {
+            return Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::PongUnexpected));
+        }
+        self.session.clear(Flag::AwaitingPong);
+        self.effects.pong();
+        Ok(Flow::Continue)
+    }
+
+    fn subscribe(&mut self, command: u32, request: &SubscribeRequest<'_>) -> Result<Flow, Refusal> {
+        let channel = named(&request.channel)?;
+        if !matches!(request.delta.as_ref(), "" | DELTA_FOSSIL) {
+            return Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::CommandInvalid));
+        }
+        if request.kind != 0 {
+            return Err(ErrorCode::NotAvailable.into());
+        }
+        if request.tags_filter.is_some() {
+            return Err(ErrorCode::BadRequest.into());
+        }
+        permission::check_name(channel)?;
+        if self.effects.is_subscribed(channel) {
+            return Err(ErrorCode::AlreadySubscribed.into());
+        }
+        // Subscription tokens have their place here; without them private channels are closed to all but the operator.
+        let namespace = permission::subscribe(&self.rules.config.namespaces, self.subject(), channel)?;
+        if self.effects.subscriptions() >= self.rules.config.client.channels_max as usize {
+            return Err(ErrorCode::LimitExceeded.into());
+        }
+        let terms = Terms::granted(namespace, request);
+        self.effects.subscribe(SubscribeCommand { command, channel, terms });
+        Ok(Flow::Continue)
+    }
+
+    fn unsubscribe(&mut self, command: u32, channel: &str) -> Result<Flow, Refusal> {
+        self.effects.unsubscribe(command, named(channel)?);
+        Ok(Flow::Continue)
+    }
+
+    fn publish(&mut self, command: u32, request: &PublishRequest<'_>) -> Result<Flow, Refusal> {
+        let channel = named(&request.channel)?;
+        permission::check_name(channel)?;
+        if request.kind != 0 {
+            return Err(ErrorCode::NotAvailable.into());
+        }
+        let data = request.data.ok_or(ErrorCode::BadRequest)?;
+        let is_subscribed = self.effects.is_subscribed(channel);
+        permission::publish(&self.rules.config.namespaces, self.subject(), channel, is_subscribed)?;
+        let flow = self.effects.publish(command, channel, Bytes::copy_from_slice(data.get().as_bytes()));
+        assert!(matches!(flow, Flow::Continue | Flow::Paused), "a publish command is taken in or pauses: {flow:?}");
+        if flow == Flow::Paused {
+            self.session.set(Flag::Paused);
+        }
+        Ok(flow)
+    }
+
+    fn history(&mut self, command: u32, request: &HistoryRequest<'_>) -> Result<Flow, Refusal> {
+        let channel = named(&request.channel)?;
+        permission::check_name(channel)?;
+        let is_subscribed = self.effects.is_subscribed(channel);
+        permission::history(&self.rules.config.namespaces, self.subject(), channel, is_subscribed)?;
+        self.effects.history(HistoryCommand {
+            command,
+            channel,
+            limit: request.limit,
+            since: request
+                .since
+                .as_ref()
+                .map(|since| Position { offset: since.offset, epoch: since.epoch.as_ref().into() }),
+            reverse: request.reverse,
+        });
+        Ok(Flow::Continue)
+    }
+
+    fn sub_refresh(&mut self, request: &SubRefreshRequest<'_>) -> Result<Flow, Refusal> {
+        let channel = named(&request.channel)?;
+        if !self.effects.is_subscribed(channel) {
+            return Err(ErrorCode::PermissionDenied.into());
+        }
+        Err(ErrorCode::NotAvailable.into())
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        Subject { user: self.effects.user(), is_operator: self.session.is_operator() }
+    }
+}
+
+impl Terms {
+    /// What a namespace grants of what a client asks for. A channel without history has no positions.
+    pub(super) fn granted(namespace: &Namespace, request: &SubscribeRequest<'_>) -> Self {
+        let has_history = namespace.history_size > 0;
+        let recoverable = has_history && (namespace.force_recovery || namespace.allow_recovery && request.recoverable);
+        let positioned = recoverable
+            || has_history && (namespace.force_positioning || namespace.allow_positioning && request.positioned);
+        Self {
+            positioned,
+            recoverable,
+            recover: (recoverable && request.recover)
+                .then(|| Position { offset: request.offset, epoch: request.epoch.as_ref().into() }),
+            reject_unrecovered: request.flag & SubscribeRequest::REJECT_UNRECOVERED != 0,
+        }
+    }
+}
+
+/// The connect reply tells no expiry, so no SDK refreshes; one that does is told that it need not.
+fn refresh(request: &RefreshRequest<'_>) -> Result<Flow, Refusal> {
+    if request.token.is_empty() {
+        return Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::CommandIncomplete));
+    }
+    Err(ErrorCode::NotAvailable.into())
+}
+
+/// A command about a channel must name one.
+fn named(channel: &str) -> Result<&str, Refusal> {
+    if channel.is_empty() { Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::CommandIncomplete)) } else { Ok(channel) }
+}

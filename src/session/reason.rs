@@ -1,0 +1,257 @@
+//! Why clients were refused or connections ended: the labels under which that is counted.
+
+use crate::{
+    protocol::ErrorCode,
+    websocket::{handshake::Rejection, message::Violation},
+};
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident => $label:literal,)+) => {
+        /// Why a request, a command or a connection was refused or ended.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Reason {
+            /// Every reason, in the order of their numbers: `ALL[reason as usize] == reason`.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// Its label in the metrics: unique, in snake case.
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $label,)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    // Request heads.
+    /// Longer than it may be.
+    RequestHeadTooLarge => "request_head_too_large",
+    /// More header fields than there may be.
+    RequestHeadersTooMany => "request_headers_too_many",
+    /// Not HTTP.
+    RequestMalformed => "request_malformed",
+    /// Not HTTP/1.1.
+    HttpVersionUnsupported => "http_version_unsupported",
+    /// Not GET.
+    MethodNotAllowed => "method_not_allowed",
+    /// The target is no path.
+    RequestTargetInvalid => "request_target_invalid",
+    /// No valid `Host`.
+    HostInvalid => "host_invalid",
+    /// A header field that may come once came twice.
+    RequestHeaderRepeated => "request_header_repeated",
+    /// A body was announced.
+    RequestBodyPresent => "request_body_present",
+    /// `Upgrade` or `Connection` is missing or says something else.
+    NotAnUpgrade => "not_an_upgrade",
+    /// `Sec-WebSocket-Version` is not 13.
+    WebsocketVersionUnsupported => "websocket_version_unsupported",
+    /// No `Sec-WebSocket-Key`.
+    WebsocketKeyMissing => "websocket_key_missing",
+    /// `Sec-WebSocket-Key` is no key.
+    WebsocketKeyInvalid => "websocket_key_invalid",
+    /// The head was not complete in time.
+    RequestHeadTimeout => "request_head_timeout",
+    /// Nothing is at the path.
+    PathUnknown => "path_unknown",
+    /// The web page's origin may not connect.
+    OriginForbidden => "origin_forbidden",
+    /// The client wants an encoding that is not spoken.
+    EncodingUnsupported => "encoding_unsupported",
+
+    // Frames and messages.
+    /// A reserved bit is set.
+    ReservedBit => "reserved_bit",
+    /// An opcode without a meaning.
+    ReservedOpcode => "reserved_opcode",
+    /// A frame without a mask.
+    UnmaskedFrame => "unmasked_frame",
+    /// A control frame in pieces.
+    ControlFragmented => "control_fragmented",
+    /// A control frame of more than 125 bytes.
+    ControlTooLong => "control_too_long",
+    /// A length in more bytes than it needs.
+    LengthNotMinimal => "length_not_minimal",
+    /// A length beyond 63 bits.
+    LengthTopBit => "length_top_bit",
+    /// A continuation of nothing.
+    ContinuationUnexpected => "continuation_unexpected",
+    /// A message inside a message.
+    ContinuationExpected => "continuation_expected",
+    /// Above the limit.
+    MessageTooLarge => "message_too_large",
+    /// A text that is not UTF-8.
+    TextNotUtf8 => "text_not_utf8",
+    /// Half a close code.
+    CloseTruncated => "close_truncated",
+    /// A close code that must not be sent.
+    CloseCodeInvalid => "close_code_invalid",
+    /// A close reason that is not UTF-8.
+    CloseReasonNotUtf8 => "close_reason_not_utf8",
+
+    // Commands that end the connection.
+    /// Not JSON, or not a command.
+    CommandMalformed => "command_malformed",
+    /// A command with an id and no known method.
+    CommandUnknown => "command_unknown",
+    /// Something else came first.
+    CommandBeforeConnect => "command_before_connect",
+    /// A connect command that wants no reply.
+    ConnectWithoutId => "connect_without_id",
+    /// A second connect command.
+    ConnectTwice => "connect_twice",
+    /// No token, and anonymous clients may not connect.
+    CredentialsMissing => "credentials_missing",
+    /// A token that is garbled, forged, or not for here.
+    TokenInvalid => "token_invalid",
+    /// A token that names more channels than one client may have.
+    TokenChannelsTooMany => "token_channels_too_many",
+    /// A server-side subscription was asked for in a namespace that is not there.
+    ConnectChannelUnknown => "connect_channel_unknown",
+    /// A command that needs a channel or a token came without.
+    CommandIncomplete => "command_incomplete",
+    /// A message to an application that nobody takes.
+    SendUnavailable => "send_unavailable",
+    /// A pong that no ping asked for.
+    PongUnexpected => "pong_unexpected",
+
+    // Commands that are answered by an error.
+    /// The token has expired.
+    TokenExpired => "token_expired",
+    /// The connection that the token grants has expired.
+    TokenConnectionExpired => "token_connection_expired",
+    /// No such namespace.
+    ChannelUnknown => "channel_unknown",
+    /// The channel's rules forbid it.
+    PermissionDenied => "permission_denied",
+    /// Subscribed already.
+    AlreadySubscribed => "already_subscribed",
+    /// More subscriptions than one client may have.
+    ChannelsTooMany => "channels_too_many",
+    /// A command that makes no sense as it is.
+    CommandInvalid => "command_invalid",
+    /// A feature that is off, or not built.
+    NotAvailable => "not_available",
+    /// A position whose publications are gone.
+    PositionUnrecoverable => "position_unrecoverable",
+
+    // Ends that the shard decides or sees.
+    /// The client takes too little of what it is sent.
+    Slow => "slow",
+    /// The client was sent back to its own offset in a channel.
+    Resync => "resync",
+    /// What waits for slow clients is more than the shard may hold.
+    Memory => "memory",
+    /// No pong in time.
+    NoPong => "no_pong",
+    /// No connect command in time.
+    Stale => "stale",
+    /// The token's time is over.
+    ConnectionExpired => "connection_expired",
+    /// As many connections as there may be.
+    ConnectionsExhausted => "connections_exhausted",
+    /// No file descriptors are left.
+    DescriptorsExhausted => "descriptors_exhausted",
+    /// A payload that the client's encoding cannot carry.
+    InappropriateProtocol => "inappropriate_protocol",
+    /// The server stops.
+    Shutdown => "shutdown",
+    /// Our own mistake.
+    Internal => "internal",
+    /// The client said goodbye.
+    PeerClosed => "peer_closed",
+    /// The client's socket ended without a goodbye.
+    PeerReset => "peer_reset",
+}
+
+impl From<Rejection> for Reason {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::HeadTooLarge => Self::RequestHeadTooLarge,
+            Rejection::HeadersTooMany => Self::RequestHeadersTooMany,
+            Rejection::Malformed => Self::RequestMalformed,
+            Rejection::HttpVersionUnsupported => Self::HttpVersionUnsupported,
+            Rejection::MethodNotAllowed => Self::MethodNotAllowed,
+            Rejection::TargetInvalid => Self::RequestTargetInvalid,
+            Rejection::HostInvalid => Self::HostInvalid,
+            Rejection::HeaderRepeated => Self::RequestHeaderRepeated,
+            Rejection::BodyPresent => Self::RequestBodyPresent,
+            Rejection::NotAnUpgrade => Self::NotAnUpgrade,
+            Rejection::VersionUnsupported => Self::WebsocketVersionUnsupported,
+            Rejection::KeyMissing => Self::WebsocketKeyMissing,
+            Rejection::KeyInvalid => Self::WebsocketKeyInvalid,
+        }
+    }
+}
+
+impl From<Violation> for Reason {
+    fn from(violation: Violation) -> Self {
+        match violation {
+            Violation::ReservedBit => Self::ReservedBit,
+            Violation::ReservedOpcode => Self::ReservedOpcode,
+            Violation::Unmasked => Self::UnmaskedFrame,
+            Violation::ControlFragmented => Self::ControlFragmented,
+            Violation::ControlTooLong => Self::ControlTooLong,
+            Violation::LengthNotMinimal => Self::LengthNotMinimal,
+            Violation::LengthTopBit => Self::LengthTopBit,
+            Violation::ContinuationUnexpected => Self::ContinuationUnexpected,
+            Violation::ContinuationExpected => Self::ContinuationExpected,
+            Violation::MessageTooLarge => Self::MessageTooLarge,
+            Violation::TextNotUtf8 => Self::TextNotUtf8,
+            Violation::CloseTruncated => Self::CloseTruncated,
+            Violation::CloseCodeInvalid => Self::CloseCodeInvalid,
+            Violation::CloseReasonNotUtf8 => Self::CloseReasonNotUtf8,
+        }
+    }
+}
+
+impl From<ErrorCode> for Reason {
+    fn from(error: ErrorCode) -> Self {
+        match error {
+            ErrorCode::Internal => Self::Internal,
+            ErrorCode::Unauthorized => Self::CredentialsMissing,
+            ErrorCode::UnknownChannel => Self::ChannelUnknown,
+            ErrorCode::PermissionDenied => Self::PermissionDenied,
+            ErrorCode::AlreadySubscribed => Self::AlreadySubscribed,
+            ErrorCode::LimitExceeded => Self::ChannelsTooMany,
+            ErrorCode::BadRequest => Self::CommandInvalid,
+            ErrorCode::MethodNotFound | ErrorCode::NotAvailable | ErrorCode::TooManyRequests => Self::NotAvailable,
+            ErrorCode::TokenExpired => Self::TokenExpired,
+            ErrorCode::Expired => Self::TokenConnectionExpired,
+            ErrorCode::UnrecoverablePosition => Self::PositionUnrecoverable,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_unique_snake_case_and_in_order() {
+        let mut labels: Vec<_> = Reason::ALL.iter().map(|reason| reason.label()).collect();
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), Reason::ALL.len());
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+            assert!(reason.label().bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_')), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn labels_are_those_of_the_websocket_module() {
+        for rejection in [Rejection::HeadTooLarge, Rejection::NotAnUpgrade, Rejection::KeyInvalid] {
+            assert_eq!(Reason::from(rejection).label(), rejection.reason());
+        }
+        for violation in [Violation::Unmasked, Violation::TextNotUtf8, Violation::MessageTooLarge] {
+            assert_eq!(Reason::from(violation).label(), violation.reason());
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! What a session's decisions rest on; made once per shard.
+
+use std::sync::Arc;
+
+use crate::{config::Config, protocol::TokenVerifier};
+
+/// The configuration, and what is made of it once.
+#[derive(Debug)]
+pub struct Rules {
+    pub(super) config: Arc<Config>,
+    pub(super) verifier: TokenVerifier,
+    /// Origins of the server's own pages.
+    pub(super) console_origins: Vec<String>,
+}
+
+impl Rules {
+    /// What clients are told they talk to.
+    pub const SERVER_VERSION: &str = concat!("Tidegate ", env!("CARGO_PKG_VERSION"));
+
+    /// Rules under a configuration. `operator_key` is random and known to this process only;
+    /// `console_origins` are those under which browsers see the console, such as `http://127.0.0.1:9000`.
+    pub fn new(config: Arc<Config>, operator_key: &[u8], console_origins: Vec<String>) -> Self {
+        Self { verifier: TokenVerifier::new(&config.client, operator_key), config, console_origins }
+    }
+}
