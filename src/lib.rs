@@ -21,6 +21,7 @@ pub mod control;
 pub mod ingest;
 pub mod shard;
 
+pub mod demo;
 pub mod server;
 
 pub mod cli;

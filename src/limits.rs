@@ -71,6 +71,9 @@ pub const SUBSCRIBER_COUNT_AGE_MS_MAX: u64 = 100;
 /// Milliseconds between a close frame sent and the socket's end, if the peer does not answer (protocol.md section 14).
 pub const CLOSE_HANDSHAKE_MS_MAX: u64 = 5_000;
 
+/// The same while the server stops: who does not answer must not keep it from ending in time.
+pub const CLOSE_HANDSHAKE_STOPPING_MS_MAX: u64 = 1_000;
+
 /// Payload bytes of one producer's command, all arguments together.
 pub const COMMAND_BYTES_MAX: usize = 64 * 1024 * 1024;
 

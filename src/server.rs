@@ -1,8 +1,33 @@
 //! The server as a whole: its threads are assembled here, started in order, and stopped together.
+//!
+//! Leaves to others: what each thread does, and the order of the stop (`control`).
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use crate::{config::Config, control::Outcome};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::{
+    config::Config,
+    control::{Control, Outcome},
+    demo, ingest,
+    mesh::{self, Admission, ChannelHasher},
+    protocol,
+    session::Rules,
+    shard::{self, ShardOptions},
+    uring::{self, HostError},
+};
+
+/// How long an operator's token for the console is good.
+const OPERATOR_TOKEN_TIME: Duration = Duration::from_secs(600);
+
+/// Descriptors that are not clients': rings, eventfds, listeners, producers, the console's visitors.
+const OTHER_DESCRIPTORS: u64 = 128;
 
 /// Where the server listens, as bound.
 #[derive(Debug, Clone)]
@@ -17,18 +42,143 @@ pub struct Addresses {
     pub admin: SocketAddr,
 }
 
-/// Why the server did not start.
+/// Why the server did not start; each says what to type.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The threads are not assembled.
-    #[error("this build has no server in it")]
-    NotAssembled,
+    /// The host lacks something.
+    #[error("{0}")]
+    Host(#[from] HostError),
+    /// An address cannot be had.
+    #[error("cannot listen on {address} ({setting}): {error}. {remedy}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The setting that names it.
+        setting: &'static str,
+        /// What the kernel said.
+        error: io::Error,
+        /// What to do.
+        remedy: String,
+    },
+    /// The ingest thread could not start.
+    #[error("{0}")]
+    Ingest(#[from] ingest::StartError),
+    /// A shard could not start.
+    #[error("{0}")]
+    Shard(#[from] shard::StartError),
+    /// Anything else of the kernel's.
+    #[error("the server could not start: {0}")]
+    Io(#[from] io::Error),
 }
 
 /// Runs the server until a signal stops it. `ready` is called once every port accepts.
 ///
 /// # Errors
 /// When something that the server needs cannot be had; nothing is left running then.
-pub fn serve(_config: Config, _demo: bool, _ready: impl FnOnce(&Addresses)) -> Result<Outcome, StartError> {
-    Err(StartError::NotAssembled)
+pub fn serve(config: Config, demo: bool, ready: impl FnOnce(&Addresses)) -> Result<Outcome, StartError> {
+    let features = uring::probe()?;
+    raise_descriptor_limit(u64::from(config.client.connections_max));
+    let (admin, admin_listener) = listen_admin(config.admin.listen)?;
+    let shards = config.shards.cores.len();
+    let (client, listeners) = shard::open_listeners(config.client.listen, shards)
+        .map_err(|error| listen_error(config.client.listen, "client.listen", error))?;
+    let config = Arc::new(with_bound(config, client, admin));
+
+    let hasher = ChannelHasher::default();
+    let admission = Admission::new(config.client.connections_max);
+    let operator_key: [u8; 32] = random();
+    let client_id_key: [u8; 16] = random();
+    let (shard_meshes, ingest_mesh, control_mesh) = mesh::build(shards)?;
+    let bells: Vec<_> = shard_meshes.iter().map(|mesh| Arc::clone(&mesh.bell)).collect();
+
+    let mut threads = Vec::with_capacity(shards);
+    for ((mesh, listener), core) in shard_meshes.into_iter().zip(listeners).zip(&config.shards.cores) {
+        let (shard, core) = (mesh.shard, *core);
+        let (config, hasher, admission) = (Arc::clone(&config), hasher.clone(), admission.clone());
+        let options = move || ShardOptions {
+            rules: Rules::new(Arc::clone(&config), &operator_key, console_origins(config.admin.listen)),
+            config,
+            hasher,
+            mesh,
+            admission,
+            client_id_key,
+            seed: u64::from_le_bytes(random()),
+            core,
+        };
+        threads.push(shard::spawn(options, shard, core, features, listener, bells.clone())?);
+    }
+    let ingest = ingest::spawn(Arc::clone(&config), hasher, ingest_mesh)?;
+    let descriptors: Vec<_> = threads.iter().map(shard::ShardThread::descriptor).collect();
+    for thread in threads {
+        thread.run(descriptors.clone());
+    }
+
+    if demo && let Some(address) = ingest.address {
+        demo::spawn_ticker(address, config.ingest.password.as_deref().map(str::to_owned))?;
+    }
+    ready(&Addresses { client, ingest: ingest.address, ingest_unix: config.ingest.unix.clone(), admin });
+    let operator_token = Arc::new(move || {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        protocol::mint_operator(&operator_key, (now + OPERATOR_TOKEN_TIME).as_secs())
+    });
+    let control = Control { config, mesh: control_mesh, listener: admin_listener, operator_token, demo };
+    Ok(control.run()?)
+}
+
+/// Ports that were asked for as 0 are known only now; everything that shows or checks them must see the real ones.
+fn with_bound(mut config: Config, client: SocketAddr, admin: SocketAddr) -> Config {
+    config.client.listen = client;
+    config.admin.listen = admin;
+    config
+}
+
+/// Under which origins browsers see the console.
+fn console_origins(admin: SocketAddr) -> Vec<String> {
+    let mut origins = vec![format!("http://{admin}")];
+    if admin.ip().is_loopback() || admin.ip().is_unspecified() {
+        origins.extend(["127.0.0.1", "[::1]", "localhost"].map(|host| format!("http://{host}:{}", admin.port())));
+    }
+    origins
+}
+
+fn listen_admin(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {
+    let listener = TcpListener::bind(address).map_err(|error| listen_error(address, "admin.listen", error))?;
+    listener.set_nonblocking(true)?;
+    Ok((listener.local_addr()?, listener))
+}
+
+fn listen_error(address: SocketAddr, setting: &'static str, error: io::Error) -> StartError {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("See who has it: ss -ltnp 'sport = :{}'; or choose another address for {setting}", address.port())
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!("No interface of this host has that address (ip address); choose another for {setting}")
+        }
+        io::ErrorKind::PermissionDenied => {
+            "Ports below 1024 need AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit, or root".to_owned()
+        }
+        _ => format!("Choose another address for {setting}"),
+    };
+    StartError::Listen { address, setting, error, remedy }
+}
+
+/// Every client takes a descriptor: the soft limit is raised as far as the hard one lets it, and a shortfall is told.
+fn raise_descriptor_limit(connections_max: u64) {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    if soft < hard {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+    let room = hard.saturating_sub(OTHER_DESCRIPTORS);
+    if room < connections_max {
+        tracing::warn!(
+            "descriptors end at {hard}, so that about {room} clients find room, not the {connections_max} of client.connections_max. Raise LimitNOFILE= in the unit, or ulimit -Hn"
+        );
+    }
+}
+
+fn random<const BYTES: usize>() -> [u8; BYTES] {
+    let mut bytes = [0; BYTES];
+    getrandom::fill(&mut bytes).expect("the kernel gives random bytes once it has booted");
+    bytes
 }

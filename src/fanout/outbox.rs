@@ -96,6 +96,13 @@ impl Outbox {
         });
     }
 
+    /// Appends all of another outbox, none of which has begun to go out.
+    pub fn append(&mut self, mut other: Outbox) {
+        assert!(!other.is_first_begun, "only the first frame of all can have begun");
+        self.bytes += other.bytes;
+        self.items.append(&mut other.items);
+    }
+
     /// Copies what comes first, at most `bytes_max` bytes.
     pub fn peek(&self, out: &mut Vec<u8>, bytes_max: usize) {
         let limit = out.len() + bytes_max;
@@ -146,7 +153,8 @@ impl Outbox {
         self.items.capacity() * size_of::<Item>() + self.bytes
     }
 
-    fn drop_topic(&mut self, topic: u32) -> u64 {
+    /// Drops a topic's frames, but for one that has begun to go out. How many.
+    pub fn drop_topic(&mut self, topic: u32) -> u64 {
         self.retain(|item| !matches!(item, Item::Shared { batch, .. } if batch.topic == topic))
     }
 

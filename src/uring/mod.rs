@@ -44,9 +44,9 @@ impl Token {
     /// Bits of a generation that fit a request's user data beside index and kind.
     pub const GENERATION_BITS: u32 = 24;
 
-    /// The generation that follows.
-    pub fn next_generation(generation: u32) -> u32 {
-        (generation + 1) & ((1 << Self::GENERATION_BITS) - 1)
+    /// A connection's name; of its generation the low bits.
+    pub fn new(index: u32, generation: u32) -> Self {
+        Self { index, generation: generation & ((1 << Self::GENERATION_BITS) - 1) }
     }
 }
 

@@ -1,0 +1,230 @@
+//! One connection's slot in its shard's slab.
+//!
+//! Owns what a connection costs while it is idle. What it needs only at times lives in [`Extra`],
+//! which is made on first use and goes when it is empty.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+
+use super::wheel::TimerLinks;
+use crate::{
+    fanout::{Outbox, Subscriptions, Turn},
+    mesh::{ConnectionId, Subscribed},
+    session::{Session, Transient},
+    uring::{Socket, Token},
+};
+
+/// In [`Connection::user`]: the client is anonymous, or not known yet.
+pub const NO_USER: u32 = u32::MAX;
+
+/// In [`Connection::user`]: the client was refused a place in the process's count of connections.
+pub const REFUSED: u32 = u32::MAX - 1;
+
+/// A client's socket and all that is known of it.
+pub struct Connection {
+    /// Its socket.
+    pub socket: Socket,
+    /// How many connections the shard had before this one; with the index it names a connection for good.
+    pub generation: u32,
+    /// Its one timer: a deadline, or the heartbeat.
+    pub timer: TimerLinks,
+    /// What it is subscribed to.
+    pub subscriptions: Subscriptions,
+    /// What it needs at times.
+    pub extra: Option<Box<Extra>>,
+    /// The topic of its user's personal channel, which keeps the user's id.
+    pub user: u32,
+    /// When its token expires, in seconds since 1970; 0: never.
+    pub expires_unix_seconds: u32,
+    /// What it is given this turn.
+    pub entry: u32,
+    /// Where its conversation stands.
+    pub session: Session,
+    flags: u16,
+}
+
+/// A design review is due when this fails: it is the price of every idle client.
+const _: () = assert!(size_of::<Connection>() == 72);
+
+/// What a shard must remember of a connection, in one bit each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Flag {
+    /// It waits in the list of readable connections.
+    Readable = 0,
+    /// The peer has ended: receiving goes on until that is seen.
+    Ended = 1,
+    /// The kernel watches for room to write.
+    WritableParked = 2,
+    /// It has an outbox, to which everything new is appended.
+    Backlogged = 3,
+    /// A ping was sent; its timer runs to the pong's deadline.
+    Pinged = 4,
+    /// Its pong is late, and TCP says that the network is to blame.
+    Graced = 5,
+    /// Its socket is to be closed as soon as nothing waits to be sent.
+    Dropping = 6,
+    /// Our side of the stream is to be shut as soon as nothing waits to be sent.
+    Shutting = 7,
+    /// It counts as a connected client.
+    Connected = 8,
+    /// It has left its topics and is on its way out.
+    Left = 9,
+}
+
+/// What a connection needs at times.
+#[derive(Default)]
+pub struct Extra {
+    /// The session's: partial input.
+    pub transient: Option<Box<Transient>>,
+    /// What waits to be sent.
+    pub outbox: Option<Box<Outbox>>,
+    /// While its connect command waits for server-side subscriptions.
+    pub connecting: Option<Box<Connecting>>,
+    /// Subscriptions that wait for their home shards.
+    pub pending: Vec<Pending>,
+    /// `info` of its token.
+    pub info: Option<Bytes>,
+}
+
+/// A connect command under way.
+pub struct Connecting {
+    /// Its id.
+    pub command: u32,
+    /// Server-side subscriptions that still wait for their home shards.
+    pub waiting: usize,
+    /// Those that are made.
+    pub made: Vec<Subscribed>,
+}
+
+/// A subscription under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pending {
+    /// Its topic.
+    pub topic: u32,
+    /// The command's id; 0: server-side, at connect.
+    pub command: u32,
+}
+
+impl Connection {
+    /// A connection that was just accepted.
+    pub fn new(socket: Socket, generation: u32, session: Session) -> Self {
+        Self {
+            socket,
+            generation,
+            timer: TimerLinks::default(),
+            subscriptions: Subscriptions::default(),
+            extra: None,
+            user: NO_USER,
+            expires_unix_seconds: 0,
+            entry: Turn::NO_ENTRY,
+            session,
+            flags: 0,
+        }
+    }
+
+    /// Its name in requests to the kernel, at this index.
+    pub fn token(&self, index: u32) -> Token {
+        Token::new(index, self.generation)
+    }
+
+    /// Whether a flag is set.
+    pub fn has(&self, flag: Flag) -> bool {
+        self.flags & flag.bit() != 0
+    }
+
+    /// Sets a flag: whether it was set before.
+    pub fn set(&mut self, flag: Flag) -> bool {
+        let was_set = self.has(flag);
+        self.flags |= flag.bit();
+        was_set
+    }
+
+    /// Clears a flag: whether it was set before.
+    pub fn clear(&mut self, flag: Flag) -> bool {
+        let was_set = self.has(flag);
+        self.flags &= !flag.bit();
+        was_set
+    }
+
+    /// The extras, made if there are none.
+    pub fn extra_mut(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// Gives the extras back if they are empty.
+    pub fn drop_empty_extra(&mut self) {
+        if self.extra.as_ref().is_some_and(|extra| extra.is_empty()) {
+            self.extra = None;
+        }
+    }
+}
+
+impl Flag {
+    fn bit(self) -> u16 {
+        1 << self as u16
+    }
+}
+
+impl Extra {
+    fn is_empty(&self) -> bool {
+        self.transient.is_none()
+            && self.outbox.is_none()
+            && self.connecting.is_none()
+            && self.pending.is_empty()
+            && self.info.is_none()
+    }
+}
+
+/// Makes client ids out of connection ids, so that no connection has to remember its own.
+pub struct ClientIds {
+    key: [u8; 16],
+}
+
+impl ClientIds {
+    /// Ids under a secret key: clients can neither guess nor relate them.
+    pub fn new(key: [u8; 16]) -> Self {
+        Self { key }
+    }
+
+    /// The client id of a connection, in the form of a version 4 UUID.
+    pub fn of(&self, connection: ConnectionId) -> String {
+        use siphasher::sip128::{Hasher128, SipHasher13};
+        use std::hash::Hasher;
+
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        hasher.write_u16(connection.shard);
+        hasher.write_u32(connection.index);
+        hasher.write_u32(connection.generation);
+        let mut bytes = hasher.finish128().as_bytes();
+        bytes[6] = bytes[6] & 0x0f | 0x40;
+        bytes[8] = bytes[8] & 0x3f | 0x80;
+        let mut text = String::with_capacity(36);
+        for (position, byte) in bytes.into_iter().enumerate() {
+            if matches!(position, 4 | 6 | 8 | 10) {
+                text.push('-');
+            }
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn client_ids_are_uuids_and_differ() {
+        let ids = ClientIds::new([7; 16]);
+        let id = |shard, index, generation| ids.of(ConnectionId { shard, index, generation });
+        let one = id(0, 1, 2);
+        assert_eq!(one.len(), 36);
+        assert_eq!((one.as_bytes()[14], one.as_bytes()[8]), (b'4', b'-'));
+        assert!(matches!(one.as_bytes()[19], b'8' | b'9' | b'a' | b'b'));
+        assert_eq!(one, id(0, 1, 2));
+        assert!([id(1, 1, 2), id(0, 2, 2), id(0, 1, 3)].iter().all(|other| *other != one));
+        assert_ne!(one, ClientIds::new([8; 16]).of(ConnectionId { shard: 0, index: 1, generation: 2 }));
+    }
+}

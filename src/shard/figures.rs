@@ -1,0 +1,125 @@
+//! What a shard counts, and how it is told to the control thread.
+
+use super::{
+    connection::{Connection, Extra, Flag},
+    state::State,
+};
+use crate::{
+    config::SlowConsumerPolicy,
+    mesh::{ChannelFigures, Outlet, ShardFigures},
+    session::Reason,
+    uring::Kernel,
+};
+
+/// Channels that are told to the control thread.
+const TOP_CHANNELS_MAX: usize = 20;
+
+/// Totals since the shard's start.
+#[derive(Debug)]
+pub struct Counters {
+    pub accepted: u64,
+    /// Clients connected now.
+    pub connections: u64,
+    pub publications: u64,
+    pub deliveries: u64,
+    pub messages_sent: u64,
+    pub messages_received: u64,
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+    pub pings: u64,
+    pub sends: u64,
+    pub receives: u64,
+    pub turns: u64,
+    /// Publications not sent to slow consumers, by policy.
+    pub dropped: [u64; 4],
+    /// The place of the last heartbeat that was begun within its interval.
+    pub heartbeats_begun: u32,
+    reasons: [u64; Reason::ALL.len()],
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            accepted: 0,
+            connections: 0,
+            publications: 0,
+            deliveries: 0,
+            messages_sent: 0,
+            messages_received: 0,
+            bytes_sent: 0,
+            bytes_received: 0,
+            pings: 0,
+            sends: 0,
+            receives: 0,
+            turns: 0,
+            dropped: [0; 4],
+            heartbeats_begun: 0,
+            reasons: [0; Reason::ALL.len()],
+        }
+    }
+}
+
+impl Counters {
+    pub fn count(&mut self, reason: Reason) {
+        self.reasons[reason as usize] += 1;
+    }
+}
+
+impl State {
+    /// Connected clients, by slab index.
+    pub fn connected(&self) -> impl Iterator<Item = u32> + '_ {
+        let connected = self.connections.iter().filter(|(_, connection)| connection.has(Flag::Connected));
+        connected.map(|(index, _)| index as u32)
+    }
+
+    pub fn figures<K: Kernel>(&self, kernel: &K) -> ShardFigures {
+        let counters = &self.counters;
+        let policies = [
+            ("disconnect", SlowConsumerPolicy::Disconnect),
+            ("drop-oldest", SlowConsumerPolicy::DropOldest),
+            ("latest", SlowConsumerPolicy::Latest),
+            ("resync", SlowConsumerPolicy::Resync),
+        ];
+        let top_channels = self.topics.busiest(TOP_CHANNELS_MAX).into_iter();
+        ShardFigures {
+            shard: self.mesh.shard,
+            core: self.core,
+            sockets: self.connections.len() as u64,
+            connections: counters.connections,
+            channels: self.topics.iter().filter(|(_, topic)| !topic.subscribers.is_empty()).count() as u64,
+            subscriptions: self.topics.subscriptions(),
+            outbox_bytes: self.outbox_bytes,
+            outboxes: self.backlogged.len() as u64,
+            connection_bytes: self.connection_bytes(),
+            accepted: counters.accepted,
+            publications: counters.publications,
+            deliveries: counters.deliveries,
+            messages_sent: counters.messages_sent,
+            messages_received: counters.messages_received,
+            bytes_sent: counters.bytes_sent,
+            bytes_received: counters.bytes_received,
+            pings: counters.pings,
+            enters: kernel.enters(),
+            sends: counters.sends,
+            receives: counters.receives,
+            turns: counters.turns,
+            dropped: policies.map(|(name, policy)| (name, counters.dropped[policy as usize])).to_vec(),
+            reasons: Reason::ALL.iter().map(|reason| (reason.label(), counters.reasons[*reason as usize])).collect(),
+            mesh_held: self.mesh.to_shards.iter().map(Outlet::held_total).sum::<u64>()
+                + self.mesh.to_ingest.held_total()
+                + self.mesh.to_control.held_total(),
+            top_channels: top_channels
+                .map(|(name, subscribers, deliveries)| ChannelFigures { name, subscribers, deliveries })
+                .collect(),
+        }
+    }
+
+    /// Bytes of tables and lists that exist for connections.
+    fn connection_bytes(&self) -> u64 {
+        let extras = self.connections.iter().map(|(_, connection)| {
+            connection.subscriptions.heap_bytes() + connection.extra.as_ref().map_or(0, |_| size_of::<Extra>())
+        });
+        let slots = self.connections.capacity() * size_of::<Connection>();
+        (slots + extras.sum::<usize>()) as u64 + self.topics.bytes() + self.channels.bytes() + self.outbox_bytes
+    }
+}

@@ -1,0 +1,178 @@
+//! Messages of other threads: each is passed to the module that it is about.
+
+use std::sync::Arc;
+
+use super::{state::State, view};
+use crate::{
+    fanout::glob_matches,
+    limits::MESH_TURN_MESSAGES_MAX,
+    mesh::{HistoryResult, Publication, ReplyTo, ToControl, ToIngest, ToShard},
+    protocol::{self, Disconnect, ErrorCode},
+    session::Reason,
+    websocket::frame,
+};
+
+impl State {
+    /// Takes a bounded number of messages from each queue. While something is held back, producers' messages wait.
+    pub fn take_messages(&mut self) {
+        for queue in 0..self.mesh.inbound.len() {
+            for _ in 0..MESH_TURN_MESSAGES_MAX {
+                if queue == self.mesh.ingest_queue() && self.mesh.is_holding() {
+                    break;
+                }
+                let Ok(message) = self.mesh.inbound[queue].try_recv() else { break };
+                self.handle(message);
+            }
+        }
+    }
+
+    fn handle(&mut self, message: ToShard) {
+        match message {
+            ToShard::Publish(publish) => self.publish(*publish),
+            ToShard::Deliver(publication) => self.deliver(&publication),
+            ToShard::Subscribe(subscribe) => {
+                let subscribed = self.channels.subscribe(&subscribe, self.now_ms);
+                let shard = usize::from(subscribe.connection.shard);
+                self.mesh.to_shards[shard].send(ToShard::Subscribed(Box::new(subscribed)));
+            }
+            ToShard::Subscribed(subscribed) => self.subscribed(*subscribed),
+            ToShard::Interest { channel, shard, subscribers } => self.channels.interest(&channel, shard, subscribers),
+            ToShard::History(history) => {
+                let result = self.channels.history(&history, self.now_ms);
+                let shard = usize::from(history.connection.shard);
+                self.mesh.to_shards[shard].send(ToShard::HistoryResult(Box::new(result)));
+            }
+            ToShard::HistoryResult(result) => self.history_result(&result),
+            ToShard::Published { connection, command } => {
+                if let Some(index) = self.live_index(connection) {
+                    // A client sees its own publication before it is told that it was published.
+                    self.hand_out_to(index);
+                    self.reply(index, |out| protocol::reply_publish(out, command));
+                }
+            }
+            ToShard::Broadcast { data, reply_to } => self.broadcast(&data, reply_to),
+            ToShard::CountSubscribers { channels, reply_to } => {
+                let counts = channels.into_iter().map(|channel| {
+                    let subscribers = self.channels.subscribers(&channel);
+                    (channel, subscribers)
+                });
+                let counts = counts.collect();
+                if let ReplyTo::Ingest { connection, sequence } = reply_to {
+                    self.mesh.to_ingest.send(ToIngest::Subscribers { connection, sequence, counts });
+                }
+            }
+            ToShard::ListChannels { pattern, reply_to } => {
+                let subscribed = self.topics.iter().filter(|(_, topic)| !topic.subscribers.is_empty());
+                let names = subscribed.map(|(_, topic)| &topic.channel.name);
+                let matching =
+                    names.filter(|name| pattern.as_ref().is_none_or(|pattern| glob_matches(pattern, name.as_bytes())));
+                let names = matching.map(Arc::clone).collect();
+                if let ReplyTo::Ingest { connection, sequence } = reply_to {
+                    self.mesh.to_ingest.send(ToIngest::Channels { connection, sequence, names });
+                }
+            }
+            // Figures are made at the turn's end, when what the turn has done is counted.
+            ToShard::Observe { ticket } => self.observed_by = Some(ticket),
+            ToShard::Shutdown { spread_ms } => self.begin_drain(spread_ms),
+        }
+    }
+
+    /// As the channel's home: numbers a publication and sends it once to each shard that has subscribers.
+    fn publish(&mut self, publish: crate::mesh::Publish) {
+        let reply_to = publish.reply_to;
+        let outcome = self.channels.publish(publish, self.now_ms);
+        self.counters.publications += 1;
+        if let Some(publication) = outcome.publication {
+            let mut shards = outcome.shards;
+            while shards != 0 {
+                let shard = shards.trailing_zeros() as usize;
+                shards &= shards - 1;
+                self.mesh.to_shards[shard].send(ToShard::Deliver(Arc::clone(&publication)));
+            }
+        }
+        match reply_to {
+            ReplyTo::Nobody => {}
+            ReplyTo::Ingest { connection, sequence } => {
+                let published = outcome.published;
+                self.mesh.to_ingest.send(ToIngest::Published { connection, sequence, published });
+            }
+            ReplyTo::Client { connection, command } => {
+                let shard = usize::from(connection.shard);
+                self.mesh.to_shards[shard].send(ToShard::Published { connection, command });
+            }
+        }
+    }
+
+    /// Encodes a publication once, next to those of its topic that the turn has brought already.
+    fn deliver(&mut self, publication: &Publication) {
+        let channel = &publication.channel;
+        let Some(topic) = self.topics.find(channel.hash, &channel.name) else { return };
+        self.counters.deliveries += 1;
+        let state = self.topics.get_mut(topic);
+        state.deliveries += 1;
+        if state.subscribers.is_empty() {
+            return;
+        }
+        if !publication.is_json {
+            self.hand_out(topic);
+            for index in self.topics.get(topic).subscribers.clone() {
+                self.disconnect(index, Disconnect::INAPPROPRIATE_PROTOCOL, Reason::InappropriateProtocol);
+            }
+            return;
+        }
+        let open = match state.open_batch {
+            Some(open) => open,
+            None => *state.open_batch.insert(self.turn.open_batch(topic, state.policy)),
+        };
+        let batch = self.turn.open_batch_mut(open);
+        let mark = frame::begin(&mut batch.bytes);
+        protocol::push_publication(&mut batch.bytes, &view::publication(publication));
+        frame::finish(&mut batch.bytes, mark, frame::OpCode::Data(frame::Data::Text));
+        batch.end_frame();
+    }
+
+    /// Hands out the open batches of all topics that a connection is in.
+    fn hand_out_to(&mut self, index: u32) {
+        let topics: Vec<u32> =
+            self.connection(index).subscriptions.iter().map(|subscription| subscription.topic).collect();
+        for topic in topics {
+            self.hand_out(topic);
+        }
+    }
+
+    fn history_result(&mut self, result: &HistoryResult) {
+        let Some(index) = self.live_index(result.connection) else { return };
+        let command = result.command;
+        match &result.found {
+            Some(found) => {
+                let publications: Vec<_> = found.publications.iter().map(|one| view::publication(one)).collect();
+                let result = view::history_result(found, &publications);
+                self.reply(index, |out| protocol::reply_history(out, command, &result));
+            }
+            None => self.reply(index, |out| protocol::reply_error(out, command, ErrorCode::UnrecoverablePosition)),
+        }
+    }
+
+    /// One message to every connected client.
+    fn broadcast(&mut self, data: &bytes::Bytes, reply_to: ReplyTo) {
+        let mut told = 0;
+        let mut message = Vec::new();
+        protocol::push_message(&mut message, data);
+        let indices: Vec<u32> = self.connected().collect();
+        for index in indices {
+            self.reply(index, |out| out.extend_from_slice(&message));
+            told += 1;
+        }
+        if let ReplyTo::Ingest { connection, sequence } = reply_to {
+            self.mesh.to_ingest.send(ToIngest::Broadcast { connection, sequence, connections: told });
+        }
+    }
+
+    /// Answers the control thread's question.
+    pub fn answer_observer(&mut self, figures: impl FnOnce(&Self) -> crate::mesh::ShardFigures) {
+        if let Some(ticket) = self.observed_by.take() {
+            let figures = Box::new(figures(self));
+            self.mesh.to_control.send(ToControl::Shard { ticket, figures });
+        }
+    }
+}

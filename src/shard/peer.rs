@@ -1,0 +1,135 @@
+//! What a session can do to its shard: the shard's side of [`Effects`].
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{connection::Flag, state::State};
+use crate::{
+    mesh::{ClientInfo, History, Publish, ReplyTo, ToShard},
+    protocol,
+    session::{Connect, Effects, Flow, HistoryCommand, Reason, SubscribeCommand},
+};
+
+/// One connection, while its session acts.
+pub struct Peer<'a> {
+    state: &'a mut State,
+    index: u32,
+    /// Where output that the connection was not given yet begins.
+    output_start: usize,
+}
+
+impl<'a> Peer<'a> {
+    pub fn new(state: &'a mut State, index: u32) -> Self {
+        let output_start = state.turn.replies.len();
+        Self { state, index, output_start }
+    }
+
+    /// Gives the connection what its session has written, before anything else is given to anybody.
+    pub fn commit(&mut self) {
+        self.state.give_replies(self.index, self.output_start);
+        self.output_start = self.state.turn.replies.len();
+    }
+
+    /// Where the session writes.
+    pub fn output_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.state.turn.replies
+    }
+
+    /// Lets the shard act, in order behind what the session has written.
+    fn act<T>(&mut self, act: impl FnOnce(&mut State, u32) -> T) -> T {
+        self.commit();
+        let result = act(self.state, self.index);
+        self.output_start = self.state.turn.replies.len();
+        result
+    }
+}
+
+impl Effects for Peer<'_> {
+    fn output(&mut self) -> &mut Vec<u8> {
+        self.output_mut()
+    }
+
+    fn now_unix_seconds(&self) -> u64 {
+        self.state.now_unix_seconds
+    }
+
+    fn user(&self) -> &str {
+        self.state.user(self.index)
+    }
+
+    fn is_subscribed(&self, channel: &str) -> bool {
+        let topic = self.state.topics.find(self.state.hasher.hash(channel), channel);
+        topic.is_some_and(|topic| self.state.is_subscribed(self.index, topic))
+    }
+
+    fn subscriptions(&self) -> usize {
+        let connection = self.state.connection(self.index);
+        connection.subscriptions.len() + connection.extra.as_ref().map_or(0, |extra| extra.pending.len())
+    }
+
+    fn connect(&mut self, connect: Connect) -> Flow {
+        self.act(|state, index| state.begin_connect(index, connect))
+    }
+
+    fn subscribe(&mut self, subscribe: SubscribeCommand<'_>) {
+        self.act(|state, index| {
+            state.begin_subscribe(index, subscribe.channel, subscribe.command, subscribe.terms);
+        });
+    }
+
+    fn unsubscribe(&mut self, command: u32, channel: &str) {
+        self.act(|state, index| {
+            state.unsubscribe(index, channel);
+            state.reply(index, |out| protocol::reply_unsubscribe(out, command));
+        });
+    }
+
+    fn publish(&mut self, command: u32, channel: &str, data: Bytes) -> Flow {
+        self.act(|state, index| {
+            let connection = state.id(index);
+            let info = ClientInfo {
+                user: state.user(index).into(),
+                client: Arc::from(state.client_ids.of(connection)),
+                conn_info: state.connection(index).extra.as_ref().and_then(|extra| extra.info.clone()),
+            };
+            let channel = state.hasher.name(channel);
+            let home = channel.home(state.mesh.to_shards.len());
+            state.mesh.to_shards[home].send(ToShard::Publish(Box::new(Publish {
+                channel,
+                data,
+                is_json: true,
+                idempotency_key: None,
+                skip_history: false,
+                tags: None,
+                info: Some(Box::new(info)),
+                reply_to: ReplyTo::Client { connection, command },
+            })));
+            if state.mesh.is_holding() { Flow::Paused } else { Flow::Continue }
+        })
+    }
+
+    fn history(&mut self, history: HistoryCommand<'_>) {
+        self.act(|state, index| {
+            let channel = state.hasher.name(history.channel);
+            let home = channel.home(state.mesh.to_shards.len());
+            let connection = state.id(index);
+            state.mesh.to_shards[home].send(ToShard::History(Box::new(History {
+                channel,
+                connection,
+                command: history.command,
+                limit: history.limit,
+                since: history.since,
+                reverse: history.reverse,
+            })));
+        });
+    }
+
+    fn pong(&mut self) {
+        self.state.connection_mut(self.index).clear(Flag::Graced);
+    }
+
+    fn count(&mut self, reason: Reason) {
+        self.state.counters.count(reason);
+    }
+}

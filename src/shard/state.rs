@@ -1,0 +1,397 @@
+//! A shard's tables, and the beginning and end of its connections.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    rc::Rc,
+    sync::Arc,
+};
+
+use slab::Slab;
+
+use super::{
+    ClientIds, DRAIN_WAVE_MS, HELD_RETRY_MS, ShardOptions,
+    connection::{Connection, Flag, NO_USER, REFUSED},
+    figures::Counters,
+    peer::Peer,
+    wheel::{TimerLinks, Timers, Wheel},
+};
+use crate::{
+    channel::Channels,
+    config::Config,
+    fanout::{Overflow, Topics, Turn},
+    limits::{CLOSE_HANDSHAKE_MS_MAX, CLOSE_HANDSHAKE_STOPPING_MS_MAX},
+    mesh::{Admission, ChannelHasher, ConnectionId, ShardMesh},
+    protocol::Disconnect,
+    session::{self, Flow, Phase, Reason, Rules, Session, Transient},
+    uring::{Socket, Token},
+};
+
+/// Expired history and the like that is looked at in one turn.
+const EXPIRE_BUDGET: usize = 256;
+
+/// Everything of a shard but its kernel.
+pub struct State {
+    pub config: Arc<Config>,
+    pub rules: Rc<Rules>,
+    pub hasher: ChannelHasher,
+    pub mesh: ShardMesh,
+    pub admission: Admission,
+    pub client_ids: ClientIds,
+    pub core: u32,
+    pub now_ms: u64,
+    pub now_unix_seconds: u64,
+    pub connections: Slab<Connection>,
+    pub topics: Topics,
+    pub channels: Channels,
+    pub turn: Turn,
+    pub wheel: Wheel,
+    pub counters: Counters,
+    /// Connections with something to receive.
+    pub readable: VecDeque<u32>,
+    /// Connections whose outboxes may go on.
+    pub writable: Vec<u32>,
+    /// Connections whose sessions wait until no message is held back.
+    pub paused: Vec<ConnectionId>,
+    /// Connections that are over once what they were given is sent.
+    pub ending: Vec<u32>,
+    /// Sockets to close at the turn's end, with what the kernel watches for them.
+    pub closes: Vec<(Socket, Token, bool)>,
+    /// Outboxes that ran over this turn.
+    pub overflows: Vec<(u32, Overflow)>,
+    /// Connections that have an outbox.
+    pub backlogged: BTreeSet<u32>,
+    /// Bytes in all outboxes.
+    pub outbox_bytes: u64,
+    /// Topics whose number of subscribers the home shard has yet to be told.
+    pub stale_counts: Vec<u32>,
+    /// When it is told.
+    pub stale_counts_due_ms: u64,
+    pub accept_rests_until_ms: Option<u64>,
+    pub is_accept_starved: bool,
+    pub must_stop_accepting: bool,
+    /// The control thread's question that is answered at the turn's end.
+    pub observed_by: Option<u64>,
+    drain: Option<Drain>,
+    accepted: u32,
+    due: Vec<u32>,
+}
+
+/// The way to a stop: clients are told to reconnect, in waves.
+struct Drain {
+    began_ms: u64,
+    spread_ms: u64,
+    connections: u64,
+    told: u64,
+    cursor: u32,
+    next_wave_ms: u64,
+}
+
+impl State {
+    pub fn new(options: ShardOptions, now_ms: u64, now_unix_seconds: u64) -> Self {
+        Self {
+            channels: Channels::new(Arc::clone(&options.config), options.seed),
+            rules: Rc::new(options.rules),
+            config: options.config,
+            hasher: options.hasher,
+            mesh: options.mesh,
+            admission: options.admission,
+            client_ids: ClientIds::new(options.client_id_key),
+            core: options.core,
+            now_ms,
+            now_unix_seconds,
+            connections: Slab::new(),
+            topics: Topics::default(),
+            turn: Turn::default(),
+            wheel: Wheel::new(now_ms),
+            counters: Counters::default(),
+            readable: VecDeque::new(),
+            writable: Vec::new(),
+            paused: Vec::new(),
+            ending: Vec::new(),
+            closes: Vec::new(),
+            overflows: Vec::new(),
+            backlogged: BTreeSet::new(),
+            outbox_bytes: 0,
+            stale_counts: Vec::new(),
+            stale_counts_due_ms: 0,
+            accept_rests_until_ms: None,
+            is_accept_starved: false,
+            must_stop_accepting: false,
+            observed_by: None,
+            drain: None,
+            accepted: 0,
+            due: Vec::new(),
+        }
+    }
+
+    /// How long the shard may sleep; 0: there is work; none: until something happens.
+    pub fn sleep_ms(&self, now_ms: u64) -> Option<u64> {
+        if self.mesh.is_holding() {
+            return Some(HELD_RETRY_MS);
+        }
+        if !self.readable.is_empty() || !self.writable.is_empty() || !self.paused.is_empty() {
+            return Some(0);
+        }
+        let stale_counts = (!self.stale_counts.is_empty()).then_some(self.stale_counts_due_ms);
+        let drain = self.drain.as_ref().map(|drain| drain.next_wave_ms);
+        let due =
+            [self.wheel.next_due_ms(), self.channels.next_due_ms(), self.accept_rests_until_ms, stale_counts, drain];
+        due.into_iter().flatten().min().map(|due_ms| due_ms.saturating_sub(now_ms))
+    }
+
+    /// The connection of a token, unless it is gone.
+    pub fn live(&mut self, token: Token) -> Option<&mut Connection> {
+        self.connections.get_mut(token.index as usize).filter(|connection| connection.token(token.index) == token)
+    }
+
+    /// The slab index of a connection id, unless the connection is gone.
+    pub fn live_index(&self, id: ConnectionId) -> Option<u32> {
+        debug_assert_eq!(id.shard, self.mesh.shard, "a message finds the shard that it is for");
+        let connection = self.connections.get(id.index as usize)?;
+        (connection.generation == id.generation).then_some(id.index)
+    }
+
+    pub fn connection(&self, index: u32) -> &Connection {
+        &self.connections[index as usize]
+    }
+
+    pub fn connection_mut(&mut self, index: u32) -> &mut Connection {
+        &mut self.connections[index as usize]
+    }
+
+    pub fn id(&self, index: u32) -> ConnectionId {
+        ConnectionId { shard: self.mesh.shard, index, generation: self.connection(index).generation }
+    }
+
+    /// A client was accepted. If there is no place for it, it is told so.
+    pub fn begin_connection(&mut self, socket: Socket) -> Token {
+        self.counters.accepted += 1;
+        self.accepted = self.accepted.wrapping_add(1);
+        let index = self.connections.insert(Connection::new(socket, self.accepted, Session::default()));
+        let index = u32::try_from(index).expect("descriptors end before 2^32");
+        if self.admission.enter() {
+            self.schedule_phase_deadline(index);
+        } else {
+            self.connection_mut(index).user = REFUSED;
+            self.disconnect(index, Disconnect::CONNECTION_LIMIT, Reason::ConnectionsExhausted);
+        }
+        self.connection(index).token(index)
+    }
+
+    /// Bytes of a client: its session acts on them.
+    pub fn converse_with_input(&mut self, index: u32, input: &mut [u8]) {
+        self.converse(index, |session, transient, rules, peer| {
+            session::receive(session, transient, input, rules, peer)
+        });
+    }
+
+    /// Lets a session act, and does what it says about its own future.
+    pub fn converse(
+        &mut self,
+        index: u32,
+        act: impl FnOnce(&mut Session, &mut Option<Box<Transient>>, &Rules, &mut Peer<'_>) -> Flow,
+    ) {
+        let connection = self.connection_mut(index);
+        let mut session = connection.session;
+        let mut transient = connection.extra.as_mut().and_then(|extra| extra.transient.take());
+        let rules = Rc::clone(&self.rules);
+        let mut peer = Peer::new(self, index);
+        let flow = act(&mut session, &mut transient, &rules, &mut peer);
+        peer.commit();
+        let connection = self.connection_mut(index);
+        let phase_before = std::mem::replace(&mut connection.session, session).phase();
+        match transient {
+            Some(transient) if !transient.is_empty() => connection.extra_mut().transient = Some(transient),
+            _ => connection.drop_empty_extra(),
+        }
+        if phase_before != session.phase() && session.phase() == Phase::AwaitingConnect {
+            self.schedule_phase_deadline(index);
+        }
+        match flow {
+            Flow::Continue => {}
+            Flow::Paused => self.paused(index),
+            Flow::Closing => {
+                self.connection_mut(index).set(Flag::Shutting);
+                self.leave(index);
+            }
+            Flow::Lingering => self.leave(index),
+            Flow::Drop => {
+                self.connection_mut(index).set(Flag::Dropping);
+                self.leave(index);
+            }
+        }
+    }
+
+    /// After a receive: `more` may be there, or the peer's end that the kernel told of once.
+    pub fn receive_again(&mut self, index: u32, more: bool) {
+        let connection = self.connection_mut(index);
+        if (more || connection.has(Flag::Ended)) && !connection.has(Flag::Dropping) && !connection.set(Flag::Readable) {
+            self.readable.push_back(index);
+        }
+    }
+
+    /// The peer has closed its side, or the socket has failed: nothing more can be said.
+    pub fn peer_ended(&mut self, index: u32, reason: Reason) {
+        let connection = self.connection_mut(index);
+        if connection.clear(Flag::Connected) {
+            self.counters.connections -= 1;
+            self.counters.count(reason);
+        }
+        self.connection_mut(index).set(Flag::Dropping);
+        self.leave(index);
+        self.drop_outbox(index);
+    }
+
+    /// Ends a connection from our side, with its code.
+    pub fn disconnect(&mut self, index: u32, disconnect: Disconnect, reason: Reason) {
+        if self.connection(index).has(Flag::Left) {
+            return;
+        }
+        self.counters.count(reason);
+        self.forget_backlog(index);
+        let start = self.turn.replies.len();
+        let connection = &mut self.connections[index as usize];
+        session::disconnect(&mut connection.session, disconnect, &mut self.turn.replies);
+        self.connection_mut(index).set(Flag::Shutting);
+        self.give_replies(index, start);
+        self.leave(index);
+    }
+
+    /// A connection on its way out: it is in no topic and waits for nothing but its last bytes and the peer's end.
+    fn leave(&mut self, index: u32) {
+        self.ending.push(index);
+        if self.connection_mut(index).set(Flag::Left) {
+            return;
+        }
+        if self.connection_mut(index).clear(Flag::Connected) {
+            self.counters.connections -= 1;
+        }
+        loop {
+            let first = self.connection(index).subscriptions.iter().next();
+            let Some(subscription) = first else { break };
+            self.detach(index, subscription.topic);
+        }
+        let connection = self.connection_mut(index);
+        let user = connection.user;
+        if user != REFUSED {
+            connection.user = NO_USER;
+        }
+        let pending = connection.extra.as_mut().map(|extra| {
+            extra.connecting = None;
+            extra.info = None;
+            std::mem::take(&mut extra.pending)
+        });
+        connection.drop_empty_extra();
+        for pending in pending.into_iter().flatten() {
+            self.topics.get_mut(pending.topic).pending -= 1;
+            self.release_topic(pending.topic);
+        }
+        if user != NO_USER && user != REFUSED {
+            self.topics.get_mut(user).users -= 1;
+            self.release_topic(user);
+        }
+        self.schedule(index, if self.is_draining() { CLOSE_HANDSHAKE_STOPPING_MS_MAX } else { CLOSE_HANDSHAKE_MS_MAX });
+    }
+
+    /// The slot goes, the socket is closed at the turn's end.
+    pub fn remove(&mut self, index: u32) {
+        self.drop_outbox(index);
+        self.cancel_timer(index);
+        let connection = self.connections.remove(index as usize);
+        assert!(connection.subscriptions.is_empty(), "a connection leaves its topics before it goes");
+        if connection.user != REFUSED {
+            self.admission.leave();
+        }
+        self.closes.push((connection.socket, connection.token(index), connection.has(Flag::WritableParked)));
+    }
+
+    fn schedule_phase_deadline(&mut self, index: u32) {
+        if let Some(in_ms) = self.connection(index).session.deadline_ms(&self.rules) {
+            self.schedule(index, in_ms);
+        }
+    }
+
+    pub fn schedule(&mut self, index: u32, in_ms: u64) {
+        self.wheel.schedule(&mut Links(&mut self.connections), index, self.now_ms + in_ms);
+    }
+
+    fn cancel_timer(&mut self, index: u32) {
+        self.wheel.cancel(&mut Links(&mut self.connections), index);
+    }
+
+    /// Runs what is due: deadlines and heartbeats, counts for home shards, expiry of history.
+    pub fn run_timers<K: crate::uring::Kernel>(&mut self, kernel: &K) {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.advance(&mut Links(&mut self.connections), self.now_ms, &mut due, usize::MAX);
+        for index in due.drain(..) {
+            self.timer_fired(index, kernel);
+        }
+        self.due = due;
+        self.send_stale_counts();
+        if self.channels.next_due_ms().is_some_and(|due_ms| due_ms <= self.now_ms) {
+            self.channels.expire(self.now_ms, EXPIRE_BUDGET);
+        }
+        if !self.mesh.is_holding() {
+            for id in std::mem::take(&mut self.paused) {
+                if let Some(index) = self.live_index(id) {
+                    self.converse(index, |session, transient, rules, peer| session::resume(session, transient, rules, peer));
+                }
+            }
+        }
+    }
+
+    /// Begins the stop.
+    pub fn begin_drain(&mut self, spread_ms: u32) {
+        self.must_stop_accepting = true;
+        self.drain = Some(Drain {
+            began_ms: self.now_ms,
+            spread_ms: u64::from(spread_ms),
+            connections: self.connections.len() as u64,
+            told: 0,
+            cursor: 0,
+            next_wave_ms: self.now_ms,
+        });
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.drain.is_some()
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.drain.is_some() && self.connections.is_empty() && !self.mesh.is_holding()
+    }
+
+    /// While stopping: tells as many clients to reconnect as the time since the stop's begin asks for.
+    pub fn drain_wave(&mut self) {
+        let Some(mut drain) = self.drain.take() else { return };
+        let elapsed_ms = self.now_ms - drain.began_ms;
+        let goal = if elapsed_ms >= drain.spread_ms {
+            u64::MAX
+        } else {
+            (drain.connections * (elapsed_ms + DRAIN_WAVE_MS)).div_ceil(drain.spread_ms.max(1))
+        };
+        // Connections that are accepted meanwhile lie behind the cursor or before it; the last wave tells them all.
+        if goal == u64::MAX {
+            drain.cursor = 0;
+        }
+        while drain.told < goal && (drain.cursor as usize) < self.connections.capacity() {
+            let index = drain.cursor;
+            drain.cursor += 1;
+            if self.connections.contains(index as usize) {
+                self.disconnect(index, Disconnect::SHUTDOWN, Reason::Shutdown);
+                drain.told += 1;
+            }
+        }
+        drain.next_wave_ms = self.now_ms + DRAIN_WAVE_MS;
+        self.drain = Some(drain);
+    }
+}
+
+/// The wheel's way to the timers in the slots.
+struct Links<'a>(&'a mut Slab<Connection>);
+
+impl Timers for Links<'_> {
+    fn links(&mut self, index: u32) -> &mut TimerLinks {
+        &mut self.0[index as usize].timer
+    }
+}

@@ -1,0 +1,261 @@
+//! How connections come into topics and leave them.
+//!
+//! A subscription is asked of the channel's home shard and made when the answer arrives, in the same
+//! queue as the channel's publications; so nothing is missed or doubled between the position in the
+//! answer and the first live publication. Where the channel has no stream and this shard receives it
+//! already, there is nothing to ask: the home shard knows of the interest, and any moment is a right one.
+
+use super::{
+    connection::{Connecting, Flag, NO_USER, Pending},
+    state::State,
+    view,
+};
+use crate::{
+    config::SlowConsumerPolicy,
+    fanout::{Outbox, Subscription},
+    limits::SUBSCRIBER_COUNT_AGE_MS_MAX,
+    mesh::{ChannelName, Recovery, Subscribe, Subscribed, ToShard},
+    protocol::{self, ErrorCode},
+    session::{self, Connect, ConnectReply, Flow, ServerSide, Terms},
+};
+
+impl State {
+    /// A client has proved who it is: its server-side subscriptions are made, then it is told.
+    pub fn begin_connect(&mut self, index: u32, connect: Connect) -> Flow {
+        if !connect.user.is_empty() {
+            let channel = self.hasher.name(&format!("#{}", connect.user));
+            let policy = self.policy(&channel.name);
+            let topic = self.topics.find_or_insert(&channel, || policy);
+            self.topics.get_mut(topic).users += 1;
+            self.connection_mut(index).user = topic;
+        }
+        let connection = self.connection_mut(index);
+        connection.expires_unix_seconds = connect.expires_at.map_or(0, |at| u32::try_from(at).unwrap_or(u32::MAX));
+        let extra = connection.extra_mut();
+        extra.info = connect.info;
+        let connecting = Connecting { command: connect.command, waiting: connect.channels.len(), made: Vec::new() };
+        extra.connecting = Some(Box::new(connecting));
+        for ServerSide { channel, terms } in connect.channels {
+            self.begin_subscribe(index, &channel, 0, terms);
+        }
+        Flow::Paused
+    }
+
+    /// A session has paused: it waits for its connect, or for held messages to be gone.
+    pub fn paused(&mut self, index: u32) {
+        match self.connection(index).extra.as_ref().and_then(|extra| extra.connecting.as_ref()) {
+            Some(connecting) if connecting.waiting == 0 => self.complete_connect(index),
+            Some(_) => {}
+            None => self.paused.push(self.id(index)),
+        }
+    }
+
+    pub fn is_connecting(&self, index: u32) -> bool {
+        self.connection(index).extra.as_ref().is_some_and(|extra| extra.connecting.is_some())
+    }
+
+    /// All server-side subscriptions are made: the reply, what was published meanwhile, and what the client said behind connect.
+    fn complete_connect(&mut self, index: u32) {
+        let connecting = self.connection_mut(index).extra_mut().connecting.take().expect("the caller has seen it");
+        let held = self.connection_mut(index).extra_mut().outbox.take();
+        if let Some(held) = &held {
+            self.connection_mut(index).clear(Flag::Backlogged);
+            self.backlogged.remove(&index);
+            self.outbox_bytes -= held.bytes() as u64;
+        }
+        let client = self.client_ids.of(self.id(index));
+        self.connection_mut(index).set(Flag::Connected);
+        self.counters.connections += 1;
+        self.begin_heartbeat(index);
+        let recovered: Vec<_> = connecting.made.iter().map(view::recovered).collect();
+        let made = connecting.made.iter().zip(&recovered);
+        let subs: Vec<_> = made
+            .map(|(subscribed, recovered)| (&*subscribed.channel.name, view::subscribe_result(subscribed, recovered)))
+            .collect();
+        self.converse(index, |session, transient, rules, peer| {
+            let reply = ConnectReply { command: connecting.command, client: &client, subs: &subs };
+            session::connected(session, &reply, rules, peer);
+            peer.commit();
+            if let Some(held) = held {
+                held.peek(peer.output_mut(), held.bytes());
+                peer.commit();
+            }
+            session::resume(session, transient, rules, peer)
+        });
+    }
+
+    /// Asks for a subscription that a session has allowed, or makes it where there is nothing to ask. `command` 0 is a
+    /// server-side one, made at connect.
+    pub fn begin_subscribe(&mut self, index: u32, channel: &str, command: u32, terms: Terms) {
+        let channel = self.hasher.name(channel);
+        let policy = self.policy(&channel.name);
+        let topic = self.topics.find_or_insert(&channel, || policy);
+        if self.is_subscribed(index, topic) {
+            return match command {
+                0 => self.server_side_made(index, None),
+                _ => self.reply(index, |out| protocol::reply_error(out, command, ErrorCode::AlreadySubscribed)),
+            };
+        }
+        let has_subscribers = !self.topics.get(topic).subscribers.is_empty();
+        self.topics.get_mut(topic).pending += 1;
+        self.connection_mut(index).extra_mut().pending.push(Pending { topic, command });
+        let connection = self.id(index);
+        let has_stream = terms.positioned || terms.recoverable || terms.recover.is_some();
+        if has_subscribers && !has_stream {
+            return self.subscribed(Subscribed {
+                channel,
+                connection,
+                command,
+                positioned: false,
+                recoverable: false,
+                position: None,
+                recovery: None,
+            });
+        }
+        let home = channel.home(self.mesh.to_shards.len());
+        self.mesh.to_shards[home].send(ToShard::Subscribe(Box::new(Subscribe {
+            subscribers: self.topics.get(topic).interest(),
+            channel,
+            connection,
+            command,
+            recover: terms.recover,
+            reject_unrecovered: terms.reject_unrecovered,
+            positioned: terms.positioned,
+            recoverable: terms.recoverable,
+        })));
+    }
+
+    /// The home shard's answer.
+    pub fn subscribed(&mut self, subscribed: Subscribed) {
+        // Whoever went, or unsubscribed meanwhile, took its pending subscription along.
+        let Some(index) = self.live_index(subscribed.connection) else { return };
+        let Some(topic) = self.topics.find(subscribed.channel.hash, &subscribed.channel.name) else { return };
+        let Some(extra) = self.connection_mut(index).extra.as_mut() else { return };
+        let pending = Pending { topic, command: subscribed.command };
+        let Some(position) = extra.pending.iter().position(|candidate| *candidate == pending) else { return };
+        extra.pending.swap_remove(position);
+        self.hand_out(topic);
+        self.topics.get_mut(topic).pending -= 1;
+        let command = subscribed.command;
+        if matches!(subscribed.recovery, Some(Recovery::Rejected)) {
+            self.release_topic(topic);
+            self.reply(index, |out| protocol::reply_error(out, command, ErrorCode::UnrecoverablePosition));
+        } else {
+            if command == 0 && !self.connection(index).has(Flag::Backlogged) {
+                // Publications wait behind the connect reply.
+                self.begin_backlog(index, Outbox::default());
+            }
+            let position = self.topics.attach(topic, index);
+            self.connection_mut(index).subscriptions.insert(Subscription { topic, position });
+            self.count_is_stale(topic);
+            match command {
+                0 => return self.server_side_made(index, Some(subscribed)),
+                _ => {
+                    let publications = view::recovered(&subscribed);
+                    let result = view::subscribe_result(&subscribed, &publications);
+                    self.reply(index, |out| protocol::reply_subscribe(out, command, &result));
+                }
+            }
+        }
+        self.connection_mut(index).drop_empty_extra();
+    }
+
+    fn server_side_made(&mut self, index: u32, subscribed: Option<Subscribed>) {
+        let extra = self.connection_mut(index).extra_mut();
+        let connecting = extra.connecting.as_mut().expect("server-side subscriptions are made while connecting");
+        connecting.waiting -= 1;
+        connecting.made.extend(subscribed);
+        // While `begin_connect` is still asking, the session has not paused yet, and `paused` completes it.
+        if connecting.waiting == 0 && self.connection(index).session.is_paused() {
+            self.complete_connect(index);
+        }
+    }
+
+    /// A client leaves a channel, or takes back that it wanted to enter.
+    pub fn unsubscribe(&mut self, index: u32, channel: &str) {
+        let Some(topic) = self.topics.find(self.hasher.hash(channel), channel) else { return };
+        if self.connection(index).subscriptions.position(topic).is_some() {
+            return self.detach(index, topic);
+        }
+        let Some(extra) = self.connection_mut(index).extra.as_mut() else { return };
+        let Some(position) = extra.pending.iter().position(|pending| pending.topic == topic) else { return };
+        extra.pending.swap_remove(position);
+        self.topics.get_mut(topic).pending -= 1;
+        self.release_topic(topic);
+    }
+
+    /// Takes a subscriber out of a topic.
+    pub fn detach(&mut self, index: u32, topic: u32) {
+        self.hand_out(topic);
+        let position = self.connection_mut(index).subscriptions.remove(topic).expect("the caller has seen it");
+        if let Some(moved) = self.topics.detach(topic, position) {
+            self.connection_mut(moved).subscriptions.set_position(topic, position);
+        }
+        self.count_is_stale(topic);
+        self.release_topic(topic);
+    }
+
+    /// Ends a topic that nobody needs any more, and tells its home shard.
+    pub fn release_topic(&mut self, topic: u32) {
+        self.hand_out(topic);
+        if let Some(channel) = self.topics.remove_if_unused(topic) {
+            self.tell_count(channel, 0);
+        } else if self.topics.get(topic).interest() == 0 {
+            self.tell_count(self.topics.get(topic).channel.clone(), 0);
+        }
+    }
+
+    fn count_is_stale(&mut self, topic: u32) {
+        let topic_state = self.topics.get_mut(topic);
+        if !std::mem::replace(&mut topic_state.is_count_stale, true) {
+            if self.stale_counts.is_empty() {
+                self.stale_counts_due_ms = self.now_ms + SUBSCRIBER_COUNT_AGE_MS_MAX / 2;
+            }
+            self.stale_counts.push(topic);
+        }
+    }
+
+    /// Tells home shards how many subscribers their channels have here, often enough for producers' answers.
+    pub fn send_stale_counts(&mut self) {
+        if self.stale_counts.is_empty() || self.now_ms < self.stale_counts_due_ms {
+            return;
+        }
+        for topic in std::mem::take(&mut self.stale_counts) {
+            // The topic may have ended, and another may have its index: then that one's count is told once too often.
+            let Some(state) = self.topics.try_get_mut(topic) else { continue };
+            state.is_count_stale = false;
+            let (channel, subscribers) = (state.channel.clone(), state.interest());
+            self.tell_count(channel, subscribers);
+        }
+    }
+
+    fn tell_count(&mut self, channel: ChannelName, subscribers: u32) {
+        let home = channel.home(self.mesh.to_shards.len());
+        let shard = self.mesh.shard;
+        self.mesh.to_shards[home].send(ToShard::Interest { channel, shard, subscribers });
+    }
+
+    /// Whether a connection is in a topic, or on its way into it.
+    pub fn is_subscribed(&self, index: u32, topic: u32) -> bool {
+        let connection = self.connection(index);
+        connection.subscriptions.position(topic).is_some()
+            || connection.extra.as_ref().is_some_and(|extra| extra.pending.iter().any(|pending| pending.topic == topic))
+    }
+
+    /// The id of a connection's user; "" if it has none.
+    pub fn user(&self, index: u32) -> &str {
+        match self.connection(index).user {
+            topic if topic < super::connection::REFUSED => &self.topics.get(topic).channel.name[1..],
+            _ => "",
+        }
+    }
+
+    fn policy(&self, channel: &str) -> SlowConsumerPolicy {
+        self.config
+            .namespaces
+            .of_channel(channel)
+            .map_or_else(SlowConsumerPolicy::default, |namespace| namespace.slow_consumer)
+    }
+}
+
+const _: () = assert!(NO_USER > super::connection::REFUSED);

@@ -1,0 +1,58 @@
+//! What the mesh carries, as the protocol's encoders want to see it.
+
+use crate::{
+    mesh::{HistoryFound, Publication, Recovery, Subscribed},
+    protocol::{ClientInfoView, HistoryResultView, PublicationView, SubscribeResult},
+};
+
+/// A publication.
+pub fn publication(publication: &Publication) -> PublicationView<'_> {
+    PublicationView {
+        channel: &publication.channel.name,
+        data: &publication.data,
+        info: publication.info.as_deref().map(|info| ClientInfoView {
+            user: &info.user,
+            client: &info.client,
+            conn_info: info.conn_info.as_deref(),
+        }),
+        offset: publication.offset,
+        tags: publication.tags.as_deref(),
+        epoch: publication.epoch.as_deref(),
+    }
+}
+
+/// What a recovery brought; nothing where there was none.
+pub fn recovered(subscribed: &Subscribed) -> Vec<PublicationView<'_>> {
+    match &subscribed.recovery {
+        Some(Recovery::Recovered { publications, .. }) => publications.iter().map(|one| publication(one)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// A subscription's result; `publications` are [`recovered`]'s.
+pub fn subscribe_result<'a>(
+    subscribed: &'a Subscribed,
+    publications: &'a [PublicationView<'a>],
+) -> SubscribeResult<'a> {
+    let position = subscribed.position.as_ref().filter(|_| subscribed.positioned || subscribed.recoverable);
+    let (recovered, offset) = match (&subscribed.recovery, position) {
+        // The client advances by the publications that it is given (protocol.md section 7).
+        (Some(Recovery::Recovered { from, .. }), _) => (true, *from),
+        (_, Some(position)) => (false, position.offset),
+        (_, None) => (false, 0),
+    };
+    SubscribeResult {
+        recoverable: subscribed.recoverable && position.is_some(),
+        positioned: position.is_some(),
+        epoch: position.map_or("", |position| &position.epoch),
+        offset,
+        was_recovering: subscribed.recovery.is_some(),
+        recovered,
+        publications,
+    }
+}
+
+/// A history's result; `publications` are those of `found`.
+pub fn history_result<'a>(found: &'a HistoryFound, publications: &'a [PublicationView<'a>]) -> HistoryResultView<'a> {
+    HistoryResultView { publications, epoch: &found.position.epoch, offset: found.position.offset }
+}

@@ -1,0 +1,318 @@
+//! The end of a turn: batches are handed out, every connection gets one send, what is over is closed.
+
+use super::{connection::Flag, state::State};
+use crate::{
+    fanout::{Entry, Outbox, Overflow},
+    limits::SEND_BATCH_MAX,
+    protocol::{self, Disconnect, Unsubscribe},
+    session::Reason,
+    uring::{Kernel, Send},
+    websocket::frame,
+};
+
+/// Bytes of an outbox that are offered to the kernel at once.
+const OUTBOX_SEND_BYTES_MAX: usize = 64 * 1024;
+
+impl State {
+    /// Gives a connection what was written to the replies' buffer from `start` on. Nothing else was written since.
+    pub fn give_replies(&mut self, index: u32, start: usize) {
+        let connection = &mut self.connections[index as usize];
+        if self.turn.replies.len() == start {
+            return;
+        }
+        if !connection.has(Flag::Backlogged) {
+            self.turn.give_replies(index, &mut connection.entry, start);
+            return;
+        }
+        let outbox = connection.extra_mut().outbox.as_mut().expect("Backlogged means that there is an outbox");
+        let before = outbox.bytes();
+        let result = outbox.push_own(&self.turn.replies[start..], self.config.shards.outbox_bytes_max as usize);
+        self.outbox_bytes += (outbox.bytes() - before) as u64;
+        self.turn.replies.truncate(start);
+        if let Err(overflow) = result {
+            self.overflows.push((index, overflow));
+        }
+    }
+
+    /// Hands a topic's open batch to its subscribers.
+    pub fn hand_out(&mut self, topic: u32) {
+        let Some(open) = self.topics.get_mut(topic).open_batch.take() else { return };
+        let (batch, end) = self.turn.close_batch(open);
+        let shared = std::rc::Rc::clone(self.turn.batch(batch));
+        let frames = shared.ends.len() as u64;
+        let bytes_max = self.config.shards.outbox_bytes_max as usize;
+        for index in &self.topics.get(topic).subscribers {
+            let connection = &mut self.connections[*index as usize];
+            if !connection.has(Flag::Backlogged) {
+                self.turn.give(*index, &mut connection.entry, batch, 0, end);
+                continue;
+            }
+            let outbox = connection.extra_mut().outbox.as_mut().expect("Backlogged means that there is an outbox");
+            let before = outbox.bytes();
+            let dropped = &mut self.counters.dropped[shared.policy as usize];
+            let result = outbox.push_shared(&shared, 0, end, bytes_max, dropped);
+            self.outbox_bytes = self.outbox_bytes + outbox.bytes() as u64 - before as u64;
+            if let Err(overflow) = result {
+                self.overflows.push((*index, overflow));
+            }
+        }
+        self.counters.messages_sent += frames * self.topics.get(topic).subscribers.len() as u64;
+    }
+
+    /// Ends the turn: afterwards nothing of it is left to be sent but what is in outboxes.
+    pub fn end_turn<K: Kernel>(&mut self, kernel: &mut K) {
+        let topics: Vec<u32> = self.turn.open_topics().collect();
+        for topic in topics {
+            self.hand_out(topic);
+        }
+        self.act_on_overflows();
+        self.shed_worst();
+        self.write_outboxes(kernel);
+        self.write_entries(kernel);
+        self.turn.clear();
+        self.end_connections(kernel);
+        for (socket, token, writable_parked) in self.closes.drain(..) {
+            kernel.close(socket, token, writable_parked);
+        }
+    }
+
+    fn act_on_overflows(&mut self) {
+        for (index, overflow) in std::mem::take(&mut self.overflows) {
+            // The connection may have left for another reason this turn.
+            if !self.connections.contains(index as usize) {
+                continue;
+            }
+            match overflow {
+                Overflow::Disconnect => self.disconnect(index, Disconnect::SLOW, Reason::Slow),
+                Overflow::Resync(topic) => self.resync(index, topic),
+            }
+        }
+    }
+
+    /// Takes a slow connection out of a channel, so that its SDK subscribes anew and recovers from its own offset.
+    fn resync(&mut self, index: u32, topic: u32) {
+        if self.connection(index).subscriptions.position(topic).is_none() {
+            return;
+        }
+        let channel = std::sync::Arc::clone(&self.topics.get(topic).channel.name);
+        self.detach(index, topic);
+        let connection = &mut self.connections[index as usize];
+        if let Some(outbox) = connection.extra.as_mut().and_then(|extra| extra.outbox.as_mut()) {
+            let before = outbox.bytes();
+            self.counters.dropped[crate::config::SlowConsumerPolicy::Resync as usize] += outbox.drop_topic(topic);
+            self.outbox_bytes -= (before - outbox.bytes()) as u64;
+        }
+        self.reply(index, |out| protocol::push_unsubscribe(out, &channel, Unsubscribe::INSUFFICIENT_STATE));
+        self.counters.count(Reason::Resync);
+    }
+
+    /// While outboxes take more than the shard may spend on them, the connection with the most goes.
+    fn shed_worst(&mut self) {
+        while self.outbox_bytes > self.config.shards.outboxes_bytes_max {
+            let worst =
+                self.backlogged.iter().copied().max_by_key(|index| self.outbox(*index).map_or(0, Outbox::bytes));
+            let Some(worst) = worst else { return };
+            self.disconnect(worst, Disconnect::SLOW, Reason::Memory);
+            if self.connections.contains(worst as usize) && self.outbox(worst).is_some_and(|outbox| !outbox.is_empty())
+            {
+                // Its last frame and close frame may wait no longer than the others' room allows.
+                self.drop_outbox(worst);
+                self.connection_mut(worst).set(Flag::Dropping);
+                self.ending.push(worst);
+            }
+        }
+    }
+
+    fn outbox(&self, index: u32) -> Option<&Outbox> {
+        self.connection(index).extra.as_ref()?.outbox.as_deref()
+    }
+
+    /// Frames a reply for one connection.
+    pub fn reply(&mut self, index: u32, encode: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.turn.replies.len();
+        let mark = frame::begin(&mut self.turn.replies);
+        encode(&mut self.turn.replies);
+        frame::finish(&mut self.turn.replies, mark, frame::OpCode::Data(frame::Data::Text));
+        self.counters.messages_sent += 1;
+        self.give_replies(index, start);
+    }
+
+    /// Drops what waits for a connection that is about to be told its end; a frame that has begun stays.
+    pub fn forget_backlog(&mut self, index: u32) {
+        let connection = &mut self.connections[index as usize];
+        let Some(outbox) = connection.extra.as_mut().and_then(|extra| extra.outbox.as_mut()) else { return };
+        let before = outbox.bytes();
+        outbox.clear();
+        self.outbox_bytes -= (before - outbox.bytes()) as u64;
+        if outbox.is_empty() {
+            self.drop_outbox(index);
+        }
+    }
+
+    /// The outbox goes with all that it holds.
+    pub fn drop_outbox(&mut self, index: u32) {
+        let connection = &mut self.connections[index as usize];
+        if !connection.clear(Flag::Backlogged) {
+            return;
+        }
+        let outbox = connection.extra_mut().outbox.take().expect("Backlogged means that there is an outbox");
+        connection.drop_empty_extra();
+        self.outbox_bytes -= outbox.bytes() as u64;
+        self.backlogged.remove(&index);
+    }
+
+    /// Gives a connection an outbox; everything new goes there until it is empty.
+    pub fn begin_backlog(&mut self, index: u32, outbox: Outbox) {
+        let connection = &mut self.connections[index as usize];
+        let was_set = connection.set(Flag::Backlogged);
+        assert!(!was_set, "a connection has one outbox");
+        self.outbox_bytes += outbox.bytes() as u64;
+        connection.extra_mut().outbox = Some(Box::new(outbox));
+        self.backlogged.insert(index);
+    }
+
+    fn write_outboxes<K: Kernel>(&mut self, kernel: &mut K) {
+        let mut outcomes = Vec::new();
+        let mut bytes = Vec::new();
+        for index in std::mem::take(&mut self.writable) {
+            // The index may have another connection by now; then it has no outbox, or one that may be tried as well.
+            let Some(connection) = self.connections.get(index as usize) else { continue };
+            if connection.has(Flag::WritableParked) {
+                continue;
+            }
+            let Some(outbox) = self.outbox(index).filter(|_| !self.is_connecting(index)) else { continue };
+            bytes.clear();
+            outbox.peek(&mut bytes, OUTBOX_SEND_BYTES_MAX);
+            kernel.send(&[Send { socket: connection.socket, bytes: &bytes }], &mut outcomes);
+            self.counters.sends += 1;
+            match outcomes[0] {
+                Ok(sent) => {
+                    self.counters.bytes_sent += sent as u64;
+                    self.outbox_bytes -= sent as u64;
+                    let outbox = self.connection_mut(index).extra_mut().outbox.as_mut().expect("it was just read");
+                    outbox.advance(sent);
+                    if outbox.is_empty() {
+                        self.drop_outbox(index);
+                        if self.connection(index).has(Flag::Left) {
+                            self.ending.push(index);
+                        }
+                    } else if sent == bytes.len() {
+                        self.writable.push(index);
+                    } else {
+                        self.park_writable(index, kernel);
+                    }
+                }
+                Err(error) => self.send_failed(index, error, kernel),
+            }
+        }
+    }
+
+    fn write_entries<K: Kernel>(&mut self, kernel: &mut K) {
+        let turn = std::mem::take(&mut self.turn);
+        let mut outcomes = Vec::new();
+        let mut gathered = Vec::new();
+        for entries in turn.entries().chunks(SEND_BATCH_MAX) {
+            gathered.clear();
+            let mut gathered_ends = Vec::new();
+            for entry in entries {
+                if turn.contiguous(*entry).is_none() {
+                    turn.pieces(*entry).for_each(|(_, piece)| gathered.extend_from_slice(turn.piece_bytes(piece)));
+                    gathered_ends.push(gathered.len());
+                }
+            }
+            let mut sends = Vec::with_capacity(entries.len());
+            let (mut gathered_start, mut gathered_ends) = (0, gathered_ends.into_iter());
+            for entry in entries {
+                let bytes = turn.contiguous(*entry).unwrap_or_else(|| {
+                    let end = gathered_ends.next().expect("one end for each entry that was gathered");
+                    &gathered[std::mem::replace(&mut gathered_start, end)..end]
+                });
+                sends.push(Send { socket: self.connection(entry.connection).socket, bytes });
+            }
+            kernel.send(&sends, &mut outcomes);
+            self.counters.sends += sends.len() as u64;
+            for ((entry, send), outcome) in entries.iter().zip(&sends).zip(&outcomes) {
+                let index = entry.connection;
+                self.connection_mut(index).entry = crate::fanout::Turn::NO_ENTRY;
+                match *outcome {
+                    Ok(sent) => {
+                        self.counters.bytes_sent += sent as u64;
+                        if sent < send.bytes.len() {
+                            self.spill(index, &turn, *entry, sent);
+                            self.park_writable(index, kernel);
+                        }
+                    }
+                    Err(error) => {
+                        self.spill(index, &turn, *entry, 0);
+                        self.send_failed(index, error, kernel);
+                    }
+                }
+            }
+        }
+        self.turn = turn;
+    }
+
+    /// What the socket did not take becomes the connection's outbox.
+    fn spill(&mut self, index: u32, turn: &crate::fanout::Turn, entry: Entry, mut sent: usize) {
+        let mut outbox = Outbox::default();
+        for (batch, piece) in turn.pieces(entry) {
+            let skipped = sent.min(piece.bytes());
+            sent -= skipped;
+            if skipped == piece.bytes() {
+                continue;
+            }
+            let (start, end) = piece.range();
+            let start = start + skipped as u32;
+            let is_begun = match batch {
+                Some(batch) => batch.frame_end(start) != start,
+                None => skipped > 0,
+            };
+            outbox.push_rest(batch, start, end, &turn.piece_bytes(piece)[skipped..], is_begun);
+        }
+        if self.connection(index).has(Flag::Backlogged) {
+            // Begun after the entry, by a session that waits for its connect to complete: what was given first goes first.
+            self.prepend_outbox(index, outbox);
+        } else {
+            self.begin_backlog(index, outbox);
+        }
+    }
+
+    fn prepend_outbox(&mut self, index: u32, mut first: Outbox) {
+        let connection = &mut self.connections[index as usize];
+        let outbox = connection.extra_mut().outbox.as_mut().expect("Backlogged means that there is an outbox");
+        self.outbox_bytes += first.bytes() as u64;
+        first.append(std::mem::take(outbox));
+        **outbox = first;
+    }
+
+    fn send_failed<K: Kernel>(&mut self, index: u32, error: nix::errno::Errno, kernel: &mut K) {
+        use nix::errno::Errno;
+        match error {
+            // No room in the socket, or no memory for it just now: the kernel says when to go on.
+            Errno::EAGAIN | Errno::EINTR | Errno::ENOBUFS | Errno::ENOMEM => self.park_writable(index, kernel),
+            _ => self.peer_ended(index, Reason::PeerReset),
+        }
+    }
+
+    fn park_writable<K: Kernel>(&mut self, index: u32, kernel: &mut K) {
+        let connection = &mut self.connections[index as usize];
+        if !connection.set(Flag::WritableParked) {
+            kernel.park_writable(connection.socket, connection.token(index));
+        }
+    }
+
+    /// Connections that have left and have nothing more to be sent: sockets are closed, or only our side is shut.
+    fn end_connections<K: Kernel>(&mut self, kernel: &mut K) {
+        for index in std::mem::take(&mut self.ending) {
+            let Some(connection) = self.connections.get_mut(index as usize) else { continue };
+            if connection.has(Flag::Backlogged) {
+                continue;
+            }
+            if connection.has(Flag::Dropping) {
+                self.remove(index);
+            } else if connection.clear(Flag::Shutting) {
+                kernel.shut_down(connection.socket);
+            }
+        }
+    }
+}
