@@ -93,9 +93,7 @@ impl Producer {
         let stream: Box<dyn Stream> = match target {
             Target::Tcp(address) => {
                 let stream = connect_tcp(address)?;
-                stream.set_nodelay(true)?;
                 stream.set_read_timeout(Some(PATIENCE))?;
-                stream.set_write_timeout(Some(PATIENCE))?;
                 Box::new(stream)
             }
             Target::Unix(path) => {
@@ -122,7 +120,8 @@ impl Producer {
     }
 }
 
-fn connect_tcp(address: &str) -> io::Result<TcpStream> {
+/// Connects to the first address of a host and port that can be had.
+pub(super) fn connect_tcp(address: &str) -> io::Result<TcpStream> {
     let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
     for address in address.to_socket_addrs()? {
         outcome = TcpStream::connect_timeout(&address, PATIENCE);
@@ -130,7 +129,10 @@ fn connect_tcp(address: &str) -> io::Result<TcpStream> {
             break;
         }
     }
-    outcome
+    let stream = outcome?;
+    stream.set_nodelay(true)?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
 }
 
 fn encode(arguments: &[&[u8]]) -> Vec<u8> {

@@ -10,13 +10,13 @@ use std::{
 };
 
 use tungstenite::{
-    Message, WebSocket,
+    HandshakeError, Message, WebSocket,
     http::{StatusCode, Uri},
-    stream::MaybeTlsStream,
 };
 
 use super::{
     Failure, output_failure,
+    producer::connect_tcp,
     publish::loopback_of,
     say,
     settings::Source,
@@ -116,7 +116,7 @@ struct Tail {
     failures: u32,
 }
 
-type Socket = WebSocket<MaybeTlsStream<TcpStream>>;
+type Socket = WebSocket<TcpStream>;
 
 impl Tail {
     /// Follows the channel on one connection to its end; why another should be tried.
@@ -126,13 +126,10 @@ impl Tail {
             Identity::Token(token) => Some(token.clone()),
             Identity::User(user, client) => Some(mint_for_user(user, client)?),
         };
-        let mut socket = match tungstenite::connect(&self.url) {
-            Ok((socket, _)) => socket,
+        let mut socket = match connect(&self.url) {
+            Ok(socket) => socket,
             Err(error) => return self.connect_failure(error),
         };
-        if let Err(error) = set_patience(&socket, CONNECT_PATIENCE) {
-            return Ok(format!("the connection to {} cannot be used: {error}", self.url));
-        }
         let mut to_send = vec![self.subscriber.connect_command(token.as_deref())];
         loop {
             for text in to_send.drain(..) {
@@ -170,8 +167,8 @@ impl Tail {
     fn connected(&mut self, socket: &Socket, ping_ms: Option<u64>) {
         self.failures = 0;
         let patience = ping_ms.map(|ping_ms| Duration::from_millis(ping_ms) + PING_PATIENCE);
-        // If the patience cannot be set, the old one stays, which is shorter: the worst is a needless reconnect.
-        let _ = set_patience_or_none(socket, patience);
+        // If it cannot be set, the old one stays, which is shorter: the worst is a needless reconnect.
+        let _ = socket.get_ref().set_read_timeout(patience);
     }
 
     fn print(&mut self, publication: &Publication) -> Result<(), Failure> {
@@ -190,11 +187,25 @@ impl Tail {
             tungstenite::Error::Url(_) | tungstenite::Error::HttpFormat(_) => {
                 Err(Failure::Usage(format!("{} cannot be used: {error}", self.url)))
             }
+            tungstenite::Error::Io(error) => Ok(format!("cannot connect to {}: {}", self.url, reason_of(error))),
             tungstenite::Error::Protocol(_) => {
                 Err(Failure::Failed(format!("what answers at {} is no WebSocket server: {error}", self.url)))
             }
             _ => Ok(format!("cannot connect to {}: {error}", self.url)),
         }
+    }
+}
+
+fn connect(url: &str) -> Result<Socket, tungstenite::Error> {
+    let uri: Uri = url.parse()?;
+    let host = uri.host().unwrap_or_default();
+    let stream = connect_tcp(&format!("{host}:{}", uri.port_u16().unwrap_or(80)))?;
+    stream.set_read_timeout(Some(CONNECT_PATIENCE))?;
+    match tungstenite::client(uri, stream) {
+        Ok((socket, _)) => Ok(socket),
+        Err(HandshakeError::Failure(error)) => Err(error),
+        // How tungstenite tells that a blocking socket's patience ended.
+        Err(HandshakeError::Interrupted(_)) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
     }
 }
 
@@ -204,25 +215,17 @@ fn is_final(status: StatusCode) -> bool {
 }
 
 fn lost(error: &tungstenite::Error) -> Event {
-    match error {
-        tungstenite::Error::Io(error)
-            if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) =>
-        {
-            Event::Reconnect("the server has gone silent".to_owned())
-        }
-        error => Event::Reconnect(format!("connection lost: {error}")),
-    }
+    Event::Reconnect(match error {
+        tungstenite::Error::Io(error) => format!("connection lost: {}", reason_of(error)),
+        error => format!("connection lost: {error}"),
+    })
 }
 
-fn set_patience(socket: &Socket, patience: Duration) -> io::Result<()> {
-    set_patience_or_none(socket, Some(patience))
-}
-
-/// How long a read waits.
-fn set_patience_or_none(socket: &Socket, patience: Option<Duration>) -> io::Result<()> {
-    match socket.get_ref() {
-        MaybeTlsStream::Plain(stream) => stream.set_read_timeout(patience),
-        _ => Ok(()),
+/// What went wrong; the end of a blocking socket's patience is said in words.
+fn reason_of(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "the server is silent".to_owned(),
+        _ => error.to_string(),
     }
 }
 

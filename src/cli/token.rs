@@ -2,14 +2,13 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use jsonwebtoken::{EncodingKey, Header};
-use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{Failure, print, settings::Source};
 use crate::{
     config::{ClientConfig, parse_duration_ms},
     limits::{CHANNEL_BYTES_MAX, USER_BYTES_MAX},
+    protocol::{Claims, mint},
 };
 
 /// Mint a connection token (JSON Web Token, HS256) for trying things out
@@ -54,6 +53,17 @@ enum Expires {
     Never,
 }
 
+impl Expires {
+    /// When that is, in seconds since 1970.
+    fn at(self) -> Option<u64> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        match self {
+            Expires::After(time) => Some(now.saturating_add(time).as_secs()),
+            Expires::Never => None,
+        }
+    }
+}
+
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { user, expires, channels, info, source, secret } = arguments;
     let (secret, audience, issuer) = match secret {
@@ -63,20 +73,27 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
             (secret_of(&client)?.to_owned(), client.token_audience, client.token_issuer)
         }
     };
-    let claims =
-        Claims { sub: &user, aud: audience.as_deref(), iss: issuer.as_deref(), channels, info, ..Claims::new(expires) };
-    print(&format!("{}\n", claims.sign(&secret)?))
+    let claims = Claims {
+        sub: &user,
+        exp: expires.at(),
+        channels: &channels,
+        info: info.as_deref(),
+        aud: audience.as_deref(),
+        iss: issuer.as_deref(),
+    };
+    print(&format!("{}\n", mint(secret.as_bytes(), &claims)))
 }
 
 /// A token that proves a user to the server of this configuration for the next hour.
 pub(super) fn mint_for_user(user: &str, client: &ClientConfig) -> Result<String, Failure> {
     let claims = Claims {
         sub: user,
+        exp: Expires::After(Duration::from_secs(3600)).at(),
         aud: client.token_audience.as_deref(),
         iss: client.token_issuer.as_deref(),
-        ..Claims::new(Expires::After(Duration::from_secs(3600)))
+        ..Claims::default()
     };
-    claims.sign(secret_of(client)?)
+    Ok(mint(secret_of(client)?.as_bytes(), &claims))
 }
 
 /// Reads a user id from the command line.
@@ -97,40 +114,6 @@ pub(super) fn parse_channel(text: &str) -> Result<String, String> {
         }
         _ if !text.is_ascii() => Err("a channel's name is ASCII".to_owned()),
         _ => Ok(text.to_owned()),
-    }
-}
-
-/// Claims of a connection token (protocol.md section 16).
-#[derive(Serialize)]
-struct Claims<'a> {
-    sub: &'a str,
-    iat: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    exp: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    aud: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    iss: Option<&'a str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    channels: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    info: Option<Box<RawValue>>,
-}
-
-impl<'a> Claims<'a> {
-    /// Claims of nobody, issued now.
-    fn new(expires: Expires) -> Claims<'a> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let exp = match expires {
-            Expires::After(time) => Some(now.saturating_add(time).as_secs()),
-            Expires::Never => None,
-        };
-        Claims { sub: "", iat: now.as_secs(), exp, aud: None, iss: None, channels: Vec::new(), info: None }
-    }
-
-    fn sign(&self, secret: &str) -> Result<String, Failure> {
-        jsonwebtoken::encode(&Header::default(), self, &EncodingKey::from_secret(secret.as_bytes()))
-            .map_err(|error| Failure::Failed(format!("the token could not be signed: {error}")))
     }
 }
 

@@ -412,22 +412,28 @@ fn apply_options<'k>(
     }
 }
 
-/// The known key or section that an unknown path resembles most.
-///
-/// A key of the same table comes first, then one of the same name in another table, then any.
+/// The known key or section that an unknown path resembles most: one of the same name in another
+/// table, or else one of a similar name in its own table, or else in another.
 fn nearest_path(path: &str) -> Option<String> {
     let known = known_keys();
     let paths = || known.iter().map(|known| known.path.as_str()).chain(SECTIONS.iter().map(|section| section.name));
     let (table, name) = path.rsplit_once('.').unwrap_or(("", path));
+    let namesake = |name: &str| {
+        let mut namesakes = paths().filter(|path| last_name(path) == name);
+        // Of several, the one whose table resembles the unknown one's most.
+        nearest(path, namesakes.clone()).or_else(|| namesakes.next())
+    };
+    if let Some(namesake) = namesake(name) {
+        return Some(namesake.to_owned());
+    }
     let siblings: BTreeSet<&str> = paths()
         .filter_map(|known| if table.is_empty() { Some(known) } else { known.strip_prefix(table)?.strip_prefix('.') })
         .map(|below| below.split('.').next().unwrap_or(below))
         .collect();
-    if let Some(sibling) = nearest(name, siblings) {
-        return Some(join(table, sibling));
+    match nearest(name, siblings) {
+        Some(sibling) => Some(join(table, sibling)),
+        None => namesake(nearest(name, paths().map(last_name))?).map(str::to_owned),
     }
-    let same_name = || paths().filter(|known| known.rsplit('.').next() == Some(name));
-    nearest(path, same_name()).or_else(|| same_name().next()).or_else(|| nearest(path, paths())).map(str::to_owned)
 }
 
 /// The known variable that an unknown one resembles most. The prefix is common to all and says nothing.
@@ -437,6 +443,10 @@ fn nearest_variable(variable: &str) -> Option<String> {
     let candidates: Vec<String> = known.iter().map(|known| without_prefix(&known.variable)).collect();
     let nearest = nearest(&without_prefix(variable), candidates.iter().map(String::as_str))?;
     Some(format!("{VARIABLE_PREFIX}{nearest}"))
+}
+
+fn last_name(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
 }
 
 fn join(prefix: &str, name: &str) -> String {

@@ -334,7 +334,9 @@ impl State {
         if !self.mesh.is_holding() {
             for id in std::mem::take(&mut self.paused) {
                 if let Some(index) = self.live_index(id) {
-                    self.converse(index, |session, transient, rules, peer| session::resume(session, transient, rules, peer));
+                    self.converse(index, |session, transient, rules, peer| {
+                        session::resume(session, transient, rules, peer)
+                    });
                 }
             }
         }
