@@ -51,7 +51,7 @@ const _: () = assert!(size_of::<Connection>() == 72);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Flag {
-    /// It waits in the list of readable connections.
+    /// There is something to receive. It waits in the list of readable connections, or for the end of its session's pause.
     Readable = 0,
     /// The peer has ended: receiving goes on until that is seen.
     Ended = 1,

@@ -236,6 +236,10 @@ impl<K: Kernel> Shard<K> {
                 && let Some(index) = self.state.readable.pop_front()
             {
                 let Some(connection) = self.state.connections.get_mut(index as usize) else { continue };
+                // While a session is paused its bytes stay in the socket, and TCP slows the client down.
+                if connection.session.is_paused() {
+                    continue;
+                }
                 // The index may be in the list though its connection is gone and another has its place.
                 if connection.clear(Flag::Readable) {
                     self.receives.push(Receive { socket: connection.socket });

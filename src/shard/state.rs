@@ -207,6 +207,9 @@ impl State {
         if phase_before != session.phase() && session.phase() == Phase::AwaitingConnect {
             self.schedule_phase_deadline(index);
         }
+        if !session.is_paused() && self.connection(index).has(Flag::Readable) {
+            self.readable.push_back(index);
+        }
         match flow {
             Flow::Continue => {}
             Flow::Paused => self.paused(index),
