@@ -41,7 +41,7 @@ pub(super) enum Event {
     Subscribed,
     /// Something to print.
     Publication(Publication),
-    /// Publications between the last one and the next cannot be had any more.
+    /// Publications between the last one and the next may be lost: the stream is another, or keeps them no more.
     Missed,
     /// Try again on a new connection; why.
     Reconnect(String),
@@ -182,7 +182,7 @@ impl Subscriber {
 pub(super) fn end_of(code: u32, reason: &str) -> Event {
     let message = if reason.is_empty() { code.to_string() } else { format!("{reason} ({code})") };
     match code {
-        3501 => Event::End(format!("the server closed the connection: {message}; does it want a --token?")),
+        3501 => Event::End(format!("the server closed the connection: {message}; does it want a --token or a --user?")),
         1009 | 3500..4000 | 4500..5000 => Event::End(format!("the server closed the connection: {message}")),
         _ => Event::Reconnect(message),
     }

@@ -152,7 +152,9 @@ impl Tail {
                     Event::Connected { ping_ms } => self.connected(&socket, ping_ms),
                     Event::Subscribed => say(&format!("subscribed to {}", self.channel)),
                     Event::Publication(publication) => self.print(&publication)?,
-                    Event::Missed => say("publications were missed: the channel does not keep them any more"),
+                    Event::Missed => {
+                        say("publications may have been missed: the channel cannot go on from where this left off")
+                    }
                     Event::Reconnect(reason) => return self.output.flush().map_err(output_failure).map(|()| reason),
                     Event::End(reason) => {
                         self.output.flush().map_err(output_failure)?;
