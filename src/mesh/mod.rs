@@ -13,7 +13,6 @@
 //!   waits beside a sleeping receiver.
 
 mod admission;
-mod bell;
 mod message;
 mod outlet;
 
@@ -21,8 +20,9 @@ use std::{io, sync::Arc};
 
 use crossbeam_channel::Receiver;
 
-pub use self::{admission::Admission, bell::Bell, message::*, outlet::Outlet};
+pub use self::{admission::Admission, message::*, outlet::Outlet};
 use crate::limits::{MESH_QUEUE_MESSAGES_MAX, SHARDS_MAX};
+pub use crate::uring::Bell;
 
 /// A shard's end of the mesh.
 pub struct ShardMesh {

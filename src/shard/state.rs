@@ -77,6 +77,7 @@ pub struct State {
 }
 
 /// The way to a stop: clients are told to reconnect, in waves.
+#[derive(Clone, Copy)]
 struct Drain {
     began_ms: u64,
     spread_ms: u64,
@@ -368,7 +369,8 @@ impl State {
 
     /// While stopping: tells as many clients to reconnect as the time since the stop's begin asks for.
     pub fn drain_wave(&mut self) {
-        let Some(mut drain) = self.drain.take() else { return };
+        // Copied, not taken: to whatever happens in the wave, the shard is stopping.
+        let Some(mut drain) = self.drain else { return };
         let elapsed_ms = self.now_ms - drain.began_ms;
         let goal = if elapsed_ms >= drain.spread_ms {
             u64::MAX

@@ -1,6 +1,7 @@
 //! The kernel as a shard sees it, through one io_uring.
 //!
-//! Owns the [`Kernel`] interface, the real ring behind it and the probe of the host's features.
+//! Owns the [`Kernel`] interface, the real ring behind it, the bells that wake sleeping threads and
+//! the probe of the host's features.
 //! What to do with sockets is the shard's business.
 //!
 //! Two kinds of requests go to the kernel:
@@ -14,6 +15,7 @@
 //! - A [`Token`] names a connection by index and generation. Events of connections that are gone
 //!   can still arrive; whoever handles them compares generations.
 
+mod bell;
 mod probe;
 mod ring;
 pub mod simulated;
@@ -23,6 +25,7 @@ use std::{fmt, io};
 use nix::errno::Errno;
 
 pub use self::{
+    bell::Bell,
     probe::{Features, HostError, probe},
     ring::{Ring, RingOptions},
 };

@@ -10,13 +10,14 @@ use std::{
 };
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
-use nix::{errno::Errno, libc};
-
-use super::{Event, Features, Kernel, PathQuality, Receive, RingDescriptor, Send, Socket, Token, fatal, outcome};
-use crate::{
-    limits::{RECEIVE_BATCH_MAX, RECEIVE_BYTES_MAX, SEND_BATCH_MAX},
-    mesh::Bell,
+use nix::{
+    errno::Errno,
+    libc,
+    sys::socket::{Shutdown, shutdown},
 };
+
+use super::{Bell, Event, Features, Kernel, PathQuality, Receive, RingDescriptor, Send, Socket, Token, fatal, outcome};
+use crate::limits::{RECEIVE_BATCH_MAX, RECEIVE_BYTES_MAX, SEND_BATCH_MAX};
 
 /// Submissions that the ring holds before they are handed over: a whole batch of sends and what closes bring.
 const SUBMISSIONS_MAX: u32 = 1024;
@@ -24,7 +25,8 @@ const SUBMISSIONS_MAX: u32 = 1024;
 /// Completions that the ring holds; what comes beyond, the kernel keeps until there is room.
 const COMPLETIONS_MAX: u32 = 8 * SUBMISSIONS_MAX;
 
-const _: () = assert!(SEND_BATCH_MAX <= SUBMISSIONS_MAX as usize && RECEIVE_BATCH_MAX <= SUBMISSIONS_MAX as usize);
+const _: () = assert!(SEND_BATCH_MAX <= SUBMISSIONS_MAX as usize);
+const _: () = assert!(RECEIVE_BATCH_MAX <= SUBMISSIONS_MAX as usize);
 
 const KIND_BATCH: u8 = 1;
 const KIND_ACCEPT: u8 = 2;
@@ -221,6 +223,9 @@ impl Kernel for Ring {
     }
 
     fn stop_accepting(&mut self) {
+        // The socket stays open for as long as the ring does; unless it stops listening, clients go on connecting
+        // to a queue that nobody serves, instead of to the server's successor. It fails only if it does not listen.
+        let _ = shutdown(self.listener.as_raw_fd(), Shutdown::Read);
         let entry =
             opcode::AsyncCancel::new(user_data(KIND_ACCEPT, 0, 0)).build().user_data(user_data(KIND_FORGOTTEN, 0, 0));
         self.push(entry);
