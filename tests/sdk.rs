@@ -4,8 +4,9 @@ mod support;
 
 use support::{script, server::Server};
 
-/// Pings every second, so that a test of a few seconds sees some.
-const PINGS: &str = "client.ping_interval = \"1s\"\nclient.pong_timeout = \"500ms\"\nclient.pong_grace = \"0s\"";
+/// Pings every second and no patience, so that a test of a few seconds sees what takes minutes otherwise.
+const SHORT_TIMES: &str = "client.ping_interval = \"1s\"\nclient.pong_timeout = \"500ms\"\n\
+                           client.pong_grace = \"0s\"\nclient.expired_grace = \"0s\"";
 
 /// Little room for what waits; what does not fit is left to recovery.
 const RESYNC: &str = r#"
@@ -23,7 +24,7 @@ slow_consumer = "resync"
 
 #[test]
 fn connections() {
-    let server = Server::start(PINGS);
+    let server = Server::start(SHORT_TIMES);
     script::run(&mut script::node(&server, "connection.mjs"));
 }
 

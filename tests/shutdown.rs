@@ -83,7 +83,7 @@ fn a_client_that_does_not_answer_does_not_hold_up_the_exit() {
 #[test]
 fn a_second_signal_ends_at_once() {
     let mut server = Server::start("shutdown.timeout = \"60s\"\nshutdown.spread = \"30s\"");
-    let _deaf = Client::anonymous(&server);
+    let _deaf: Vec<Client> = (0..20).map(|_| Client::anonymous(&server)).collect();
     server.terminate();
     let address = server.client_address();
     wait_for("no new clients are accepted", || TcpStream::connect(address).is_err().then_some(()));

@@ -45,7 +45,7 @@ fn wrong_requests_are_answered_with_their_status() {
         ("a wrong version", with(("Sec-WebSocket-Version", "8")), 426, "websocket_version_unsupported"),
         ("no key", without("Sec-WebSocket-Key"), 400, "websocket_key_missing"),
         ("a key of another length", with(("Sec-WebSocket-Key", "c2hvcnQ=")), 400, "websocket_key_invalid"),
-        ("an origin that is not allowed", with(("Origin", "https://elsewhere.example")), 403, "origin_not_allowed"),
+        ("an origin that is not allowed", with(("Origin", "https://elsewhere.example")), 403, "origin_forbidden"),
         ("an oversized head", with(("Cookie", &"x".repeat(16 * 1024))), 431, "request_head_too_large"),
         ("an endless line", format!("GET /{}", "a".repeat(16 * 1024)), 431, "request_head_too_large"),
         ("a hundred header fields", with(("Cookie", &"x\r\nCookie: x".repeat(100))), 431, "request_headers_too_many"),
@@ -175,7 +175,9 @@ fn wrong_messages_are_closed_with_their_code() {
         bystander.assert_untouched();
     }
     let metrics = server.metrics();
-    for reason in ["bad_request", "invalid_token", "not_available"] {
+    for reason in
+        ["command_malformed", "command_unknown", "command_before_connect", "token_invalid", "send_unavailable"]
+    {
         assert!(metrics.reason(reason) > 0, "no `{reason}` among the reasons");
     }
 }
@@ -217,7 +219,7 @@ fn refused_commands_are_answered_with_their_error() {
     let reply = client.command("connect", json!({ "token": token(&json!({ "sub": "42", "exp": now_s() - 3600 })) }));
     assert_eq!(reply["error"]["code"], 109, "an expired token: {reply}");
     bystander.assert_untouched();
-    for reason in ["unknown_channel", "permission_denied", "already_subscribed", "limit_exceeded", "token_expired"] {
+    for reason in ["channel_unknown", "permission_denied", "already_subscribed", "channels_too_many", "token_expired"] {
         server.wait_until_counted(reason, 1);
     }
 }
@@ -289,9 +291,7 @@ fn pings_are_spread_and_answered_clients_stay() {
 fn a_token_that_runs_out_ends_its_connection() {
     let server = Server::start("client.expired_grace = \"0s\"");
     let mut client = Client::upgraded(&server);
-    let reply = client.command("connect", json!({ "token": token(&json!({ "sub": "42", "exp": now_s() + 2 })) }));
-    assert_eq!(reply["connect"]["expires"], true, "{reply}");
-    assert!(reply["connect"]["ttl"].as_u64().is_some_and(|ttl_s| (1..=2).contains(&ttl_s)), "{reply}");
+    client.command("connect", json!({ "token": token(&json!({ "sub": "42", "exp": now_s() + 2 })) }));
     assert_closed(&mut client, "an expired token", 3005);
 }
 
@@ -309,7 +309,7 @@ fn a_flood_of_connections_is_refused_beyond_the_total() {
         let response = ask(&server, request("GET", PATH, UPGRADE).as_bytes());
         assert_eq!(response.status, 503, "{}", response.head);
     }
-    server.wait_until_counted("connections_max", 3);
+    server.wait_until_counted("connections_exhausted", 3);
     bystander.assert_untouched();
     held.clear();
     wait_for("a place that has become free", || {

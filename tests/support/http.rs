@@ -14,7 +14,7 @@ pub struct Response {
     pub status: u16,
     /// The status line and the header fields.
     pub head: String,
-    /// Whatever followed.
+    /// Whatever followed; nothing after an upgrade.
     pub body: String,
 }
 
@@ -49,6 +49,9 @@ pub fn read_response(stream: &mut impl Read) -> io::Result<Response> {
 fn is_complete(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    if head.starts_with("HTTP/1.1 101 ") {
+        return true;
+    }
     let length = head
         .lines()
         .filter_map(|line| line.split_once(':'))

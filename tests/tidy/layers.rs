@@ -10,7 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["uring", "websocket", "protocol", "resp"],
     &["session", "channel", "fanout", "mesh"],
     &["shard", "ingest", "journal", "engine", "control"],
-    &["server"],
+    &["demo", "server"],
     &["cli"],
 ];
 
