@@ -1,0 +1,248 @@
+//! The doubles: a shard that records what a session asks for, and a client that speaks to it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::NOW;
+use crate::{
+    protocol::{self, SubscribeResult},
+    session::{
+        self, Connect, ConnectReply, Effects, Flow, HistoryCommand, Reason, Rules, Session, SubscribeCommand,
+        Transient, write_connect_reply, write_text,
+    },
+};
+
+/// A request head that is welcome.
+pub const HEAD: &str = "GET /connection/websocket HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// Its answer.
+pub const ACCEPTED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+/// A shard's part, as far as a session sees it.
+pub struct Recorder {
+    pub rules: Arc<Rules>,
+    pub output: Vec<u8>,
+    pub user: String,
+    pub subscribed: Vec<String>,
+    /// What was asked for, in order.
+    pub calls: Vec<String>,
+    pub connects: Vec<Connect>,
+    pub counted: Vec<Reason>,
+    /// Whether a connect command waits for server-side subscriptions.
+    pub connect_pauses: bool,
+    /// Whether a publish command finds no room behind it.
+    pub publish_pauses: bool,
+}
+
+impl Effects for Recorder {
+    fn output(&mut self) -> &mut Vec<u8> {
+        &mut self.output
+    }
+
+    fn now_unix_seconds(&self) -> u64 {
+        NOW
+    }
+
+    fn user(&self) -> &str {
+        &self.user
+    }
+
+    fn is_subscribed(&self, channel: &str) -> bool {
+        self.subscribed.iter().any(|subscribed| subscribed == channel)
+    }
+
+    fn subscriptions(&self) -> usize {
+        self.subscribed.len()
+    }
+
+    fn connect(&mut self, connect: Connect) -> Flow {
+        self.user.clone_from(&connect.user);
+        self.subscribed.extend(connect.channels.iter().map(|granted| granted.channel.clone()));
+        self.calls.push(format!("connect {}", connect.user));
+        self.connects.push(connect);
+        if self.connect_pauses {
+            return Flow::Paused;
+        }
+        let subs = self.subs();
+        let subs: Vec<_> = subs.iter().map(|channel| (channel.as_str(), SubscribeResult::default())).collect();
+        let reply = self.reply(&subs);
+        write_connect_reply(&mut self.output, &reply, &self.rules.clone());
+        Flow::Continue
+    }
+
+    fn subscribe(&mut self, subscribe: SubscribeCommand<'_>) {
+        self.calls.push(format!("subscribe {} {:?}", subscribe.channel, subscribe.terms));
+        self.subscribed.push(subscribe.channel.to_owned());
+        write_text(&mut self.output, |out| {
+            protocol::reply_subscribe(out, subscribe.command, &SubscribeResult::default());
+        });
+    }
+
+    fn unsubscribe(&mut self, command: u32, channel: &str) {
+        self.calls.push(format!("unsubscribe {channel}"));
+        self.subscribed.retain(|subscribed| subscribed != channel);
+        write_text(&mut self.output, |out| protocol::reply_unsubscribe(out, command));
+    }
+
+    fn publish(&mut self, command: u32, channel: &str, data: Bytes) -> Flow {
+        self.calls.push(format!("publish {channel} {}", data.escape_ascii()));
+        write_text(&mut self.output, |out| protocol::reply_publish(out, command));
+        if self.publish_pauses { Flow::Paused } else { Flow::Continue }
+    }
+
+    fn history(&mut self, history: HistoryCommand<'_>) {
+        self.calls.push(format!("{history:?}"));
+    }
+
+    fn pong(&mut self) {
+        self.calls.push("pong".to_owned());
+    }
+
+    fn count(&mut self, reason: Reason) {
+        self.counted.push(reason);
+    }
+}
+
+impl Recorder {
+    fn subs(&self) -> Vec<String> {
+        self.connects.last().into_iter().flat_map(|connect| &connect.channels).map(|sub| sub.channel.clone()).collect()
+    }
+
+    fn reply<'a>(&self, subs: &'a [(&'a str, SubscribeResult<'a>)]) -> ConnectReply<'a> {
+        let command = self.connects.last().expect("a connect command came before").command;
+        ConnectReply { command, client: "c-1", subs }
+    }
+}
+
+/// A client's socket, with the session behind it.
+pub struct Client {
+    pub session: Session,
+    pub transient: Option<Box<Transient>>,
+    pub shard: Recorder,
+}
+
+impl Client {
+    /// A client that was just accepted.
+    pub fn new(rules: Arc<Rules>) -> Self {
+        let shard = Recorder {
+            rules,
+            output: Vec::new(),
+            user: String::new(),
+            subscribed: Vec::new(),
+            calls: Vec::new(),
+            connects: Vec::new(),
+            counted: Vec::new(),
+            connect_pauses: false,
+            publish_pauses: false,
+        };
+        Self { session: Session::default(), transient: None, shard }
+    }
+
+    /// Sends bytes.
+    pub fn send(&mut self, bytes: &[u8]) -> Flow {
+        let rules = Arc::clone(&self.shard.rules);
+        let flow =
+            session::receive(&mut self.session, &mut self.transient, &mut bytes.to_vec(), &rules, &mut self.shard);
+        assert!(self.transient.is_some() || flow != Flow::Paused || !self.session.is_connected());
+        self.transient = self.transient.take().filter(|transient| !transient.is_empty());
+        flow
+    }
+
+    /// Sends the request head and forgets the answer, which is checked.
+    pub fn upgrade(&mut self) {
+        assert_eq!(self.send(HEAD.as_bytes()), Flow::Continue);
+        assert_eq!(String::from_utf8(std::mem::take(&mut self.shard.output)).as_deref(), Ok(ACCEPTED));
+    }
+
+    /// Sends a text message.
+    pub fn say(&mut self, message: &str) -> Flow {
+        self.send(&masked(0x81, message.as_bytes()))
+    }
+
+    /// Sends a text message and returns what came back.
+    pub fn ask(&mut self, message: &str) -> Vec<String> {
+        assert_eq!(self.say(message), Flow::Continue, "{message} is answered by {:?}", self.frames());
+        self.frames()
+    }
+
+    /// Upgrades and connects without a token.
+    pub fn connect(&mut self) {
+        self.upgrade();
+        self.ask(r#"{"id":1,"connect":{}}"#);
+    }
+
+    /// Upgrades and connects with a token.
+    pub fn connect_with(&mut self, token: &str) -> Vec<String> {
+        self.upgrade();
+        self.ask(&format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#))
+    }
+
+    /// The shard's part of a connect command that waited.
+    pub fn complete_connect(&mut self) -> Flow {
+        let rules = Arc::clone(&self.shard.rules);
+        let subs = self.shard.subs();
+        let subs: Vec<_> = subs.iter().map(|channel| (channel.as_str(), SubscribeResult::default())).collect();
+        let reply = self.shard.reply(&subs);
+        session::connected(&mut self.session, &reply, &rules, &mut self.shard);
+        self.resume()
+    }
+
+    /// The end of a pause.
+    pub fn resume(&mut self) -> Flow {
+        let rules = Arc::clone(&self.shard.rules);
+        let flow = session::resume(&mut self.session, &mut self.transient, &rules, &mut self.shard);
+        self.transient = self.transient.take().filter(|transient| !transient.is_empty());
+        flow
+    }
+
+    /// The frames that were sent since the last call: texts as they are, others as `close 3501 bad request`.
+    pub fn frames(&mut self) -> Vec<String> {
+        let output = std::mem::take(&mut self.shard.output);
+        let mut rest = &output[..];
+        let mut frames = Vec::new();
+        while let [first, length, ..] = *rest {
+            let (header_bytes, bytes) = match length {
+                126 => (4, usize::from(u16::from_be_bytes([rest[2], rest[3]]))),
+                127 => (10, rest[2..10].iter().fold(0, |bytes, byte| bytes << 8 | usize::from(*byte))),
+                length => (2, usize::from(length)),
+            };
+            let payload = &rest[header_bytes..header_bytes + bytes];
+            frames.push(match (first, payload) {
+                (0x81, text) => String::from_utf8(text.to_vec()).expect("text frames are UTF-8"),
+                (0x88, []) => "close".to_owned(),
+                (0x88, [high, low, reason @ ..]) => {
+                    format!("close {} {}", u16::from_be_bytes([*high, *low]), reason.escape_ascii())
+                }
+                (0x8a, payload) => format!("pong {}", payload.escape_ascii()),
+                (first, _) => panic!("a frame that begins with {first:#x}"),
+            });
+            rest = &rest[header_bytes + bytes..];
+        }
+        assert!(rest.is_empty(), "half a frame");
+        frames
+    }
+}
+
+/// A client's frame, its first byte given.
+pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    const MASK: [u8; 4] = [0x11, 0x22, 0x33, 0x44];
+
+    let mut frame = vec![first];
+    match payload.len() {
+        bytes @ 0..126 => frame.push(0x80 | bytes as u8),
+        bytes @ 126..0x1_0000 => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&(bytes as u16).to_be_bytes());
+        }
+        bytes => {
+            frame.push(0x80 | 127);
+            frame.extend_from_slice(&(bytes as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&MASK);
+    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
