@@ -134,7 +134,10 @@ impl<E: Effects> Conversation<'_, E> {
         let is_closing = self.session.is_closing();
         match event {
             Event::Close { code, .. } => self.hear_close(code),
-            Event::Message { payload, .. } if !is_closing => self.run(protocol::decode(&payload)),
+            Event::Message { payload, .. } if !is_closing => {
+                self.effects.message();
+                self.run(protocol::decode(&payload))
+            }
             Event::Ping(payload) if !is_closing => {
                 frame::write(self.effects.output(), OpCode::Control(Control::Pong), payload);
                 Flow::Continue

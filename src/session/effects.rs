@@ -33,6 +33,8 @@ pub trait Effects {
     fn publish(&mut self, command: u32, channel: &str, data: Bytes) -> Flow;
     /// The client may read the history. The shard answers, now or later.
     fn history(&mut self, history: HistoryCommand<'_>);
+    /// A whole message has arrived; what it means is still to be seen.
+    fn message(&mut self);
     /// The client has answered the ping.
     fn pong(&mut self);
     /// Something was refused, or the connection is about to end, for this reason.

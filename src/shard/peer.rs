@@ -125,6 +125,10 @@ impl Effects for Peer<'_> {
         });
     }
 
+    fn message(&mut self) {
+        self.state.counters.messages_received += 1;
+    }
+
     fn pong(&mut self) {
         self.state.connection_mut(self.index).clear(Flag::Graced);
     }

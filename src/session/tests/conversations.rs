@@ -88,6 +88,7 @@ fn a_message_in_fragments_with_a_ping_between() {
     }
     assert_eq!(client.frames(), ["pong ", r#"{"id":2,"publish":{}}"#]);
     assert_eq!(client.shard.calls, ["connect ", "publish open:a [1,  2]"]);
+    assert_eq!(client.shard.messages, 2, "the connect command, and the one in fragments");
     assert!(client.transient.is_none());
 }
 

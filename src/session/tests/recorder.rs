@@ -31,6 +31,8 @@ pub struct Recorder {
     pub calls: Vec<String>,
     pub connects: Vec<Connect>,
     pub counted: Vec<Reason>,
+    /// Whole messages that arrived.
+    pub messages: u32,
     /// Whether a connect command waits for server-side subscriptions.
     pub connect_pauses: bool,
     /// Whether a publish command finds no room behind it.
@@ -97,6 +99,10 @@ impl Effects for Recorder {
         self.calls.push(format!("{history:?}"));
     }
 
+    fn message(&mut self) {
+        self.messages += 1;
+    }
+
     fn pong(&mut self) {
         self.calls.push("pong".to_owned());
     }
@@ -135,6 +141,7 @@ impl Client {
             calls: Vec::new(),
             connects: Vec::new(),
             counted: Vec::new(),
+            messages: 0,
             connect_pauses: false,
             publish_pauses: false,
         };
