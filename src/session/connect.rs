@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     Connect, Effects, Flow, Phase, Reason, ServerSide, Terms,
-    conversation::Conversation,
+    conversation::{Conversation, Refusal},
     permission::{self, Subject},
     state::Flag,
 };
@@ -12,20 +12,6 @@ use crate::{
     config::Namespace,
     protocol::{ConnectRequest, Disconnect, ErrorCode, Identity, SubscribeRequest, TokenError},
 };
-
-/// Why a connect command fails.
-enum Failure {
-    /// Without a reply.
-    End(Disconnect, Reason),
-    /// With a reply, on which the client closes.
-    Error(ErrorCode),
-}
-
-impl From<ErrorCode> for Failure {
-    fn from(error: ErrorCode) -> Self {
-        Self::Error(error)
-    }
-}
 
 impl<E: Effects> Conversation<'_, E> {
     pub(super) fn connect(&mut self, command: u32, request: &ConnectRequest<'_>) -> Flow {
@@ -36,8 +22,9 @@ impl<E: Effects> Conversation<'_, E> {
         });
         match connect {
             Ok(connect) => self.begin(connect),
-            Err(Failure::End(disconnect, reason)) => self.end(disconnect, reason),
-            Err(Failure::Error(error)) => {
+            Err(Refusal::End(disconnect, reason)) => self.end(disconnect, reason),
+            // Nothing can follow a failed connect; the client closes when it has read why.
+            Err(Refusal::Error(error)) => {
                 let _ = self.refuse(command, error);
                 self.session.phase = Phase::Closing;
                 self.session.set(Flag::Lingering);
@@ -61,17 +48,17 @@ impl<E: Effects> Conversation<'_, E> {
         flow
     }
 
-    fn identify(&self, token: &str) -> Result<Identity, Failure> {
+    fn identify(&self, token: &str) -> Result<Identity, Refusal> {
         if token.is_empty() {
             return match self.rules.config.client.allow_anonymous {
                 true => Ok(Identity::default()),
-                false => Err(Failure::End(Disconnect::BAD_REQUEST, Reason::CredentialsMissing)),
+                false => Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::CredentialsMissing)),
             };
         }
         self.rules.verifier.verify(token, self.effects.now_unix_seconds()).map_err(|error| match error {
             TokenError::Expired => ErrorCode::TokenExpired.into(),
             TokenError::ConnectionExpired => ErrorCode::Expired.into(),
-            TokenError::Invalid => Failure::End(Disconnect::INVALID_TOKEN, Reason::TokenInvalid),
+            TokenError::Invalid => Refusal::End(Disconnect::INVALID_TOKEN, Reason::TokenInvalid),
         })
     }
 
@@ -80,12 +67,12 @@ impl<E: Effects> Conversation<'_, E> {
         &self,
         identity: &Identity,
         requested: &[(Cow<'_, str>, SubscribeRequest<'_>)],
-    ) -> Result<Vec<ServerSide>, Failure> {
+    ) -> Result<Vec<ServerSide>, Refusal> {
         let client = &self.rules.config.client;
         let namespaces = &self.rules.config.namespaces;
         let channels_max = client.channels_max as usize;
         if identity.channels.len() > channels_max {
-            return Err(Failure::End(Disconnect::CHANNEL_LIMIT, Reason::TokenChannelsTooMany));
+            return Err(Refusal::End(Disconnect::CHANNEL_LIMIT, Reason::TokenChannelsTooMany));
         }
         let mut granted = Granted(Vec::new());
         if client.personal_channel && !identity.user.is_empty() {
@@ -112,7 +99,7 @@ impl<E: Effects> Conversation<'_, E> {
                     granted.set_terms(channel, Terms::granted(namespace, request));
                 }
                 None if granted.contains(channel) => {}
-                None => return Err(Failure::End(Disconnect::BAD_REQUEST, Reason::ConnectChannelUnknown)),
+                None => return Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::ConnectChannelUnknown)),
             }
         }
         Ok(granted.0)

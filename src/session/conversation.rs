@@ -26,6 +26,20 @@ enum Step {
     Taken(usize, Flow),
 }
 
+/// Why a command is not carried out.
+pub(super) enum Refusal {
+    /// The client broke the protocol, or wants what cannot be: the conversation ends.
+    End(Disconnect, Reason),
+    /// An answer by an error.
+    Error(ErrorCode),
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(error: ErrorCode) -> Self {
+        Self::Error(error)
+    }
+}
+
 impl<E: Effects> Conversation<'_, E> {
     pub fn receive(&mut self, input: &mut [u8]) -> Flow {
         if self.session.is_paused() {
@@ -35,9 +49,13 @@ impl<E: Effects> Conversation<'_, E> {
         match self.take_kept() {
             Some(mut kept) => {
                 kept.extend_from_slice(input);
-                self.read(&mut kept)
+                self.read_kept(kept)
             }
-            None => self.read(input),
+            None => {
+                let (taken, flow) = self.read(input);
+                self.keep(&input[taken..]);
+                flow
+            }
         }
     }
 
@@ -57,15 +75,27 @@ impl<E: Effects> Conversation<'_, E> {
         if matches!(flow, Flow::Paused | Flow::Drop) {
             return flow;
         }
-        let Some(mut kept) = self.take_kept() else { return flow };
-        match self.read(&mut kept) {
+        let Some(kept) = self.take_kept() else { return flow };
+        match self.read_kept(kept) {
             Flow::Continue => flow,
             later => later,
         }
     }
 
-    /// Reads all that is complete and keeps the rest.
-    fn read(&mut self, input: &mut [u8]) -> Flow {
+    /// Reads what was kept, and keeps what still cannot be read.
+    fn read_kept(&mut self, mut kept: Vec<u8>) -> Flow {
+        let (taken, flow) = self.read(&mut kept);
+        if taken == 0 {
+            // Not copied again for every piece of a long message.
+            self.transient.get_or_insert_default().input = kept;
+        } else {
+            self.keep(&kept[taken..]);
+        }
+        flow
+    }
+
+    /// Reads all that is complete: how many bytes that was, and what follows from it.
+    fn read(&mut self, input: &mut [u8]) -> (usize, Flow) {
         let mut fragments = self.transient.as_mut().and_then(|transient| transient.fragments.take());
         let mut outcome = Flow::Continue;
         let mut taken = 0;
@@ -89,13 +119,12 @@ impl<E: Effects> Conversation<'_, E> {
         }
         if self.session.phase == Phase::Ended {
             *self.transient = None;
-            return outcome;
+            return (input.len(), outcome);
         }
         if fragments.is_some() {
             self.transient.get_or_insert_default().fragments = fragments;
         }
-        self.keep(&input[taken..]);
-        outcome
+        (taken, outcome)
     }
 
     fn read_head(&mut self, input: &[u8]) -> Step {

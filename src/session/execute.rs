@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     Effects, Flow, HistoryCommand, Phase, Reason, SubscribeCommand, Terms,
-    conversation::Conversation,
+    conversation::{Conversation, Refusal},
     permission::{self, Subject},
     state::Flag,
 };
@@ -19,20 +19,6 @@ use crate::{
 
 /// The one kind of delta compression that the protocol knows (protocol.md section 10).
 const DELTA_FOSSIL: &str = "fossil";
-
-/// Why a command is not carried out.
-enum Refusal {
-    /// The client broke the protocol.
-    End(Disconnect, Reason),
-    /// The command cannot be carried out.
-    Error(ErrorCode),
-}
-
-impl From<ErrorCode> for Refusal {
-    fn from(error: ErrorCode) -> Self {
-        Self::Error(error)
-    }
-}
 
 impl<E: Effects> Conversation<'_, E> {
     pub(super) fn execute(&mut self, command: Command<'_>) -> Flow {
