@@ -101,9 +101,42 @@ pub const OBSERVE_INTERVAL_MS_MIN: u64 = 20;
 /// Channels that the console lists.
 pub const CONSOLE_CHANNELS_MAX: usize = 10;
 
+/// Bytes of a producer's arguments above its longest payload: channels, keys, tags, a long `PUBSUB NUMSUB`.
+pub const COMMAND_OVERHEAD_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes that the ingest thread receives from a producer in one read, unless a payload is known to be longer.
+pub const INGEST_READ_BYTES: usize = 32 * 1024;
+
+/// Commands of one producer that wait for shards' answers; beyond, it is not read from.
+pub const INGEST_PENDING_COMMANDS_MAX: usize = 8 * 1024;
+
+/// Bytes of replies that wait for one producer to read them; beyond, it is not read from.
+pub const INGEST_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes of one producer's commands between MULTI and EXEC, with [`INGEST_TRANSACTION_COMMAND_BYTES`] for each.
+pub const INGEST_TRANSACTION_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What a queued command costs beside its bytes.
+pub const INGEST_TRANSACTION_COMMAND_BYTES: usize = 128;
+
+/// Bytes of a text that a producer names itself or its library with.
+pub const INGEST_LABEL_BYTES_MAX: usize = 128;
+
+/// Bytes of an idempotency key.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+
+/// Milliseconds for which nobody is accepted after descriptors or memory for another socket were missing.
+pub const ACCEPT_PAUSE_MS: u64 = 100;
+
+/// Milliseconds between looks at a full mesh queue, should the shard not ring before.
+pub const INGEST_RETRY_MS: u64 = 1;
+
 const _: () = {
     assert!(SHARDS_MAX <= u64::BITS as usize);
     assert!(CLOSE_REASON_BYTES_MAX + 2 == CONTROL_FRAME_BYTES_MAX);
     assert!(REQUEST_HEAD_BYTES_MAX <= RECEIVE_BYTES_MAX);
     assert!(MESH_TURN_MESSAGES_MAX <= MESH_QUEUE_MESSAGES_MAX);
+    assert!(IDEMPOTENCY_KEY_BYTES_MAX < IDEMPOTENCY_BYTES_MAX);
+    // A read may bring more commands than a queue takes; what is held back is bounded by the pending ones.
+    assert!(MESH_QUEUE_MESSAGES_MAX <= INGEST_PENDING_COMMANDS_MAX);
 };

@@ -264,6 +264,7 @@ fn a_file_sets_every_type_of_value() {
     let chat = config.namespaces.of_channel("$chat:room").expect("a private channel has its namespace's rules");
     assert_eq!((chat.history_size, chat.history_ttl_ms), (50, 3_600_000));
     assert_eq!(config.namespaces.of_channel("elsewhere:x"), None);
+    assert_eq!(config.namespaces.of_channel("#tenant:user"), Some(without), "a user's id is no namespace");
 }
 
 #[test]

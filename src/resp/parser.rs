@@ -5,7 +5,7 @@ use std::{mem, ops::Range};
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::{Command, Violation, inline};
-use crate::limits::{COMMAND_ARGUMENTS_MAX, COMMAND_BYTES_MAX, INLINE_COMMAND_BYTES_MAX};
+use crate::limits::{COMMAND_ARGUMENTS_MAX, COMMAND_BYTES_MAX, COMMAND_OVERHEAD_BYTES_MAX, INLINE_COMMAND_BYTES_MAX};
 
 /// What a command may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,12 +23,15 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// For a producer that may publish payloads of this many bytes.
+    /// For a producer that may publish payloads of this many bytes. An argument may have twice as
+    /// many: a payload a little too long is read, so that it can be refused with words and the
+    /// connection goes on; beyond that it is cheaper to close.
     pub fn new(payload_bytes_max: usize) -> Self {
+        let bulk_bytes_max = (2 * payload_bytes_max).max(INLINE_COMMAND_BYTES_MAX);
         Self {
             arguments_max: COMMAND_ARGUMENTS_MAX,
-            bulk_bytes_max: payload_bytes_max.max(INLINE_COMMAND_BYTES_MAX),
-            command_bytes_max: COMMAND_BYTES_MAX,
+            bulk_bytes_max,
+            command_bytes_max: COMMAND_BYTES_MAX.min(bulk_bytes_max + COMMAND_OVERHEAD_BYTES_MAX),
             line_bytes_max: INLINE_COMMAND_BYTES_MAX,
             is_unauthenticated: false,
         }

@@ -1,0 +1,213 @@
+//! What a producer's arguments must be before they travel: channels, payloads, tags, keys.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use serde::de::IgnoredAny;
+
+use super::refusal::{ChannelFault, Refusal, quote};
+use crate::{
+    config::{Namespace, Namespaces, PayloadFormat},
+    limits::{CHANNEL_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, USER_BYTES_MAX},
+};
+
+/// A payload that may travel.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Payload {
+    pub(super) data: Bytes,
+    /// Whether it is a JSON text without line feeds, so that JSON clients can be sent it as it is.
+    pub(super) is_json: bool,
+}
+
+/// The text of a channel's name, and its rules.
+pub(super) fn check_channel<'a, 'b>(
+    name: &'a [u8],
+    namespaces: &'b Namespaces,
+) -> Result<(&'a str, &'b Arc<Namespace>), Refusal> {
+    let name = channel_text(name)?;
+    let namespace = namespaces.of_channel(name).ok_or_else(|| unknown_namespace(name, namespaces))?;
+    Ok((name, namespace))
+}
+
+/// The text of a channel's name: 1 to 255 bytes of ASCII (protocol.md section 12).
+pub(super) fn channel_text(name: &[u8]) -> Result<&str, ChannelFault> {
+    if name.is_empty() {
+        return Err(ChannelFault::Empty);
+    }
+    if name.len() > CHANNEL_BYTES_MAX {
+        return Err(ChannelFault::TooLong(name.len()));
+    }
+    match name.iter().position(|byte| !byte.is_ascii()) {
+        Some(position) => Err(ChannelFault::NotAscii { byte: name[position], position }),
+        None => Ok(str::from_utf8(name).expect("ASCII is UTF-8")),
+    }
+}
+
+/// The name of a user's personal channel.
+pub(super) fn personal_channel(user: &[u8]) -> Result<String, Refusal> {
+    match str::from_utf8(user) {
+        Ok(user) if (1..=USER_BYTES_MAX).contains(&user.len()) => Ok(format!("#{user}")),
+        _ => Err(Refusal::User(user.len())),
+    }
+}
+
+/// A payload of this format. JSON loses its line feeds: they cannot stand within its strings, and
+/// clients' framing separates messages by them.
+pub(super) fn check_payload(data: Bytes, format: PayloadFormat, bytes_max: usize) -> Result<Payload, Refusal> {
+    if data.len() > bytes_max {
+        return Err(Refusal::PayloadTooLong { bytes: data.len(), bytes_max });
+    }
+    match (check_json(&data), format) {
+        (Ok(()), PayloadFormat::Json) => Ok(Payload { data: without_line_feeds(data), is_json: true }),
+        (Err(refusal), PayloadFormat::Json) => Err(refusal),
+        // Bytes are passed on as they are; those that would need a change count as bytes.
+        (result, PayloadFormat::Binary) => {
+            let is_json = result.is_ok() && !data.contains(&b'\n');
+            Ok(Payload { data, is_json })
+        }
+    }
+}
+
+/// A JSON object of strings.
+pub(super) fn check_tags(tags: Bytes) -> Result<Bytes, Refusal> {
+    match serde_json::from_slice::<BTreeMap<String, String>>(&tags) {
+        Ok(_) => Ok(without_line_feeds(tags)),
+        Err(error) => Err(Refusal::Tags(error.to_string())),
+    }
+}
+
+/// A key that is remembered, as long as it is allowed to be.
+pub(super) fn check_idempotency_key(key: Bytes) -> Result<Bytes, Refusal> {
+    match key.len() {
+        1..=IDEMPOTENCY_KEY_BYTES_MAX => Ok(key),
+        bytes => Err(Refusal::IdempotencyKey(bytes)),
+    }
+}
+
+fn check_json(data: &[u8]) -> Result<(), Refusal> {
+    // serde_json passes over ignored strings without a look at their bytes.
+    let text = str::from_utf8(data).map_err(|error| {
+        Refusal::PayloadNotJson(format!("invalid UTF-8 at byte {}", error.valid_up_to() + 1).into())
+    })?;
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(IgnoredAny) => Ok(()),
+        Err(error) => Err(Refusal::PayloadNotJson(error.to_string().into())),
+    }
+}
+
+fn without_line_feeds(data: Bytes) -> Bytes {
+    if !data.contains(&b'\n') {
+        return data;
+    }
+    data.iter().copied().filter(|byte| *byte != b'\n').collect()
+}
+
+fn unknown_namespace(channel: &str, namespaces: &Namespaces) -> Refusal {
+    const NAMES_MAX: usize = 20;
+    let mut names: Vec<&str> =
+        namespaces.by_name.iter().take(NAMES_MAX).map(|namespace| namespace.name.as_str()).collect();
+    if namespaces.by_name.len() > NAMES_MAX {
+        names.push("...");
+    }
+    let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    let channel = quote(channel.as_bytes());
+    match channel.split_once(':') {
+        Some((namespace, _)) => {
+            let namespace = namespace.strip_prefix('$').unwrap_or(namespace).to_owned();
+            Refusal::UnknownNamespace { namespace, channel, known }
+        }
+        None => Refusal::NoNamespace { channel, known },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn namespaces(names: &[&str]) -> Namespaces {
+        let by_name =
+            names.iter().map(|name| Arc::new(Namespace { name: (*name).to_owned(), ..Namespace::default() })).collect();
+        Namespaces { without: None, by_name }
+    }
+
+    fn refusal(name: &[u8], namespaces: &Namespaces) -> String {
+        check_channel(name, namespaces).unwrap_err().to_string()
+    }
+
+    fn json(data: &'static str) -> Result<Payload, Refusal> {
+        check_payload(Bytes::from_static(data.as_bytes()), PayloadFormat::Json, 100)
+    }
+
+    fn binary(data: &'static [u8]) -> Payload {
+        check_payload(Bytes::from_static(data), PayloadFormat::Binary, 100).unwrap()
+    }
+
+    #[test]
+    fn a_channel_that_cannot_be_is_refused_with_the_reason() {
+        let known = namespaces(&["chat", "news"]);
+        assert_eq!(check_channel(b"news:eu", &known).unwrap().0, "news:eu");
+        assert_eq!(check_channel(b"$news:eu", &known).unwrap().1.name, "news");
+        assert_eq!(refusal(b"", &known), "ERR channel is empty");
+        let long = [b'a'; CHANNEL_BYTES_MAX + 1];
+        assert_eq!(refusal(&long, &known), "ERR channel is too long: 256 bytes, at most 255 are allowed");
+        assert_eq!(refusal(b"a\xff", &known), "ERR channel must be ASCII text: byte 0xff at position 1 is not");
+        assert_eq!(refusal(b"x:y", &known), "ERR unknown namespace 'x' in channel 'x:y'; known: chat, news");
+        assert_eq!(refusal(b"$x:y", &known), "ERR unknown namespace 'x' in channel '$x:y'; known: chat, news");
+        assert_eq!(refusal(b"x:y", &namespaces(&[])), "ERR unknown namespace 'x' in channel 'x:y'; known: none");
+        assert!(refusal(b"plain", &known).starts_with("ERR channel 'plain' names no namespace"));
+        let many: Vec<String> = (10..50).map(|number| number.to_string()).collect();
+        let many = namespaces(&many.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(refusal(b"x:y", &many).ends_with(", 28, 29, ..."));
+    }
+
+    #[test]
+    fn json_is_checked_whole_and_loses_its_line_feeds() {
+        assert_eq!(json("{\"a\": [1,\n 2]}\n").unwrap().data, "{\"a\": [1, 2]}");
+        assert!(json("1").unwrap().is_json);
+        for wrong in ["", "hello", "{} {}", "{\"a\":}", "\"line\nfeed\"", "[1", "'a'", "01", "\u{feff}1"] {
+            let refusal = json(wrong).unwrap_err().to_string();
+            assert!(refusal.starts_with("ERR payload is not valid JSON: "), "{wrong:?}: {refusal}");
+        }
+        assert!(json("[1,\n x]").unwrap_err().to_string().contains("expected value at line 2 column 2"));
+        let invalid = check_payload(Bytes::from_static(b"\"\xff\""), PayloadFormat::Json, 100);
+        assert!(invalid.unwrap_err().to_string().contains("invalid UTF-8 at byte 2"));
+    }
+
+    #[test]
+    fn bytes_stay_as_they_are() {
+        assert_eq!(binary(b"\xff\x00\n"), Payload { data: Bytes::from_static(b"\xff\x00\n"), is_json: false });
+        assert_eq!(binary(b"{\"a\":1}"), Payload { data: Bytes::from_static(b"{\"a\":1}"), is_json: true });
+        assert_eq!(binary(b"[\n1]"), Payload { data: Bytes::from_static(b"[\n1]"), is_json: false });
+    }
+
+    #[test]
+    fn a_payload_has_a_limit() {
+        let long = Bytes::from(vec![b'1'; 101]);
+        let refusal = check_payload(long, PayloadFormat::Json, 100).unwrap_err();
+        assert_eq!(refusal.to_string(), "ERR payload of 101 bytes is too long: ingest.payload_size_max allows 100");
+    }
+
+    #[test]
+    fn deep_nesting_is_no_danger() {
+        let deep = format!("{}{}", "[".repeat(500_000), "]".repeat(500_000));
+        assert!(check_payload(deep.into(), PayloadFormat::Json, 1 << 20).unwrap().is_json);
+    }
+
+    #[test]
+    fn tags_are_strings_by_name() {
+        assert_eq!(check_tags(Bytes::from_static(b"{\"a\":\n\"b\"}")).unwrap(), "{\"a\":\"b\"}");
+        for wrong in ["", "[]", "{\"a\":1}", "\"a\"", "{\"a\":\"b\"} x"] {
+            assert!(check_tags(Bytes::from_static(wrong.as_bytes())).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn users_and_keys_have_limits() {
+        assert_eq!(personal_channel("é:1".as_bytes()).unwrap(), "#é:1");
+        assert!(personal_channel(b"").is_err() && personal_channel(b"\xff").is_err());
+        assert!(personal_channel(&[b'a'; USER_BYTES_MAX]).is_ok());
+        assert!(personal_channel(&[b'a'; USER_BYTES_MAX + 1]).is_err());
+        assert!(check_idempotency_key(Bytes::new()).is_err());
+        assert!(check_idempotency_key(Bytes::from(vec![0; IDEMPOTENCY_KEY_BYTES_MAX + 1])).is_err());
+    }
+}
