@@ -219,7 +219,6 @@ impl Parser {
                 let command_bytes = self.position + bytes + LINE_END.len();
                 (command_bytes <= limits.command_bytes_max).then_some(Some(bytes)).ok_or(Violation::CommandTooBig)
             }
-            _ if length > REDIS_BULK_BYTES_MAX => Err(Violation::InvalidLength),
             _ if limits.is_unauthenticated => Err(Violation::UnauthenticatedLength),
             _ => Err(Violation::BulkTooLong { bytes: length, bytes_max: limits.bulk_bytes_max }),
         }
@@ -275,9 +274,6 @@ impl Parser {
 }
 
 const LINE_END: &[u8] = b"\r\n";
-
-/// Where Redis's own limit stands, unless configured otherwise (`proto-max-bulk-len`).
-const REDIS_BULK_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
 /// A line is longer than a line may be.
 struct LineTooLong;

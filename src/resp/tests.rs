@@ -90,7 +90,8 @@ fn garbage_gets_the_answers_of_redis() {
     check_refused("*1\r\n$a\r\n", &LIMITS, "invalid bulk length");
     check_refused("*1\r\n$-1\r\n", &LIMITS, "invalid bulk length");
     check_refused("*1\r\n$-9223372036854775808\r\n", &LIMITS, "invalid bulk length");
-    check_refused("*1\r\n$999999999999\r\n", &LIMITS, "invalid bulk length");
+    check_refused("*1\r\n$999999999999999999999\r\n", &LIMITS, "invalid bulk length");
+    check_refused("*1\r\n$999999999999\r\n", &LIMITS, "invalid bulk length: 999999999999 bytes, 100 are allowed");
     check_refused("*1\r\n$101\r\n", &LIMITS, "invalid bulk length: 101 bytes, 100 are allowed");
     check_refused("\"PING\r\n", &LIMITS, "unbalanced quotes in request");
     check_refused("a b c d e f g\r\n", &LIMITS, "invalid multibulk length");
