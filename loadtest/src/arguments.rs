@@ -1,0 +1,171 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::stamp::PAYLOAD_BYTES_MIN;
+
+/// Load tester for Tidegate and other WebSocket push servers: connections per core, bytes per connection,
+/// CPU per message, latency; beside what the kernel itself costs on the same machine (--floor).
+#[derive(Debug, Parser)]
+#[command(name = "tidegate-loadtest", version)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Holds idle clients: user and kernel memory per connection, CPU per opened client and per heartbeat.
+    Idle(IdleArguments),
+    /// Publishes to channels that all clients subscribe to: CPU per delivered message, latency of the last client.
+    Broadcast(BroadcastArguments),
+    /// A worker process of the tester's own.
+    #[command(hide = true)]
+    Worker,
+    /// The floor's server process.
+    #[command(hide = true)]
+    FloorServer,
+}
+
+/// Which server, which clients, which report.
+#[derive(Debug, Args)]
+pub struct CommonArguments {
+    /// Where clients connect.
+    #[arg(long, default_value = "ws://127.0.0.1:8000/connection/websocket")]
+    pub url: String,
+    /// Number of clients.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections: u32,
+    /// Process id of the server, for its memory and CPU time. Default: the process that listens there.
+    #[arg(long)]
+    pub pid: Option<u32>,
+    /// Number of channels; a client subscribes to one.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub channels: u32,
+    /// Name of a channel; {} is its number.
+    #[arg(long, default_value = "demo:loadtest-{}")]
+    pub channel: String,
+    /// One connection token for all clients. Default: anonymous.
+    #[arg(long, conflicts_with = "hmac_secret")]
+    pub token: Option<String>,
+    /// Signs a token for each client, all distinct users (HS256).
+    #[arg(long)]
+    pub hmac_secret: Option<String>,
+    /// For other servers: a text that a client sends first. {client} and {channel} are replaced.
+    #[arg(long)]
+    pub connect_text: Option<String>,
+    /// For other servers: a text with which a client subscribes.
+    #[arg(long)]
+    pub subscribe_text: Option<String>,
+    /// For other servers: a message with this in it says that the client is subscribed.
+    #[arg(long)]
+    pub ready_text: Option<String>,
+    /// Cores for the tester's threads, such as 1,2. Default: those that the server's threads are not pinned to.
+    #[arg(long, value_delimiter = ',')]
+    pub cores: Vec<usize>,
+    /// Client threads never sleep, so that the server never pays for waking one.
+    #[arg(long)]
+    pub busy_poll: bool,
+    /// Clients of one worker that are being opened at the same time.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub opening_max: u32,
+    /// Seconds without any progress after which a step is given up.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub patience_seconds: u64,
+    /// Measures a bare accept() server and a plain send() loop too, with the same clients, and shows the distance.
+    #[arg(long)]
+    pub floor: bool,
+    /// Measures the floor alone: no server is needed.
+    #[arg(long, conflicts_with = "floor")]
+    pub floor_only: bool,
+    /// Writes the report as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Writes the report as one self-contained HTML page with plots.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// The scenario `idle`.
+#[derive(Debug, Args)]
+pub struct IdleArguments {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub common: CommonArguments,
+    /// Seconds for which all clients are held once they are open, answering pings.
+    #[arg(long, default_value_t = 5.0)]
+    pub seconds: f64,
+}
+
+/// The scenario `broadcast`.
+#[derive(Debug, Args)]
+pub struct BroadcastArguments {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub common: CommonArguments,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub publications: PublicationArguments,
+}
+
+/// What is published, and how fast.
+#[derive(Debug, Args)]
+pub struct PublicationArguments {
+    /// Where producers connect.
+    #[arg(long, default_value = "127.0.0.1:7400")]
+    pub ingest: SocketAddr,
+    /// Password of the ingest port.
+    #[arg(long, env = "TIDEGATE_INGEST_PASSWORD", hide_env_values = true)]
+    pub ingest_password: Option<String>,
+    /// Instants per second at which something is published.
+    #[arg(long, default_value_t = 10.0, value_parser = positive)]
+    pub rate: f64,
+    /// Publications at each instant, pipelined.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub burst: u32,
+    /// Bytes of a payload.
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(PAYLOAD_BYTES_MIN as i64..=1 << 20))]
+    pub payload_bytes: u32,
+    /// Seconds that are measured.
+    #[arg(long, default_value_t = 20.0, value_parser = positive)]
+    pub seconds: f64,
+    /// Seconds of the same before, unmeasured.
+    #[arg(long, default_value_t = 2.0, value_parser = positive)]
+    pub warmup_seconds: f64,
+    /// The server's metrics, for its system calls; nothing is said of them where it has none.
+    #[arg(long, default_value = "127.0.0.1:9000")]
+    pub metrics: SocketAddr,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(number) if number > 0.0 && number <= 1e6 => Ok(number),
+        _ => Err("a number above 0, at most 1000000, is expected".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn bad_numbers_are_refused() {
+        for bad in
+            [["--rate", "0"], ["--rate", "x"], ["--burst", "0"], ["--payload-bytes", "8"], ["--connections", "0"]]
+        {
+            let line = ["tidegate-loadtest", "broadcast"].into_iter().chain(bad);
+            assert!(Arguments::try_parse_from(line).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! One client: connects, upgrades, subscribes, then reads until it is ended.
+//!
+//! Between messages it is a parked task and a socket: it owns bytes only while a frame is
+//! incomplete. What all clients of a worker share is in [`Swarm`].
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{
+    clock::now_ns,
+    dialect::{Dialect, Expectation},
+    ledger::Ledger,
+    link::Plan,
+    sequence::SequenceWindow,
+    socket::{Socket, end},
+    stamp::{STAMP_BYTES, StampFinder},
+    websocket::{Message, MessageReader, Opcode, client_frame, read_upgrade_response, server_frame, upgrade_request},
+};
+
+/// Bytes that one receive takes at most, in the buffer that all clients of a worker share.
+const RECEIVE_BYTES_MAX: usize = 256 * 1024;
+
+/// The clients of one worker.
+pub struct Swarm {
+    plan: Plan,
+    receive_buffer: RefCell<Vec<u8>>,
+    finder: RefCell<StampFinder>,
+    ledger: RefCell<Ledger>,
+    /// By place in the worker: the socket, where one is open.
+    descriptors: RefCell<Vec<Option<i32>>>,
+    /// By place in the worker: what the client has seen of its stream.
+    windows: RefCell<Vec<SequenceWindow>>,
+    counts: Counts,
+    is_closing: Cell<bool>,
+    complaint: RefCell<Option<String>>,
+}
+
+/// How many clients are how far.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Open now.
+    pub open: Cell<u32>,
+    /// Could not be opened.
+    pub failed: Cell<u32>,
+    /// Ended by the server.
+    pub dropped: Cell<u32>,
+    /// Pings answered.
+    pub pings: Cell<u64>,
+}
+
+impl Swarm {
+    /// No client is open yet.
+    pub fn new(plan: Plan) -> Rc<Swarm> {
+        let clients = plan.clients.len();
+        Rc::new(Swarm {
+            receive_buffer: RefCell::new(vec![0; RECEIVE_BYTES_MAX]),
+            finder: RefCell::new(StampFinder::new()),
+            ledger: RefCell::new(Ledger::new((!plan.stream_per_client).then_some(plan.streams))),
+            descriptors: RefCell::new(vec![None; clients]),
+            windows: RefCell::new(vec![SequenceWindow::expecting(1); clients]),
+            counts: Counts::default(),
+            is_closing: Cell::new(false),
+            complaint: RefCell::new(None),
+            plan,
+        })
+    }
+
+    /// What the worker was told to do.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// How many clients are how far.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// What was counted.
+    pub fn ledger(&self) -> &RefCell<Ledger> {
+        &self.ledger
+    }
+
+    /// The first thing that went wrong.
+    pub fn complaint(&self) -> Option<String> {
+        self.complaint.borrow().clone()
+    }
+
+    /// A client could not be opened.
+    pub fn record_failure(&self, error: &anyhow::Error) {
+        add(&self.counts.failed, 1);
+        self.complain(error);
+    }
+
+    /// Ends all clients; their tasks see the end and go.
+    pub fn close(&self) {
+        self.is_closing.set(true);
+        for descriptor in self.descriptors.borrow().iter().flatten() {
+            end(*descriptor);
+        }
+    }
+
+    /// Each stream ended with its number: judges what every client has seen.
+    pub fn end_streams(&self, last: &[u64]) {
+        let mut ledger = self.ledger.borrow_mut();
+        for (window, client) in self.windows.borrow_mut().iter_mut().zip(self.plan.clients.clone()) {
+            if let Some(&last) = last.get(self.stream_of(client) as usize) {
+                ledger.end_stream(window, last);
+            }
+        }
+    }
+
+    fn stream_of(&self, client: u32) -> u32 {
+        if self.plan.stream_per_client { client } else { client % self.plan.streams.max(1) }
+    }
+
+    fn complain(&self, error: &anyhow::Error) {
+        self.complaint.borrow_mut().get_or_insert_with(|| format!("{error:#}"));
+    }
+}
+
+/// One client.
+pub struct Client {
+    swarm: Rc<Swarm>,
+    /// Place in its worker.
+    place: usize,
+    /// Index in the whole run.
+    index: u32,
+    socket: Socket,
+    reader: MessageReader,
+    expectation: Expectation,
+}
+
+impl Client {
+    /// Connects, upgrades and subscribes.
+    ///
+    /// # Errors
+    /// If the server is not there, refuses, or ends the connection.
+    pub async fn open(swarm: Rc<Swarm>, place: usize) -> Result<Client> {
+        let started_ns = now_ns();
+        let index = swarm.plan.clients.start + place as u32;
+        let sources = &swarm.plan.sources;
+        let source = (!sources.is_empty()).then(|| sources[index as usize % sources.len()]);
+        let socket = Socket::connect(source, swarm.plan.target)
+            .await
+            .with_context(|| format!("connect to {}", swarm.plan.target))?;
+        let expectation = swarm.plan.dialect.expectation(index);
+        swarm.descriptors.borrow_mut()[place] = Some(socket.descriptor());
+        add(&swarm.counts.open, 1);
+        let mut client = Client { swarm, place, index, socket, reader: MessageReader::default(), expectation };
+        client.subscribe().await?;
+        client.swarm.ledger.borrow_mut().record_setup((now_ns() - started_ns) / 1000);
+        Ok(client)
+    }
+
+    /// Reads until the connection ends.
+    pub async fn attend(mut self) {
+        if let Err(error) = self.read_to_the_end().await
+            && !self.swarm.is_closing.get()
+        {
+            add(&self.swarm.counts.dropped, 1);
+            self.swarm.complain(&error);
+        }
+    }
+
+    async fn subscribe(&mut self) -> Result<()> {
+        let plan = &self.swarm.plan;
+        self.socket.send(&upgrade_request(&plan.host, &plan.path)).await?;
+        let rest = self.read_upgrade().await?;
+        let mut frames = Vec::new();
+        for text in self.swarm.plan.dialect.opening(self.index)? {
+            frames.extend(client_frame(Opcode::Text, text.as_bytes(), self.mask()));
+        }
+        self.socket.send(&frames).await?;
+        let answers = self.take(&rest)?;
+        self.socket.send(&answers).await?;
+        while self.expectation != Expectation::Nothing {
+            self.socket.readable().await?;
+            let answers = self.receive()?;
+            self.socket.send(&answers).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the answer to the upgrade request; what came behind it is given back.
+    async fn read_upgrade(&mut self) -> Result<Vec<u8>> {
+        let mut head = Vec::new();
+        loop {
+            self.socket.readable().await?;
+            let mut buffer = self.swarm.receive_buffer.borrow_mut();
+            let Some(received) = self.socket.receive(&mut buffer)? else { continue };
+            ensure!(received > 0, "the server ends the connection instead of answering the upgrade request");
+            head.extend_from_slice(&buffer[..received]);
+            if let Some(length) = read_upgrade_response(&head)? {
+                head.drain(..length);
+                return Ok(head);
+            }
+        }
+    }
+
+    async fn read_to_the_end(&mut self) -> Result<()> {
+        loop {
+            self.socket.readable().await?;
+            let answers = self.receive()?;
+            if !answers.is_empty() {
+                self.socket.send(&answers).await?;
+            }
+        }
+    }
+
+    /// Takes in all that the socket has; gives back what must be answered.
+    fn receive(&mut self) -> Result<Vec<u8>> {
+        let swarm = self.swarm.clone();
+        let mut buffer = swarm.receive_buffer.borrow_mut();
+        let mut answers = Vec::new();
+        while let Some(received) = self.socket.receive(&mut buffer).context("the connection broke")? {
+            ensure!(received > 0, "the server ended the connection without a close frame");
+            swarm.ledger.borrow_mut().record_bytes(received);
+            answers.extend(self.take(&buffer[..received])?);
+            // Less than there was room for: the socket is empty, and another call would only say so.
+            if received < buffer.len() {
+                break;
+            }
+        }
+        Ok(answers)
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<Vec<u8>> {
+        let mask = self.mask();
+        let mut intake = Intake {
+            swarm: &self.swarm,
+            window: &mut self.swarm.windows.borrow_mut()[self.place],
+            stream: self.swarm.stream_of(self.index),
+            expectation: &mut self.expectation,
+            mask,
+            now_ns: now_ns(),
+            answers: Vec::new(),
+        };
+        self.reader.read(bytes, &mut |message| intake.message(message))?;
+        Ok(intake.answers)
+    }
+
+    /// Differs from client to client, so that the server's unmasking is real work.
+    fn mask(&self) -> [u8; 4] {
+        (self.index.wrapping_mul(0x9e37_79b9) | 1).to_be_bytes()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.swarm.descriptors.borrow_mut()[self.place] = None;
+        self.swarm.counts.open.update(|open| open - 1);
+    }
+}
+
+/// What one receive brings to one client.
+struct Intake<'a> {
+    swarm: &'a Swarm,
+    window: &'a mut SequenceWindow,
+    stream: u32,
+    expectation: &'a mut Expectation,
+    mask: [u8; 4],
+    now_ns: u64,
+    answers: Vec<u8>,
+}
+
+impl Intake<'_> {
+    fn message(&mut self, message: Message<'_>) -> Result<()> {
+        match message {
+            Message::Data(data) => self.lines(data),
+            Message::Ping(payload) => {
+                self.answer(Opcode::Pong, payload);
+                Ok(())
+            }
+            Message::Close { code, reason } => {
+                bail!("the server closed with code {code} {}", String::from_utf8_lossy(reason))
+            }
+        }
+    }
+
+    /// A message is one or more lines (protocol.md section 1).
+    fn lines(&mut self, data: &[u8]) -> Result<()> {
+        let mut begin = 0;
+        for end in memchr::memchr_iter(b'\n', data).chain([data.len()]) {
+            self.line(&data[begin..end])?;
+            begin = end + 1;
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, line: &[u8]) -> Result<()> {
+        if line == b"{}" {
+            self.answer(Opcode::Text, b"{}");
+            return Ok(());
+        }
+        if *self.expectation != Expectation::Nothing && self.expectation.meet(line)? {
+            return Ok(());
+        }
+        let mut ledger = self.swarm.ledger.borrow_mut();
+        let mut finder = self.swarm.finder.borrow_mut();
+        let Some((place, stamp)) = finder.find(line) else {
+            if !line.is_empty() {
+                ledger.record_unstamped();
+            }
+            return Ok(());
+        };
+        ledger.keep_sample(|| server_frame(Opcode::Text, line));
+        ledger.record(stamp, self.stream, self.window, self.now_ns);
+        // Servers may join messages by other means than lines.
+        let mut rest = &line[place + STAMP_BYTES..];
+        if !matches!(self.swarm.plan.dialect, Dialect::Texts { .. }) {
+            return Ok(());
+        }
+        while let Some((place, stamp)) = finder.find(rest) {
+            ledger.record(stamp, self.stream, self.window, self.now_ns);
+            rest = &rest[place + STAMP_BYTES..];
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, opcode: Opcode, payload: &[u8]) {
+        add_u64(&self.swarm.counts.pings, 1);
+        self.answers.extend(client_frame(opcode, payload, self.mask));
+    }
+}
+
+fn add(count: &Cell<u32>, more: u32) {
+    count.set(count.get() + more);
+}
+
+fn add_u64(count: &Cell<u64>, more: u64) {
+    count.set(count.get() + more);
+}

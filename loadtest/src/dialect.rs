@@ -1,0 +1,220 @@
+//! What clients say to be subscribed: the Centrifuge protocol in JSON, texts given on the command
+//! line (for any other server), or nothing but the upgrade's bytes (the floor).
+
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::token;
+
+/// How clients speak.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Dialect {
+    /// The Centrifuge protocol, JSON.
+    Centrifuge {
+        /// Who clients are.
+        identity: Identity,
+        /// Names of channels; a client subscribes to one. Empty: clients subscribe to nothing.
+        channels: Vec<String>,
+    },
+    /// Texts of the operator's: any server that pushes after a message.
+    Texts {
+        /// Sent first.
+        connect: Option<String>,
+        /// Sent next; `{channel}`, `{client}` and `{token}` are replaced.
+        subscribe: Option<String>,
+        /// A message that contains this says that the client is subscribed; none: it is so once the texts are sent.
+        ready: Option<String>,
+        /// Names of channels, for the texts.
+        channels: Vec<String>,
+    },
+    /// A bare server, which reads the request without looking at it and answers a constant.
+    Bare,
+}
+
+/// Who a client is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Identity {
+    /// Nobody.
+    Anonymous,
+    /// The bearer of one token, for all clients.
+    Token(String),
+    /// A user of its own, `PREFIX` and its index; the token is signed with this secret.
+    Distinct {
+        /// HMAC secret.
+        secret: String,
+    },
+}
+
+impl Dialect {
+    /// Messages that this client sends after the upgrade, in order.
+    ///
+    /// # Errors
+    /// If a token cannot be minted.
+    pub fn opening(&self, client: u32) -> Result<Vec<String>> {
+        match self {
+            Dialect::Bare => Ok(Vec::new()),
+            Dialect::Centrifuge { identity, channels } => {
+                let connect = match identity.token(client)? {
+                    Some(token) => format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#),
+                    None => r#"{"id":1,"connect":{}}"#.to_owned(),
+                };
+                // One frame, as SDKs do when they come back: connect and all subscriptions.
+                let Some(channel) = channel_of(channels, client) else { return Ok(vec![connect]) };
+                let channel = serde_json::to_string(channel)?;
+                Ok(vec![format!("{connect}\n{{\"id\":2,\"subscribe\":{{\"channel\":{channel}}}}}")])
+            }
+            Dialect::Texts { connect, subscribe, channels, .. } => {
+                let channel = channel_of(channels, client).map_or("", String::as_str);
+                let fill = |text: &String| text.replace("{channel}", channel).replace("{client}", &client.to_string());
+                Ok(connect.iter().chain(subscribe).map(fill).collect())
+            }
+        }
+    }
+
+    /// What must be answered before this client is subscribed.
+    pub fn expectation(&self, client: u32) -> Expectation {
+        match self {
+            Dialect::Bare => Expectation::Nothing,
+            Dialect::Centrifuge { channels, .. } => {
+                Expectation::Replies { connect: true, subscribe: channel_of(channels, client).is_some() }
+            }
+            Dialect::Texts { ready: Some(ready), .. } => Expectation::Text(ready.clone()),
+            Dialect::Texts { .. } => Expectation::Nothing,
+        }
+    }
+}
+
+impl Identity {
+    /// Name of the user that this client is, where clients are users.
+    pub fn user(client: u32) -> String {
+        format!("loadtest-{client}")
+    }
+
+    fn token(&self, client: u32) -> Result<Option<String>> {
+        match self {
+            Identity::Anonymous => Ok(None),
+            Identity::Token(token) => Ok(Some(token.clone())),
+            Identity::Distinct { secret } => token::mint(secret, &Identity::user(client)).map(Some),
+        }
+    }
+}
+
+/// The channel of a client: clients are spread over channels evenly.
+fn channel_of(channels: &[String], client: u32) -> Option<&String> {
+    (!channels.is_empty()).then(|| &channels[client as usize % channels.len()])
+}
+
+/// What a client still waits for before it is subscribed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expectation {
+    /// Nothing: it is subscribed.
+    Nothing,
+    /// Replies of the Centrifuge protocol.
+    Replies {
+        /// To the connect command.
+        connect: bool,
+        /// To the subscribe command.
+        subscribe: bool,
+    },
+    /// A message with this in it.
+    Text(String),
+}
+
+#[derive(Deserialize)]
+struct Reply {
+    id: Option<u32>,
+    error: Option<ReplyError>,
+}
+
+#[derive(Deserialize)]
+struct ReplyError {
+    code: u32,
+    #[serde(default)]
+    message: String,
+}
+
+impl Expectation {
+    /// Looks at one line of a message; whether it was what was waited for.
+    ///
+    /// # Errors
+    /// If the server refuses a command.
+    pub fn meet(&mut self, line: &[u8]) -> Result<bool> {
+        match self {
+            Expectation::Nothing => Ok(false),
+            Expectation::Text(text) => {
+                let is_met = memchr::memmem::find(line, text.as_bytes()).is_some();
+                if is_met {
+                    *self = Expectation::Nothing;
+                }
+                Ok(is_met)
+            }
+            Expectation::Replies { connect, subscribe } => {
+                let Ok(Reply { id: Some(id), error }) = serde_json::from_slice(line) else { return Ok(false) };
+                let command = match id {
+                    1 => "connect",
+                    2 => "subscribe",
+                    _ => return Ok(false),
+                };
+                if let Some(ReplyError { code, message }) = error {
+                    bail!("the server refuses the {command} command: error {code} {message}");
+                }
+                *connect &= id != 1;
+                *subscribe &= id != 2;
+                if !*connect && !*subscribe {
+                    *self = Expectation::Nothing;
+                }
+                Ok(true)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn centrifuge(channels: &[&str]) -> Dialect {
+        let channels = channels.iter().map(|&channel| channel.to_owned()).collect();
+        Dialect::Centrifuge { identity: Identity::Anonymous, channels }
+    }
+
+    #[test]
+    fn connect_and_subscribe_share_a_frame() {
+        let opening = centrifuge(&["a", "b\"c"]).opening(3).unwrap();
+        assert_eq!(opening, ["{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"b\\\"c\"}}"]);
+        assert_eq!(centrifuge(&[]).opening(3).unwrap(), ["{\"id\":1,\"connect\":{}}"]);
+    }
+
+    #[test]
+    fn texts_are_filled_in() {
+        let texts = Dialect::Texts {
+            connect: Some("hello {client}".to_owned()),
+            subscribe: Some("sub {channel}".to_owned()),
+            ready: Some("ok".to_owned()),
+            channels: vec!["x".to_owned(), "y".to_owned()],
+        };
+        assert_eq!(texts.opening(5).unwrap(), ["hello 5", "sub y"]);
+        let mut expectation = texts.expectation(5);
+        assert!(!expectation.meet(b"no").unwrap());
+        assert!(expectation.meet(b"all ok").unwrap());
+        assert_eq!(expectation, Expectation::Nothing);
+    }
+
+    #[test]
+    fn replies_are_awaited_by_id() {
+        let mut expectation = centrifuge(&["a"]).expectation(0);
+        assert!(expectation.meet(br#"{"id":1,"connect":{"client":"x"}}"#).unwrap());
+        assert!(!expectation.meet(br#"{"push":{"channel":"a","pub":{"data":1}}}"#).unwrap());
+        assert!(!expectation.meet(b"{}").unwrap());
+        assert_ne!(expectation, Expectation::Nothing);
+        assert!(expectation.meet(br#"{"id":2,"subscribe":{}}"#).unwrap());
+        assert_eq!(expectation, Expectation::Nothing);
+    }
+
+    #[test]
+    fn a_refusal_names_the_command() {
+        let mut expectation = centrifuge(&["a"]).expectation(0);
+        let error = expectation.meet(br#"{"id":2,"error":{"code":103,"message":"permission denied"}}"#).unwrap_err();
+        assert_eq!(error.to_string(), "the server refuses the subscribe command: error 103 permission denied");
+    }
+}

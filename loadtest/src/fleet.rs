@@ -1,0 +1,327 @@
+//! The worker processes as one: starts them, tells them what to do, gathers what they say.
+
+use std::{
+    process::Child,
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    clock::{SECOND_NS, now_ns},
+    link::{Link, Plan, Progress, Tally, WorkerCommand, WorkerEvent},
+    sequence::Faults,
+    statistics::{Durations, Summary},
+    watch::Watch,
+};
+
+/// Descriptors that a worker needs beside its clients' sockets.
+const DESCRIPTORS_SPARE: u32 = 64;
+
+/// All workers.
+pub struct Fleet {
+    workers: Vec<Worker>,
+    events: Receiver<(usize, Result<WorkerEvent>)>,
+    clients: u32,
+    patience_ns: u64,
+}
+
+struct Worker {
+    link: Link,
+    child: Child,
+    progress: Progress,
+}
+
+/// What all workers together counted.
+#[derive(Debug, Clone, Default)]
+pub struct Findings {
+    /// From TCP connect to subscribed.
+    pub setup: Option<Summary>,
+    /// Of every message.
+    pub latency: Option<Summary>,
+    /// Of the last client of each publication.
+    pub last_client: Option<Summary>,
+    /// What should not be.
+    pub faults: Faults,
+    /// Messages with a stamp.
+    pub received: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Messages without a stamp.
+    pub unstamped: u64,
+    /// The frame in which a message came.
+    pub sample_frame: Option<Vec<u8>>,
+}
+
+/// Splits clients over workers: at least one per core, and as many as the limit of descriptors asks for.
+pub fn split(clients: u32, cores: usize, descriptors: u64) -> Result<Vec<std::ops::Range<u32>>> {
+    let room = u32::try_from(descriptors).unwrap_or(u32::MAX).saturating_sub(DESCRIPTORS_SPARE);
+    if room == 0 {
+        bail!("{descriptors} descriptors are too few for any client: type `ulimit -n 65536` first");
+    }
+    let workers = clients.div_ceil(room).max(cores as u32).clamp(1, clients.max(1));
+    let begin = |worker: u32| (u64::from(clients) * u64::from(worker) / u64::from(workers)) as u32;
+    Ok((0..workers).map(|worker| begin(worker)..begin(worker + 1)).collect())
+}
+
+impl Fleet {
+    /// Starts a worker for each plan.
+    ///
+    /// # Errors
+    /// If a process cannot be started.
+    pub fn start(plans: Vec<Plan>, patience_seconds: u64) -> Result<Fleet> {
+        let (sender, events) = channel();
+        let mut workers = Vec::new();
+        let mut clients = 0;
+        for plan in plans {
+            clients += plan.clients.len() as u32;
+            let (link, child) = Link::to_child("worker")?;
+            link.send(&WorkerCommand::Plan(Box::new(plan)))?;
+            forward_events(workers.len(), &link, sender.clone())?;
+            workers.push(Worker { link, child, progress: Progress::default() });
+        }
+        Ok(Fleet { workers, events, clients, patience_ns: patience_seconds * SECOND_NS })
+    }
+
+    /// Clients of all workers.
+    pub fn clients(&self) -> u32 {
+        self.clients
+    }
+
+    /// Clients that are open now.
+    pub fn open_now(&self) -> u32 {
+        self.workers.iter().map(|worker| worker.progress.open).sum()
+    }
+
+    /// Messages received since the mark.
+    pub fn received(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.progress.received).sum()
+    }
+
+    /// Pings answered since the start.
+    pub fn pings(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.progress.pings).sum()
+    }
+
+    /// Opens all clients.
+    ///
+    /// # Errors
+    /// If one cannot be opened.
+    pub fn open(&mut self, attend: bool, watch: &mut Watch) -> Result<()> {
+        self.tell_all(&WorkerCommand::Open { attend })?;
+        self.await_all(watch, |event| matches!(event, WorkerEvent::Opened))
+            .with_context(|| format!("{} of {} clients are open", self.open_now(), self.clients))?;
+        Ok(())
+    }
+
+    /// Lets clients read that were opened without attendance.
+    ///
+    /// # Errors
+    /// If a worker ends.
+    pub fn attend(&mut self, watch: &mut Watch) -> Result<()> {
+        self.tell_all(&WorkerCommand::Attend)?;
+        self.await_all(watch, |event| matches!(event, WorkerEvent::Attending)).map(drop)
+    }
+
+    /// Begins to count.
+    ///
+    /// # Errors
+    /// If a worker ends or a client was dropped.
+    pub fn mark(&mut self, watch: &mut Watch) -> Result<()> {
+        self.tell_all(&WorkerCommand::Mark)?;
+        self.await_all(watch, |event| matches!(event, WorkerEvent::Marked))?;
+        for worker in &mut self.workers {
+            worker.progress.received = 0;
+        }
+        Ok(())
+    }
+
+    /// What was counted, given where each stream ended.
+    ///
+    /// # Errors
+    /// If a worker ends.
+    pub fn collect(&mut self, last: &[u64], watch: &mut Watch) -> Result<Findings> {
+        self.tell_all(&WorkerCommand::Collect { last: last.to_vec() })?;
+        let events = self.await_all(watch, |event| matches!(event, WorkerEvent::Collected(_)))?;
+        let tallies = events.into_iter().filter_map(|event| match event {
+            WorkerEvent::Collected(tally) => Some(*tally),
+            _ => None,
+        });
+        Ok(merge(tallies.collect()))
+    }
+
+    /// Closes all clients.
+    ///
+    /// # Errors
+    /// If a worker ends.
+    pub fn close(&mut self, watch: &mut Watch) -> Result<()> {
+        self.tell_all(&WorkerCommand::Close)?;
+        self.await_all(watch, |event| matches!(event, WorkerEvent::Closed)).map(drop)
+    }
+
+    /// Lets time pass: takes in what workers say for this long.
+    ///
+    /// # Errors
+    /// If something goes wrong meanwhile.
+    pub fn attend_for(&mut self, seconds: f64, watch: &mut Watch) -> Result<()> {
+        let end_ns = now_ns() + (seconds * SECOND_NS as f64) as u64;
+        while now_ns() < end_ns {
+            self.take_event(watch)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until this many messages were received since the mark, as long as some keep coming.
+    ///
+    /// # Errors
+    /// If something goes wrong meanwhile; not if messages are missing: that is judged at the end.
+    pub fn await_received(&mut self, expected: u64, watch: &mut Watch) -> Result<()> {
+        let mut received = self.received();
+        let mut since_ns = now_ns();
+        while received < expected && now_ns() < since_ns + self.patience_ns {
+            self.take_event(watch)?;
+            if self.received() != received {
+                received = self.received();
+                since_ns = now_ns();
+            }
+        }
+        // One report more, so that what comes too much is seen too.
+        self.attend_for(0.3, watch)
+    }
+
+    /// Waits for one event, not long. Progress is taken in here; anything else is the caller's.
+    ///
+    /// # Errors
+    /// If a worker has ended, a client failed or was dropped, or the server is gone.
+    pub fn take_event(&mut self, watch: &mut Watch) -> Result<Option<(usize, WorkerEvent)>> {
+        let event = match self.events.recv_timeout(Duration::from_millis(100)) {
+            Ok((worker, event)) => Some((worker, event?)),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => bail!("all workers have ended"),
+        };
+        let rest = match event {
+            Some((worker, WorkerEvent::Progress(progress))) => {
+                watch.record_latencies(&progress.latencies);
+                self.workers[worker].progress = progress;
+                None
+            }
+            rest => rest,
+        };
+        watch.observe(self.open_now(), self.received())?;
+        self.check()?;
+        Ok(rest)
+    }
+
+    fn check(&self) -> Result<()> {
+        let failed: u32 = self.workers.iter().map(|worker| worker.progress.failed).sum();
+        let dropped: u32 = self.workers.iter().map(|worker| worker.progress.dropped).sum();
+        let complaint = self.workers.iter().find_map(|worker| worker.progress.complaint.as_deref()).unwrap_or_default();
+        if failed > 0 {
+            bail!("{failed} clients could not be opened; the first: {complaint}");
+        }
+        if dropped > 0 {
+            bail!("{dropped} clients lost their connection; the first: {complaint}");
+        }
+        Ok(())
+    }
+
+    fn tell_all(&self, command: &WorkerCommand) -> Result<()> {
+        self.workers.iter().try_for_each(|worker| worker.link.send(command))
+    }
+
+    /// Waits for one such event from each worker; in vain if nothing moves for as long as patience lasts.
+    fn await_all(&mut self, watch: &mut Watch, is_awaited: fn(&WorkerEvent) -> bool) -> Result<Vec<WorkerEvent>> {
+        let mut awaited = Vec::new();
+        let mut state = (self.open_now(), self.received());
+        let mut since_ns = now_ns();
+        while awaited.len() < self.workers.len() {
+            if let Some((_, event)) = self.take_event(watch)?
+                && is_awaited(&event)
+            {
+                awaited.push(event);
+                since_ns = now_ns();
+            }
+            if state != (self.open_now(), self.received()) {
+                state = (self.open_now(), self.received());
+                since_ns = now_ns();
+            }
+            if now_ns() > since_ns + self.patience_ns {
+                bail!("nothing has moved for {} seconds (--patience-seconds)", self.patience_ns / SECOND_NS);
+            }
+        }
+        Ok(awaited)
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        for worker in &mut self.workers {
+            // A worker that has ended by itself cannot be killed; it is waited for all the same.
+            let _ = worker.child.kill();
+            let _ = worker.child.wait();
+        }
+    }
+}
+
+fn forward_events(worker: usize, link: &Link, sender: Sender<(usize, Result<WorkerEvent>)>) -> Result<()> {
+    let messages = link.messages::<WorkerEvent>()?;
+    std::thread::spawn(move || {
+        for message in messages {
+            if sender.send((worker, message)).is_err() {
+                return;
+            }
+        }
+        let _ = sender.send((worker, Err(anyhow::anyhow!("worker process {worker} ended early"))));
+    });
+    Ok(())
+}
+
+fn merge(tallies: Vec<Tally>) -> Findings {
+    let (mut setup, mut latencies, mut last) = (Durations::new(), Durations::new(), Durations::new());
+    let mut findings = Findings::default();
+    let mut publications = std::collections::BTreeMap::<(u32, u64), u64>::new();
+    for tally in tallies {
+        setup.add_pairs(&tally.setup);
+        latencies.add_pairs(&tally.latencies);
+        for publication in &tally.publications {
+            let last_us = publications.entry((publication.stream, publication.sequence)).or_default();
+            *last_us = publication.last_us.max(*last_us);
+        }
+        findings.faults.add(&tally.faults);
+        findings.received += tally.received;
+        findings.received_bytes += tally.received_bytes;
+        findings.unstamped += tally.unstamped;
+        findings.sample_frame = findings.sample_frame.take().or(tally.sample_frame);
+    }
+    publications.values().for_each(|&last_us| last.record_us(last_us));
+    Findings { setup: setup.summary(), latency: latencies.summary(), last_client: last.summary(), ..findings }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::PublicationTally;
+
+    #[test]
+    fn clients_are_split_evenly_within_the_limits() {
+        assert_eq!(split(10, 2, 20_000).unwrap(), [0..5, 5..10]);
+        assert_eq!(split(10, 1, 64 + 4).unwrap(), [0..3, 3..6, 6..10]);
+        assert_eq!(split(1, 8, 20_000).unwrap().len(), 1);
+        let error = split(10, 1, 10).unwrap_err().to_string();
+        assert!(error.contains("ulimit -n"), "{error}");
+    }
+
+    #[test]
+    fn the_last_client_of_a_publication_is_the_last_of_all_workers() {
+        let tally = |last_us| Tally {
+            publications: vec![PublicationTally { stream: 0, sequence: 1, receivers: 1, last_us }],
+            faults: Faults { lost: 1, ..Faults::default() },
+            ..Tally::default()
+        };
+        let findings = merge(vec![tally(10), tally(30), tally(20)]);
+        let last = findings.last_client.unwrap();
+        assert_eq!((last.count, last.max_us), (1, 30));
+        assert_eq!(findings.faults.lost, 3);
+    }
+}

@@ -1,0 +1,132 @@
+//! The floor: what the kernel itself costs. A child process that accepts, answers each request
+//! once, and sends the same bytes to all in a plain loop. One thread, no epoll, no ring, no state
+//! beyond a descriptor.
+
+use std::{
+    io::Read,
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    os::fd::{AsFd, AsRawFd},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{MsgFlags, send},
+};
+
+use crate::{
+    clock::{SECOND_NS, now_ns, sleep_until_ns},
+    cores,
+    link::{FloorCommand, FloorEvent, FloorSend, Link},
+    stamp::{STAMP_BYTES, Stamp, StampFinder},
+    websocket::upgrade_response,
+};
+
+/// Runs until the coordinator is gone.
+///
+/// # Errors
+/// If it cannot listen, or a client goes before its time.
+pub fn run() -> Result<()> {
+    let link = Link::to_coordinator()?;
+    let mut commands = link.messages::<FloorCommand>()?;
+    let Some(FloorCommand::Listen { core, clients }) = commands.next().transpose()? else {
+        bail!("the floor's server must be told to listen first")
+    };
+    if let Some(core) = core {
+        cores::pin(&[core])?;
+    }
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("the floor's server cannot listen")?;
+    // The standard library's backlog is 128; servers that are measured have as much as the kernel allows.
+    socket2::SockRef::from(&listener).listen(4096)?;
+    listener.set_nonblocking(true)?;
+    link.send(&FloorEvent::Listening { address: listener.local_addr()? })?;
+    let sockets = accept(&listener, clients as usize)?;
+    link.send(&FloorEvent::Accepted)?;
+    for command in commands {
+        match command? {
+            FloorCommand::Listen { .. } => bail!("the floor's server listens already"),
+            FloorCommand::Send(order) => send_all(&link, &sockets, &order)?,
+        }
+    }
+    Ok(())
+}
+
+/// Accepts all clients; reads once from each and answers once.
+fn accept(listener: &TcpListener, clients: usize) -> Result<Vec<TcpStream>> {
+    let mut answered = Vec::with_capacity(clients);
+    let mut silent: Vec<TcpStream> = Vec::new();
+    let response = upgrade_response();
+    let mut request = [0; 4096];
+    while answered.len() < clients {
+        let timeout = if silent.is_empty() { PollTimeout::NONE } else { PollTimeout::from(1_u8) };
+        poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], timeout)?;
+        // Sockets of an earlier turn: their requests have come by now, and no receive is in vain.
+        let earlier = std::mem::take(&mut silent);
+        while let Ok((socket, _)) = listener.accept() {
+            socket.set_nonblocking(true)?;
+            silent.push(socket);
+        }
+        for mut socket in earlier {
+            match socket.read(&mut request) {
+                Ok(0) => bail!("a client of the floor went before it was answered"),
+                Ok(_) => {
+                    let sent = send(socket.as_raw_fd(), &response, MsgFlags::MSG_NOSIGNAL)?;
+                    ensure!(sent == response.len(), "a new socket takes a whole answer");
+                    answered.push(socket);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => silent.push(socket),
+                Err(error) => return Err(error).context("a client of the floor"),
+            }
+        }
+    }
+    Ok(answered)
+}
+
+/// Sends the order's frames to all sockets, at each of its instants.
+fn send_all(link: &Link, sockets: &[TcpStream], order: &FloorSend) -> Result<()> {
+    let (place, stamp) = StampFinder::new().find(&order.frame).context("the floor's frame carries no stamp")?;
+    let mut bytes = order.frame.repeat(order.burst as usize);
+    let mut sequence = order.first_sequence;
+    let mut loops_us = Vec::with_capacity(order.instants as usize);
+    let mut repeated = 0;
+    let mut next_event_ns = now_ns();
+    for instant in 0..order.instants {
+        let intended_ns = order.start_ns + (instant as f64 * SECOND_NS as f64 / order.rate) as u64;
+        for index in 0..order.burst as usize {
+            let at = index * order.frame.len() + place;
+            let written = Stamp { stream: stamp.stream, sequence, intended_ns }.to_bytes();
+            bytes[at..at + STAMP_BYTES].copy_from_slice(&written);
+            sequence += 1;
+        }
+        sleep_until_ns(intended_ns);
+        let started_ns = now_ns();
+        for socket in sockets {
+            repeated += send_whole(socket, &bytes)?;
+        }
+        let ended_ns = now_ns();
+        loops_us.push((ended_ns - started_ns) / 1000);
+        if ended_ns >= next_event_ns {
+            next_event_ns = ended_ns + SECOND_NS / 5;
+            link.send(&FloorEvent::Sending { publications: sequence - order.first_sequence })?;
+        }
+    }
+    link.send(&FloorEvent::Sent { loops_us, repeated })
+}
+
+/// One send, repeated only where the socket is full; how often it was repeated.
+fn send_whole(socket: &TcpStream, mut bytes: &[u8]) -> Result<u64> {
+    let mut repeated = 0;
+    loop {
+        match send(socket.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+            Ok(sent) if sent == bytes.len() => return Ok(repeated),
+            Ok(sent) => bytes = &bytes[sent..],
+            Err(Errno::EAGAIN) => {
+                poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE)?;
+            }
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error).context("a client of the floor went while it was sent to"),
+        }
+        repeated += 1;
+    }
+}

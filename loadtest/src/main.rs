@@ -1,0 +1,99 @@
+//! `tidegate-loadtest`: what a push server costs per connection and per message, beside what the
+//! kernel itself costs on the same machine.
+//!
+//! One coordinator (this process) tells worker processes what to do: each is one core, one ring and
+//! a task per client. Producers are the coordinator's. With `--floor` another child process is a
+//! bare server, measured by the same clients and the same code.
+//!
+//! Exit status: 0 if all was measured and every message arrived once and in order; 1 if not (the
+//! report says how far it came); 2 if the command line is wrong.
+
+mod arguments;
+mod client;
+mod clock;
+mod cores;
+mod dialect;
+mod fleet;
+mod floor;
+mod floor_process;
+mod ledger;
+mod link;
+mod metrics;
+mod proc;
+mod producer;
+mod report;
+mod resp;
+mod scenario;
+mod sequence;
+mod socket;
+mod stamp;
+mod statistics;
+mod target;
+mod token;
+mod watch;
+mod websocket;
+mod worker;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use arguments::{Arguments, Command, CommonArguments};
+use report::Report;
+use target::Target;
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Worker => child(worker::run()),
+        Command::FloorServer => child(floor::run()),
+        Command::Idle(arguments) => {
+            measure("idle", &arguments.common, |target, report| scenario::idle::run(&arguments, target, report))
+        }
+        Command::Broadcast(arguments) => measure("broadcast", &arguments.common, |target, report| {
+            scenario::broadcast::run(&arguments, target, report)
+        }),
+    }
+}
+
+fn child(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidegate-loadtest: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a scenario and shows its report, whole or in part.
+fn measure(
+    scenario: &'static str,
+    common: &CommonArguments,
+    run: impl FnOnce(&Target, &mut Report) -> Result<()>,
+) -> ExitCode {
+    let mut report = Report::new(scenario);
+    let found = Target::find(common).and_then(|target| {
+        keep_off_server(&target, common)?;
+        run(&target, &mut report)
+    });
+    if let Err(error) = found {
+        report.problems.push(format!("{error:#}"));
+    }
+    print!("{}", report.table());
+    if let Err(error) = report.write(common.json.as_deref(), common.html.as_deref()) {
+        eprintln!("tidegate-loadtest: the report cannot be written: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The coordinator and its producers run where workers run, not on the server's cores.
+fn keep_off_server(target: &Target, common: &CommonArguments) -> Result<()> {
+    let tester = target.tester_cores(common);
+    if tester.is_empty() {
+        eprintln!("tidegate-loadtest: the server's threads are pinned to every core; tester and server share them");
+        return Ok(());
+    }
+    cores::pin(&tester)
+}

@@ -1,0 +1,180 @@
+//! Kernel memory: slab objects by cache, and the totals that the kernel gives.
+//!
+//! An object counts with its share of its slab's pages (a TCP socket of 2,368 B lives 13 to a
+//! 32 KiB slab and costs 2,521 B): free room in partial slabs, which comes and goes, is left out.
+//! So are the caches of file systems, which grow with whatever else the machine does; of directory
+//! entries, as many count as sockets came, since each socket has one.
+
+use std::{collections::BTreeMap, fs};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::user_memory::field;
+
+const PAGE_BYTES: f64 = 4096.0;
+
+/// Kernel memory at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct KernelMemory {
+    /// Objects by cache; none if /proc/slabinfo may not be read.
+    by_cache: Option<BTreeMap<String, Cache>>,
+    slab_bytes: u64,
+    page_table_bytes: u64,
+    vmalloc_bytes: u64,
+    percpu_bytes: u64,
+}
+
+/// Kernel memory that came between two moments, per connection.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct KernelGrowth {
+    /// Bytes per connection in slab objects; from the total in /proc/meminfo where /proc/slabinfo may not be read.
+    pub slab_bytes: f64,
+    /// Bytes per connection by /proc/meminfo's total, free room in slabs included.
+    pub slab_total_bytes: f64,
+    /// Bytes per connection outside slabs: page tables, vmalloc (descriptor tables), per-CPU data.
+    pub other_bytes: f64,
+    /// Caches that grew, the largest first.
+    pub caches: Vec<CacheGrowth>,
+}
+
+/// Growth of one cache.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CacheGrowth {
+    /// Name, as /proc/slabinfo has it.
+    pub name: String,
+    /// Bytes per connection.
+    pub bytes: f64,
+}
+
+impl KernelMemory {
+    /// The present kernel memory.
+    ///
+    /// # Errors
+    /// If /proc/meminfo cannot be read.
+    pub fn now() -> Result<KernelMemory> {
+        let meminfo = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
+        let by_cache = fs::read_to_string("/proc/slabinfo").ok().map(|text| parse_slabinfo(&text));
+        let bytes = |name| field(&meminfo, name).unwrap_or_default();
+        Ok(KernelMemory {
+            by_cache,
+            slab_bytes: bytes("Slab:"),
+            page_table_bytes: bytes("PageTables:"),
+            vmalloc_bytes: bytes("VmallocUsed:"),
+            percpu_bytes: bytes("Percpu:"),
+        })
+    }
+
+    /// What came since `earlier`, spread over this many connections.
+    pub fn growth_per_connection(&self, earlier: &KernelMemory, connections: u64) -> KernelGrowth {
+        let per = |now: u64, before: u64| (now as f64 - before as f64) / connections as f64;
+        let caches = self.cache_growth(earlier, connections);
+        let slab_total_bytes = per(self.slab_bytes, earlier.slab_bytes);
+        let slab_bytes = match &self.by_cache {
+            Some(_) => caches.iter().map(|cache| cache.bytes).sum(),
+            None => slab_total_bytes,
+        };
+        KernelGrowth {
+            slab_bytes,
+            slab_total_bytes,
+            other_bytes: per(self.page_table_bytes, earlier.page_table_bytes)
+                + per(self.vmalloc_bytes, earlier.vmalloc_bytes)
+                + per(self.percpu_bytes, earlier.percpu_bytes),
+            caches,
+        }
+    }
+
+    fn cache_growth(&self, earlier: &KernelMemory, connections: u64) -> Vec<CacheGrowth> {
+        let (Some(now), Some(before)) = (&self.by_cache, &earlier.by_cache) else { return Vec::new() };
+        let mut caches: Vec<CacheGrowth> = now
+            .iter()
+            .filter(|(name, _)| !is_of_file_systems(name))
+            .map(|(name, cache)| {
+                let objects =
+                    |caches: &BTreeMap<String, Cache>, name: &str| caches.get(name).map_or(0.0, |cache| cache.objects);
+                let counted = if name == DENTRIES { SOCKETS } else { name };
+                let grown = objects(now, counted) - objects(before, counted);
+                CacheGrowth { name: name.clone(), bytes: grown * cache.object_bytes / connections as f64 }
+            })
+            // Less than that per connection has nothing to do with connections.
+            .filter(|cache| cache.bytes.abs() >= CACHE_BYTES_MIN)
+            .collect();
+        caches.sort_by(|a, b| b.bytes.total_cmp(&a.bytes));
+        caches
+    }
+}
+
+/// Growth per connection from which a cache is shown and counted, in bytes.
+const CACHE_BYTES_MIN: f64 = 4.0;
+
+const SOCKETS: &str = "sock_inode_cache";
+const DENTRIES: &str = "dentry";
+
+fn is_of_file_systems(name: &str) -> bool {
+    let is_inode_cache = name.contains("inode") && ![SOCKETS, "lsm_inode_cache"].contains(&name);
+    is_inode_cache
+        || ["buffer_head", "radix_tree_node", "xfs_", "ext4_", "btrfs_"].iter().any(|part| name.starts_with(part))
+}
+
+/// Objects in use of one kind.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Cache {
+    objects: f64,
+    /// With its share of the slab's pages.
+    object_bytes: f64,
+}
+
+fn parse_slabinfo(text: &str) -> BTreeMap<String, Cache> {
+    text.lines().filter(|line| !line.starts_with('#')).filter_map(parse_cache).collect()
+}
+
+/// `name active_objs num_objs objsize objperslab pagesperslab : tunables ...`
+fn parse_cache(line: &str) -> Option<(String, Cache)> {
+    let mut words = line.split_ascii_whitespace();
+    let name = words.next()?;
+    let numbers: Vec<f64> = words.take(5).map_while(|word| word.parse().ok()).collect();
+    let [active, _, _, objects_per_slab, pages_per_slab] = numbers[..] else { return None };
+    Some((name.to_owned(), Cache { objects: active, object_bytes: pages_per_slab * PAGE_BYTES / objects_per_slab }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLABINFO: &str = "slabinfo - version: 2.1\n\
+        # name <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables\n\
+        TCP   52 65 2368 13 8 : tunables 0 0 0 : slabdata 4 4 0\n\
+        filp 918 1155 192 21 1 : tunables 0 0 0 : slabdata 55 55 0\n\
+        sock_inode_cache 40 40 832 4 1 : tunables 0 0 0 : slabdata 10 10 0\n\
+        dentry 5000 5000 192 16 1 : tunables 0 0 0 : slabdata 5 5 0\n\
+        ext4_inode_cache 77 77 1024 4 1 : tunables 0 0 0 : slabdata 5 5 0\n";
+
+    #[test]
+    fn objects_cost_their_share_of_pages() {
+        let caches = parse_slabinfo(SLABINFO);
+        assert_eq!(caches.len(), 5);
+        assert_eq!(caches["TCP"], Cache { objects: 52.0, object_bytes: 32_768.0 / 13.0 });
+    }
+
+    #[test]
+    fn growth_is_by_cache_and_per_connection() {
+        let before = KernelMemory { by_cache: Some(parse_slabinfo(SLABINFO)), ..KernelMemory::default() };
+        let later = SLABINFO.replace("52 65", "182 195").replace("40 40", "60 60");
+        let later = later.replace("5000 5000", "9000 9000").replace("77 77", "500 500");
+        let after =
+            KernelMemory { by_cache: Some(parse_slabinfo(&later)), slab_bytes: 400_000, ..KernelMemory::default() };
+        let growth = after.growth_per_connection(&before, 10);
+        let expected = [("TCP", 32_768.0), ("sock_inode_cache", 2048.0), ("dentry", 512.0)];
+        let expected = expected.map(|(name, bytes)| CacheGrowth { name: name.to_owned(), bytes });
+        assert_eq!(growth.caches, expected);
+        assert_eq!(growth.slab_bytes, 32_768.0 + 2048.0 + 512.0);
+        assert_eq!(growth.slab_total_bytes, 40_000.0);
+    }
+
+    #[test]
+    fn without_slabinfo_the_total_serves() {
+        let before = KernelMemory::default();
+        let after = KernelMemory { slab_bytes: 1000, ..KernelMemory::default() };
+        assert_eq!(after.growth_per_connection(&before, 10).slab_bytes, 100.0);
+    }
+}

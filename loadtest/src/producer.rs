@@ -1,0 +1,286 @@
+//! Who pushes: a producer at the ingest port, or the floor's server, behind one face.
+//!
+//! Instants are fixed before the first publication and do not move when something is late
+//! (no coordinated omission): a publication that leaves late carries the instant at which it should
+//! have left, and its lateness counts as latency.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    clock::{SECOND_NS, now_ns, sleep_until_ns},
+    resp::{ReplyReader, push_command},
+    stamp::Stamp,
+};
+
+/// A steady rate.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Instants per second.
+    pub rate: f64,
+    /// Publications at each instant.
+    pub burst: u32,
+    /// Number of instants.
+    pub instants: u64,
+}
+
+impl Pace {
+    /// This many seconds of a rate; at least one instant.
+    pub fn of_seconds(rate: f64, burst: u32, seconds: f64) -> Pace {
+        Pace { rate, burst, instants: ((rate * seconds).round() as u64).max(1) }
+    }
+
+    /// Publications in all.
+    pub fn publications(&self) -> u64 {
+        self.instants * u64::from(self.burst)
+    }
+
+    /// Nanoseconds from the first instant to this one.
+    pub fn offset_ns(&self, instant: u64) -> u64 {
+        (instant as f64 * SECOND_NS as f64 / self.rate) as u64
+    }
+}
+
+/// What came of pushing.
+#[derive(Debug, Clone, Default)]
+pub struct Pushed {
+    /// Publications that left.
+    pub publications: u64,
+    /// By how much the latest one was late at its departure, in microseconds.
+    pub late_us_max: u64,
+    /// The floor alone: what each loop over all sockets took, in microseconds.
+    pub loops_us: Vec<u64>,
+    /// The floor alone: sends that found a full socket.
+    pub repeated: u64,
+}
+
+/// Something that pushes publications.
+pub trait Source: Send {
+    /// Pushes at this pace; counts in `published`; ends early when told to stop.
+    ///
+    /// # Errors
+    /// If the server refuses or goes away.
+    fn push(&mut self, pace: &Pace, published: &AtomicU64, stop: &AtomicBool) -> Result<Pushed>;
+
+    /// The last sequence number of each stream.
+    fn last_sequences(&self) -> &[u64];
+}
+
+/// Whom a producer addresses: stream i is the i-th of them.
+#[derive(Debug, Clone)]
+pub enum Addressees {
+    /// Channels, in turn.
+    Channels(Vec<String>),
+}
+
+impl Addressees {
+    fn len(&self) -> usize {
+        match self {
+            Addressees::Channels(names) => names.len(),
+        }
+    }
+
+    fn push_command(&self, stream: usize, payload: &[u8], buffer: &mut Vec<u8>) {
+        match self {
+            Addressees::Channels(names) => push_command(buffer, &[b"PUBLISH", names[stream].as_bytes(), payload]),
+        }
+    }
+}
+
+/// A producer's connection to the ingest port.
+#[derive(Debug)]
+pub struct RespProducer {
+    stream: TcpStream,
+    replies: ReplyReader,
+    /// Commands without a reply so far.
+    outstanding: u64,
+    addressees: Addressees,
+    payload_bytes: usize,
+    sequences: Vec<u64>,
+    next_stream: usize,
+    commands: Vec<u8>,
+}
+
+impl RespProducer {
+    /// Connects, and gives the password if there is one.
+    ///
+    /// # Errors
+    /// If nobody listens there, or the password is wrong.
+    pub fn connect(
+        address: SocketAddr,
+        password: Option<&str>,
+        addressees: Addressees,
+        payload_bytes: usize,
+    ) -> Result<RespProducer> {
+        let stream = TcpStream::connect(address).with_context(|| {
+            format!("no ingest port at {address}: is the server running, and is --ingest its ingest.listen?")
+        })?;
+        stream.set_nodelay(true)?;
+        let sequences = vec![0; addressees.len()];
+        let mut producer = RespProducer {
+            stream,
+            replies: ReplyReader::default(),
+            outstanding: 0,
+            addressees,
+            payload_bytes,
+            sequences,
+            next_stream: 0,
+            commands: Vec::new(),
+        };
+        if let Some(password) = password {
+            push_command(&mut producer.commands, &[b"AUTH", password.as_bytes()]);
+            producer.send(1)?;
+            producer.await_replies()?;
+        }
+        Ok(producer)
+    }
+
+    /// A burst goes to one stream; bursts take turns.
+    fn push_burst(&mut self, burst: u32, intended_ns: u64) -> Result<()> {
+        let stream = self.next_stream;
+        self.next_stream = (stream + 1) % self.sequences.len();
+        for _ in 0..burst {
+            self.sequences[stream] += 1;
+            let stamp = Stamp { stream: stream as u32, sequence: self.sequences[stream], intended_ns };
+            self.addressees.push_command(stream, &stamp.payload(self.payload_bytes), &mut self.commands);
+        }
+        self.send(u64::from(burst))
+    }
+
+    fn send(&mut self, commands: u64) -> Result<()> {
+        self.stream.set_nonblocking(false)?;
+        self.stream.write_all(&self.commands).context("the ingest port went away")?;
+        self.commands.clear();
+        self.outstanding += commands;
+        Ok(())
+    }
+
+    /// Takes the replies that are there, without waiting.
+    fn drain_replies(&mut self) -> Result<()> {
+        self.stream.set_nonblocking(true)?;
+        while self.outstanding > 0 && self.read_replies()? {}
+        Ok(())
+    }
+
+    fn await_replies(&mut self) -> Result<()> {
+        self.stream.set_nonblocking(false)?;
+        self.stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
+        while self.outstanding > 0 {
+            let outstanding = self.outstanding;
+            ensure!(self.read_replies()?, "the ingest port owes {outstanding} replies for more than 10 seconds");
+        }
+        Ok(())
+    }
+
+    /// One read; whether anything was there.
+    fn read_replies(&mut self) -> Result<bool> {
+        let mut buffer = [0; 16 * 1024];
+        match self.stream.read(&mut buffer) {
+            Ok(0) => anyhow::bail!("the ingest port ended the connection"),
+            Ok(received) => {
+                self.outstanding -= self.replies.read(&buffer[..received])?.min(self.outstanding);
+                Ok(true)
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(false),
+            Err(error) => Err(error).context("the ingest port went away"),
+        }
+    }
+}
+
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Source for RespProducer {
+    fn push(&mut self, pace: &Pace, published: &AtomicU64, stop: &AtomicBool) -> Result<Pushed> {
+        let start_ns = now_ns() + SECOND_NS / 100;
+        let mut pushed = Pushed::default();
+        for instant in 0..pace.instants {
+            if stop.load(Relaxed) {
+                break;
+            }
+            let intended_ns = start_ns + pace.offset_ns(instant);
+            sleep_until_ns(intended_ns);
+            self.push_burst(pace.burst, intended_ns)?;
+            pushed.late_us_max = pushed.late_us_max.max(now_ns().saturating_sub(intended_ns) / 1000);
+            pushed.publications += u64::from(pace.burst);
+            published.store(pushed.publications, Relaxed);
+            self.drain_replies()?;
+        }
+        self.await_replies()?;
+        Ok(pushed)
+    }
+
+    fn last_sequences(&self) -> &[u64] {
+        &self.sequences
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_pace_is_a_fixed_timetable() {
+        let pace = Pace::of_seconds(10.0, 16, 2.0);
+        assert_eq!((pace.instants, pace.publications()), (20, 320));
+        assert_eq!(pace.offset_ns(15), 1_500_000_000);
+        assert_eq!(Pace::of_seconds(0.1, 1, 1.0).instants, 1);
+    }
+
+    /// An ingest port that answers each PUBLISH with `reply` and hands on what it was sent.
+    fn ingest_port(reply: &'static [u8], commands: usize) -> (SocketAddr, std::thread::JoinHandle<Vec<u8>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let port = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut received = Vec::new();
+            let mut answered = 0;
+            while answered < commands {
+                let mut buffer = [0; 4096];
+                let length = stream.read(&mut buffer).unwrap();
+                received.extend_from_slice(&buffer[..length]);
+                let complete = memchr::memmem::find_iter(&received, b"PUBLISH").count();
+                for _ in answered..complete {
+                    stream.write_all(reply).unwrap();
+                }
+                answered = complete;
+            }
+            received
+        });
+        (address, port)
+    }
+
+    #[test]
+    fn every_publication_has_its_place_in_its_stream() {
+        let (address, port) = ingest_port(b":1\r\n", 8);
+        let channels = Addressees::Channels(vec!["a".to_owned(), "b".to_owned()]);
+        let mut producer = RespProducer::connect(address, None, channels, 100).unwrap();
+        let published = AtomicU64::new(0);
+        let pushed =
+            producer.push(&Pace { rate: 1e4, burst: 2, instants: 4 }, &published, &AtomicBool::new(false)).unwrap();
+        assert_eq!((pushed.publications, published.load(Relaxed)), (8, 8));
+        assert_eq!(producer.last_sequences(), [4, 4]);
+        let received = port.join().unwrap();
+        let places = memchr::memmem::find_iter(&received, b"~tgl~");
+        let stamps: Vec<_> =
+            places.filter_map(|at| Stamp::parse(&received[at..])).map(|stamp| (stamp.stream, stamp.sequence)).collect();
+        assert_eq!(stamps, [(0, 1), (0, 2), (1, 1), (1, 2), (0, 3), (0, 4), (1, 3), (1, 4)]);
+    }
+
+    #[test]
+    fn a_refusal_ends_the_pushing() {
+        let (address, _port) = ingest_port(b"-ERR unknown channel\r\n", 1);
+        let mut producer =
+            RespProducer::connect(address, None, Addressees::Channels(vec!["x".to_owned()]), 64).unwrap();
+        let pace = Pace { rate: 100.0, burst: 1, instants: 50 };
+        let error = producer.push(&pace, &AtomicU64::new(0), &AtomicBool::new(false)).unwrap_err();
+        assert!(format!("{error:#}").contains("unknown channel"), "{error:#}");
+    }
+}

@@ -1,0 +1,185 @@
+//! The server that is measured: where it is, which process it is, and the plans of clients for it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::{
+    arguments::CommonArguments,
+    cores,
+    dialect::{Dialect, Identity},
+    fleet::split,
+    link::Plan,
+    proc::{cpu, listener},
+};
+
+/// Clients that connect from one loopback address: the kernel's range of ephemeral ports has room for 28,232.
+const CLIENTS_PER_SOURCE: u32 = 20_000;
+
+/// A server and how to be its client.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Its process, if it can be told.
+    pub pid: Option<u32>,
+    /// Cores that its threads are pinned to.
+    pub cores: Vec<usize>,
+    /// Cores that this process could run on at its start.
+    allowed: Vec<usize>,
+    host: String,
+    path: String,
+}
+
+impl Target {
+    /// The server of the command line.
+    ///
+    /// # Errors
+    /// If the URL is none, or names no host that is known.
+    pub fn find(arguments: &CommonArguments) -> Result<Target> {
+        let (host, path) = parse_url(&arguments.url)?;
+        let address = host
+            .to_socket_addrs()
+            .with_context(|| format!("the host of {} is not known", arguments.url))?
+            .next()
+            .with_context(|| format!("the host of {} has no address", arguments.url))?;
+        let pid = match arguments.pid {
+            _ if arguments.floor_only => None,
+            None => listener::process_of(address),
+            pid => pid,
+        };
+        let cores = pid.map(cpu::pinned_cores).unwrap_or_default();
+        Ok(Target { address, pid, cores, allowed: cores::allowed(), host, path })
+    }
+
+    /// The core of the floor's server: one of this server's, else the machine's first.
+    pub fn floor_core(&self) -> Option<usize> {
+        self.cores.first().or(self.allowed.first()).copied()
+    }
+
+    /// The floor's server, in place of this one.
+    pub fn floor(&self, address: SocketAddr, pid: u32) -> Target {
+        Target { address, pid: Some(pid), cores: self.floor_core().into_iter().collect(), ..self.clone() }
+    }
+
+    /// Cores for the tester: those asked for, else those that no thread of the server is pinned to.
+    pub fn tester_cores(&self, arguments: &CommonArguments) -> Vec<usize> {
+        if !arguments.cores.is_empty() {
+            return arguments.cores.clone();
+        }
+        let mut taken = self.cores.clone();
+        if arguments.floor || arguments.floor_only {
+            taken.extend(self.floor_core());
+        }
+        cores::without(&self.allowed, &taken)
+    }
+
+    /// A plan for each worker.
+    ///
+    /// # Errors
+    /// If there are too few descriptors.
+    pub fn plans(&self, arguments: &CommonArguments, dialect: &Dialect, stream_per_client: bool) -> Result<Vec<Plan>> {
+        let descriptors = raise_descriptor_limit()?;
+        let cores = self.tester_cores(arguments);
+        let ranges = split(arguments.connections, cores.len().max(1), descriptors)?;
+        let sources = sources(self.address, arguments.connections);
+        Ok(ranges
+            .into_iter()
+            .enumerate()
+            .map(|(worker, clients)| Plan {
+                target: self.address,
+                host: self.host.clone(),
+                path: self.path.clone(),
+                dialect: dialect.clone(),
+                stream_per_client,
+                streams: arguments.channels,
+                clients,
+                sources: sources.clone(),
+                opening_max: arguments.opening_max,
+                core: (!cores.is_empty()).then(|| cores[worker % cores.len()]),
+                busy_poll: arguments.busy_poll,
+            })
+            .collect())
+    }
+}
+
+/// What clients of the command line's server say.
+pub fn dialect(arguments: &CommonArguments) -> Dialect {
+    let channels = channel_names(arguments);
+    if arguments.subscribe_text.is_some() || arguments.connect_text.is_some() {
+        return Dialect::Texts {
+            connect: arguments.connect_text.clone(),
+            subscribe: arguments.subscribe_text.clone(),
+            ready: arguments.ready_text.clone(),
+            channels,
+        };
+    }
+    let identity = match (&arguments.token, &arguments.hmac_secret) {
+        (Some(token), _) => Identity::Token(token.clone()),
+        (None, Some(secret)) => Identity::Distinct { secret: secret.clone() },
+        (None, None) => Identity::Anonymous,
+    };
+    Dialect::Centrifuge { identity, channels }
+}
+
+/// The names of the command line's channels.
+pub fn channel_names(arguments: &CommonArguments) -> Vec<String> {
+    (0..arguments.channels).map(|number| arguments.channel.replace("{}", &number.to_string())).collect()
+}
+
+/// Takes all descriptors that the hard limit allows; how many these are.
+pub fn raise_descriptor_limit() -> Result<u64> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("the limit of descriptors cannot be read")?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+        .context("the limit of descriptors cannot be raised to the hard one")?;
+    Ok(hard)
+}
+
+/// `ws://host[:port][/path]` as host with port, and path.
+fn parse_url(url: &str) -> Result<(String, String)> {
+    let Some(rest) = url.strip_prefix("ws://") else {
+        bail!("{url}: a URL such as ws://127.0.0.1:8000/connection/websocket is expected (wss:// is not spoken yet)")
+    };
+    let (host, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
+    if host.is_empty() {
+        bail!("{url}: the host is missing");
+    }
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let host = if has_port { host.to_owned() } else { format!("{host}:80") };
+    Ok((host, path.to_owned()))
+}
+
+/// Loopback addresses for so many clients; none where the server is elsewhere and the kernel must choose.
+fn sources(target: SocketAddr, clients: u32) -> Vec<Ipv4Addr> {
+    match target.ip() {
+        IpAddr::V4(address) if address.is_loopback() => {
+            let count = clients.div_ceil(CLIENTS_PER_SOURCE);
+            (1..=count).map(|number| Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + number)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_taken_apart() {
+        let parse = |url| parse_url(url).unwrap();
+        assert_eq!(parse("ws://h:80/a/b?c"), ("h:80".to_owned(), "/a/b?c".to_owned()));
+        assert_eq!(parse("ws://h"), ("h:80".to_owned(), "/".to_owned()));
+        for bad in ["http://h/", "ws:///x", "h:80"] {
+            assert!(parse_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn many_clients_come_from_many_addresses() {
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
+        assert_eq!(sources(loopback, 40_001).len(), 3);
+        assert_eq!(sources(loopback, 1), [Ipv4Addr::new(127, 0, 0, 2)]);
+        assert_eq!(sources(SocketAddr::from(([10, 0, 0, 1], 80)), 40_000), [] as [Ipv4Addr; 0]);
+    }
+}

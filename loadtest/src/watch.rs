@@ -1,0 +1,172 @@
+//! Looks at the server while a scenario runs: is it there, how much memory and CPU does it use.
+//! Draws the progress bar and keeps the points of the plots.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::{
+    clock::{SECOND_NS, now_ns},
+    proc::{cpu::CpuTimes, user_memory},
+    statistics::{Durations, Pairs},
+};
+
+/// Nanoseconds between two points.
+const POINT_NS: u64 = SECOND_NS / 4;
+
+/// Points that are kept; a longer run thins them out.
+const POINTS_MAX: usize = 2_000;
+
+/// The state at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct Point {
+    /// Since the watch began.
+    pub seconds: f64,
+    /// Clients open.
+    pub connections: u32,
+    /// Messages received per second since the last point.
+    pub messages_per_second: f64,
+    /// Resident bytes of the server.
+    pub resident_bytes: Option<u64>,
+    /// Cores that the server kept busy since the last point.
+    pub cores_busy: Option<f64>,
+    /// Median latency since the last point, in microseconds.
+    pub latency_p50_us: Option<u64>,
+    /// 99th percentile.
+    pub latency_p99_us: Option<u64>,
+    /// Longest.
+    pub latency_max_us: Option<u64>,
+}
+
+/// An observation of one server.
+pub struct Watch {
+    pid: Option<u32>,
+    started_ns: u64,
+    last_ns: u64,
+    last_received: u64,
+    last_cpu: Option<CpuTimes>,
+    latencies: Durations,
+    points: Vec<Point>,
+    interval_ns: u64,
+    bar: ProgressBar,
+    goal: Goal,
+}
+
+/// What the progress bar shows.
+#[derive(Debug, Clone, Copy)]
+enum Goal {
+    Open,
+    Received,
+    Time,
+}
+
+impl Watch {
+    /// Begins to watch a server, if its process is known.
+    pub fn begin(pid: Option<u32>) -> Watch {
+        let now = now_ns();
+        Watch {
+            pid,
+            started_ns: now,
+            last_ns: now,
+            last_received: 0,
+            last_cpu: pid.and_then(|pid| CpuTimes::of_process(pid).ok()),
+            latencies: Durations::coarse(),
+            points: Vec::new(),
+            interval_ns: POINT_NS,
+            bar: ProgressBar::hidden(),
+            goal: Goal::Time,
+        }
+    }
+
+    /// The bar counts open clients from now on.
+    pub fn show_opening(&mut self, what: &str, clients: u32) {
+        self.show(what, u64::from(clients), Goal::Open);
+    }
+
+    /// The bar counts received messages from now on.
+    pub fn show_receiving(&mut self, what: &str, messages: u64) {
+        self.last_received = 0;
+        self.show(what, messages, Goal::Received);
+    }
+
+    /// The bar counts tenths of seconds from now on.
+    pub fn show_time(&mut self, what: &str, seconds: f64) {
+        self.show(what, (seconds * 10.0) as u64, Goal::Time);
+    }
+
+    fn show(&mut self, what: &str, length: u64, goal: Goal) {
+        self.bar.finish_and_clear();
+        let style = ProgressStyle::with_template("{msg:28} [{bar:32}] {human_pos}/{human_len} {per_sec} {elapsed}");
+        self.bar = ProgressBar::new(length)
+            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "))
+            .with_message(what.to_owned());
+        self.goal = goal;
+    }
+
+    /// Latencies that a worker has reported.
+    pub fn record_latencies(&mut self, latencies: &Pairs) {
+        self.latencies.add_pairs(latencies);
+    }
+
+    /// Looks at the server, if it is time to.
+    ///
+    /// # Errors
+    /// If the server is gone.
+    pub fn observe(&mut self, connections: u32, received: u64) -> Result<()> {
+        match self.goal {
+            Goal::Open => self.bar.set_position(u64::from(connections)),
+            Goal::Received => self.bar.set_position(received),
+            Goal::Time => self.bar.set_position(self.bar.elapsed().as_millis() as u64 / 100),
+        }
+        let now = now_ns();
+        if now < self.last_ns + self.interval_ns {
+            return Ok(());
+        }
+        let point = self.point(now, connections, received)?;
+        self.points.push(point);
+        if self.points.len() >= POINTS_MAX {
+            let mut index = 0;
+            self.points.retain(|_| {
+                index += 1;
+                index % 2 == 0
+            });
+            self.interval_ns *= 2;
+        }
+        Ok(())
+    }
+
+    fn point(&mut self, now_ns: u64, connections: u32, received: u64) -> Result<Point> {
+        let seconds = Duration::from_nanos(now_ns - self.last_ns).as_secs_f64();
+        let (mut resident_bytes, mut cores_busy) = (None, None);
+        if let Some(pid) = self.pid {
+            let Ok(cpu) = CpuTimes::of_process(pid) else { bail!("the server (process {pid}) is gone") };
+            resident_bytes = user_memory::resident_bytes(pid);
+            let used_ns = self.last_cpu.as_ref().map(|last| cpu.since_ns(last));
+            cores_busy = used_ns.map(|ns| ns as f64 / SECOND_NS as f64 / seconds);
+            self.last_cpu = Some(cpu);
+        }
+        let latency = self.latencies.summary();
+        self.latencies.clear();
+        let messages = received.saturating_sub(self.last_received) as f64;
+        self.last_ns = now_ns;
+        self.last_received = received;
+        Ok(Point {
+            seconds: Duration::from_nanos(now_ns - self.started_ns).as_secs_f64(),
+            connections,
+            messages_per_second: messages / seconds,
+            resident_bytes,
+            cores_busy,
+            latency_p50_us: latency.map(|latency| latency.p50_us),
+            latency_p99_us: latency.map(|latency| latency.p99_us),
+            latency_max_us: latency.map(|latency| latency.max_us),
+        })
+    }
+
+    /// Ends the bar; the points so far.
+    pub fn end(self) -> Vec<Point> {
+        self.bar.finish_and_clear();
+        self.points
+    }
+}
