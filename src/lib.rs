@@ -18,6 +18,7 @@ pub mod mesh;
 pub mod session;
 
 pub mod control;
+pub mod doctor;
 pub mod ingest;
 pub mod shard;
 

@@ -8,6 +8,7 @@
 
 mod check_config;
 mod config_reference;
+mod doctor;
 mod log;
 mod producer;
 mod publish;
@@ -33,6 +34,7 @@ pub fn run() -> ExitCode {
         Command::Serve(arguments) => serve::run(arguments),
         Command::CheckConfig(arguments) => check_config::run(arguments),
         Command::ConfigReference => config_reference::run(),
+        Command::Doctor(arguments) => doctor::run(arguments),
         Command::Token(arguments) => token::run(arguments),
         Command::Publish(arguments) => publish::run(arguments),
         Command::Tail(arguments) => tail::run(arguments),
@@ -65,6 +67,7 @@ enum Command {
     CheckConfig(check_config::Arguments),
     #[command(about = config_reference::ABOUT, after_help = config_reference::EXAMPLES)]
     ConfigReference,
+    Doctor(doctor::Arguments),
     Token(token::Arguments),
     Publish(publish::Arguments),
     Tail(tail::Arguments),

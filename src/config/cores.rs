@@ -18,7 +18,7 @@ pub(super) fn cores_available() -> Vec<u32> {
 }
 
 /// Reads `0-3,8`: numbers and ranges, separated by commas, in order, each core once.
-pub(super) fn parse_cores(text: &str) -> Option<Vec<u32>> {
+pub fn parse_cores(text: &str) -> Option<Vec<u32>> {
     /// Cores are numbered below this in every kernel; it keeps `0-4000000000` from filling memory.
     const CORE_MAX: u32 = 8191;
     let mut cores = Vec::new();

@@ -23,6 +23,7 @@ mod tests;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
+pub use cores::parse_cores;
 pub use demo::DEMO_NAMESPACE;
 use load::Draft;
 pub use load::{Loaded, load};

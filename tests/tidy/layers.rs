@@ -9,7 +9,7 @@ const LAYERS: &[&[&str]] = &[
     &["limits", "config"],
     &["uring", "websocket", "protocol", "resp"],
     &["session", "channel", "fanout", "mesh"],
-    &["shard", "ingest", "journal", "engine", "control"],
+    &["shard", "ingest", "journal", "engine", "control", "doctor"],
     &["demo", "server"],
     &["cli"],
 ];

@@ -1,0 +1,60 @@
+//! What a host is examined for: the number of connections, and what the configuration takes beside them.
+
+use super::cost::{
+    OTHER_THREADS, PROCESS_BYTES, PROCESS_DESCRIPTORS, RING_LOCKED_BYTES, SHARD_BYTES, SHARD_DESCRIPTORS,
+};
+use crate::{config::Config, limits::ADMIN_CONNECTIONS_MAX};
+
+/// What the server is to hold.
+#[derive(Debug, Clone)]
+pub struct Demand {
+    /// Clients' connections.
+    pub connections: u64,
+    /// What set that number, for messages.
+    pub source: &'static str,
+    /// Cores that get a shard each.
+    pub shards: Vec<u32>,
+    /// Producers' connections at most.
+    pub producers: u64,
+    /// Bytes that may wait for slow clients, in all shards together.
+    pub outboxes_bytes: u64,
+}
+
+impl Demand {
+    /// What a configuration demands; `connections`, if given, in place of its `client.connections_max`.
+    pub fn new(config: &Config, connections: Option<u32>) -> Self {
+        let shards = config.shards.cores.clone();
+        Self {
+            connections: u64::from(connections.unwrap_or(config.client.connections_max)),
+            source: if connections.is_some() { "--connections" } else { "client.connections_max" },
+            producers: u64::from(config.ingest.connections_max),
+            outboxes_bytes: config.shards.outboxes_bytes_max.saturating_mul(shards.len() as u64),
+            shards,
+        }
+    }
+
+    /// Descriptors that are not clients'.
+    pub fn other_descriptors(&self) -> u64 {
+        PROCESS_DESCRIPTORS + self.shard_count() * SHARD_DESCRIPTORS + self.producers + ADMIN_CONNECTIONS_MAX as u64
+    }
+
+    /// Bytes of the process before its first client.
+    pub fn fixed_bytes(&self) -> u64 {
+        PROCESS_BYTES + self.shard_count() * SHARD_BYTES
+    }
+
+    /// Bytes that rings of shards and of the ingest thread lock.
+    pub fn locked_bytes(&self) -> u64 {
+        (self.shard_count() + 1) * RING_LOCKED_BYTES
+    }
+
+    /// Threads.
+    pub fn threads(&self) -> u64 {
+        self.shard_count() + OTHER_THREADS
+    }
+
+    /// Shards.
+    pub fn shard_count(&self) -> u64 {
+        self.shards.len() as u64
+    }
+}
