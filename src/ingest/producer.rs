@@ -1,6 +1,6 @@
 //! One producer: what it has said about itself, its transaction and its replies.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Instant};
 
 use super::replies::Replies;
 use crate::{
@@ -15,6 +15,7 @@ pub(super) struct Producer {
     pub(super) id: u64,
     /// Where it comes from, as `CLIENT INFO` shows it.
     pub(super) address: String,
+    pub(super) connected_at: Instant,
     pub(super) version: Version,
     pub(super) is_authenticated: bool,
     /// What its commands may be; wider once it is authenticated.
@@ -53,6 +54,7 @@ impl Producer {
         Self {
             id,
             address,
+            connected_at: Instant::now(),
             version: Version::Two,
             is_authenticated: !needs_password,
             limits,

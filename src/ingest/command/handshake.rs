@@ -118,11 +118,14 @@ pub(super) fn id(call: &mut Call<'_>) -> Result<Outcome, Refusal> {
     Ok(Reply::Integer(i64::try_from(call.producer.id).unwrap_or(i64::MAX)).into())
 }
 
+/// With every field that libraries take for granted; what has no meaning here is 0.
 pub(super) fn info(call: &mut Call<'_>) -> Result<Outcome, Refusal> {
-    let Producer { id, address, name, library_name, library_version, version, .. } = &*call.producer;
-    let version = version.number();
+    let Producer { id, address, name, library_name, library_version, version, connected_at, .. } = &*call.producer;
+    let (age, version) = (connected_at.elapsed().as_secs(), version.number());
     Ok(Reply::Verbatim(format!(
-        "id={id} addr={address} name={name} db=0 resp={version} lib-name={library_name} lib-ver={library_version}\n"
+        "id={id} addr={address} name={name} age={age} idle=0 flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=0 \
+         qbuf-free=0 argv-mem=0 multi-mem=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=client|info user=default \
+         redir=-1 resp={version} lib-name={library_name} lib-ver={library_version}\n"
     ))
     .into())
 }
@@ -143,7 +146,8 @@ pub(super) fn reset(call: &mut Call<'_>) -> Result<Outcome, Refusal> {
         ingest.password.is_some(),
         ingest.payload_bytes_max as usize,
     );
-    *producer = Producer { replies: std::mem::take(&mut producer.replies), ..fresh };
+    let replies = std::mem::take(&mut producer.replies);
+    *producer = Producer { replies, connected_at: producer.connected_at, ..fresh };
     Ok(Reply::Simple("RESET").into())
 }
 
