@@ -284,11 +284,10 @@ impl Kernel for Ring {
     }
 
     fn shut_down(&mut self, socket: Socket) {
-        let entry = opcode::Shutdown::new(types::Fd(socket.0), libc::SHUT_WR)
-            .build()
-            .flags(squeue::Flags::SKIP_SUCCESS)
-            .user_data(user_data(KIND_FORGOTTEN, 0, 0));
-        self.push(entry);
+        // Not a request of the ring: the kernel hands IORING_OP_SHUTDOWN to a worker, which looks the descriptor up
+        // when it gets to it. By then the socket may be closed and its number be another's, which would be shut down
+        // in its place. It fails only if the peer has reset the connection.
+        let _ = shutdown(socket.0, Shutdown::Write);
     }
 
     fn close(&mut self, socket: Socket, token: Token, writable_parked: bool) {
