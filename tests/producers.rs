@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::{io::Write, process::Stdio};
+use std::{io::Write, process::Stdio, time::Duration};
 
 use serde_json::{Value, json};
 use support::{
@@ -11,7 +11,7 @@ use support::{
     client::Client,
     producer::{Producer, Reply, encode},
     script,
-    server::Server,
+    server::{Launch, Server},
     wait_for,
 };
 
@@ -414,6 +414,27 @@ fn nothing_is_done_before_authentication() {
         assert_eq!(client.next_data(), 2);
     }
     server.wait_until_counted("wrong_password", 6);
+}
+
+#[test]
+fn descriptors_that_run_out_pause_the_accepting() {
+    const DESCRIPTORS_MAX: u32 = 128;
+    let server = Server::launch(Launch { descriptors_max: Some(DESCRIPTORS_MAX), ..Launch::default() });
+    let mut first = Producer::connect(&server);
+    assert_eq!(first.command(&["PING"]), Reply::Status("PONG".to_owned()));
+    // The kernel completes these connections; the server has no descriptors for the last of them.
+    let held: Vec<Producer> = (0..DESCRIPTORS_MAX).map(|_| Producer::connect(&server)).collect();
+    let pauses = || server.log().matches("no producer can be accepted").count();
+    wait_for("the server says that it pauses", || (pauses() > 0).then_some(()));
+    // It goes on trying, without a word more, and serves those who are there.
+    std::thread::sleep(Duration::from_millis(350));
+    assert_eq!(first.publish("open:descriptors", "1"), 0);
+    assert_eq!(pauses(), 1, "it says so once:\n{}", server.log());
+    drop(held);
+    let mut late = Producer::connect(&server);
+    assert_eq!(late.publish("open:descriptors", "2"), 0);
+    wait_for("the server says that it goes on", || server.log().contains("producers are accepted again").then_some(()));
+    server.wait_until_counted("descriptors_exhausted", 3);
 }
 
 /// What redis-cli prints.

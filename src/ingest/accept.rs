@@ -6,6 +6,7 @@ use monoio::{
     io::{AsyncWriteRentExt, CancelHandle, CancelableAsyncReadRent, CancelableAsyncWriteRent, Split},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
 };
+use nix::errno::Errno;
 
 use super::{
     connection::{self, Stops},
@@ -72,10 +73,18 @@ pub(super) async fn run(state: Rc<RefCell<IngestState>>, listener: impl Accept, 
                         "no producer can be accepted for now; if descriptors have run out, raise LimitNOFILE (ulimit -n)"
                     );
                 }
-                state.borrow_mut().counters.count_reason("accept_failed");
+                state.borrow_mut().counters.count_reason(reason(&error));
                 monoio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
             }
         }
+    }
+}
+
+/// For counting, in the words of metrics.
+fn reason(error: &io::Error) -> &'static str {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EMFILE | Errno::ENFILE) => "descriptors_exhausted",
+        _ => "accept_failed",
     }
 }
 
