@@ -121,7 +121,10 @@ pub fn serve(config: Config, demo: bool, ready: impl FnOnce(&Addresses)) -> Resu
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         protocol::mint_operator(&operator_key, (now + OPERATOR_TOKEN_TIME).as_secs())
     });
-    let control = Control { config, mesh: control_mesh, listener: admin_listener, operator_token, demo };
+    let mut config = Config::clone(&config);
+    config.ingest.listen = ingest.address;
+    let control =
+        Control { config: Arc::new(config), mesh: control_mesh, listener: admin_listener, operator_token, demo };
     Ok(control.run()?)
 }
 

@@ -148,11 +148,6 @@ impl Outbox {
         self.retain(|_| false)
     }
 
-    /// Bytes on the heap, shared batches counted as if they were this outbox's alone.
-    pub fn heap_bytes(&self) -> usize {
-        self.items.capacity() * size_of::<Item>() + self.bytes
-    }
-
     /// Drops a topic's frames, but for one that has begun to go out. How many.
     pub fn drop_topic(&mut self, topic: u32) -> u64 {
         self.retain(|item| !matches!(item, Item::Shared { batch, .. } if batch.topic == topic))

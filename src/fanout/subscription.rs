@@ -94,13 +94,6 @@ impl Subscriptions {
         let topic = self.iter().next()?.topic;
         self.remove(topic).map(|position| Subscription { topic, position })
     }
-
-    /// Bytes on the heap.
-    pub fn heap_bytes(&self) -> usize {
-        self.more
-            .as_ref()
-            .map_or(0, |more| size_of::<Vec<Subscription>>() + more.capacity() * size_of::<Subscription>())
-    }
 }
 
 #[cfg(test)]
@@ -127,6 +120,6 @@ mod tests {
         rest.sort_unstable();
         assert_eq!(rest, [1, 2, 4, 9]);
         assert!(subscriptions.is_empty());
-        assert_eq!(subscriptions.heap_bytes(), 0, "the list goes with its last element");
+        assert!(subscriptions.more.is_none(), "the list goes with its last element");
     }
 }

@@ -7,6 +7,9 @@ use slab::Slab;
 
 use crate::{config::SlowConsumerPolicy, mesh::ChannelName};
 
+/// Topics that are counted as the busiest.
+const BUSIEST_MAX: usize = 20;
+
 /// A channel and its subscribers on this shard.
 #[derive(Debug)]
 pub struct Topic {
@@ -23,7 +26,9 @@ pub struct Topic {
     /// Whether the home shard has yet to be told the present number of subscribers.
     pub is_count_stale: bool,
     /// Publications delivered since the topic began.
-    pub deliveries: u64,
+    deliveries: u64,
+    /// Whether it is among the busiest.
+    is_busy: bool,
     /// The topic's open batch of this turn, if any.
     pub open_batch: Option<u32>,
 }
@@ -41,6 +46,11 @@ pub struct Topics {
     by_hash: HashTable<u32>,
     topics: Slab<Topic>,
     subscriptions: u64,
+    /// The topics with the most deliveries, in no order, kept as deliveries happen: looking for them among a million
+    /// would hold the shard up.
+    busiest: Vec<u32>,
+    /// Deliveries that a topic must pass to come among the busiest.
+    busy_deliveries_min: u64,
 }
 
 impl Topics {
@@ -77,6 +87,7 @@ impl Topics {
             policy: policy(),
             is_count_stale: false,
             deliveries: 0,
+            is_busy: false,
             open_batch: None,
         }))
         .expect("memory ends before topics number 2^32");
@@ -128,6 +139,10 @@ impl Topics {
             return None;
         }
         assert!(topic.open_batch.is_none(), "an open batch is handed out before the list changes");
+        if topic.is_busy {
+            self.busiest.retain(|busy| *busy != index);
+            self.busy_deliveries_min = 0;
+        }
         let channel = self.topics.remove(index as usize).channel;
         if let Ok(entry) = self.by_hash.find_entry(channel.hash, |candidate| *candidate == index) {
             entry.remove();
@@ -140,19 +155,34 @@ impl Topics {
         self.topics.iter().map(|(index, topic)| (index as u32, topic))
     }
 
-    /// The topics with the most deliveries.
-    pub fn busiest(&self, count: usize) -> Vec<(Arc<str>, u32, u64)> {
-        let mut busiest: Vec<&Topic> =
-            self.topics.iter().map(|(_, topic)| topic).filter(|topic| topic.deliveries > 0).collect();
-        if busiest.len() > count {
-            busiest.select_nth_unstable_by_key(count, |topic| std::cmp::Reverse(topic.deliveries));
-            busiest.truncate(count);
+    /// A publication was delivered to a topic.
+    pub fn count_delivery(&mut self, index: u32) {
+        let topic = &mut self.topics[index as usize];
+        topic.deliveries += 1;
+        if topic.is_busy || topic.deliveries <= self.busy_deliveries_min {
+            return;
         }
-        busiest.sort_unstable_by_key(|topic| std::cmp::Reverse(topic.deliveries));
-        busiest
-            .into_iter()
+        topic.is_busy = true;
+        self.busiest.push(index);
+        if self.busiest.len() > BUSIEST_MAX {
+            let deliveries = |index: &u32| self.topics[*index as usize].deliveries;
+            let (place, _) =
+                self.busiest.iter().enumerate().min_by_key(|(_, index)| deliveries(index)).expect("it is not empty");
+            let least = self.busiest.swap_remove(place);
+            self.topics[least as usize].is_busy = false;
+            let deliveries = |index: &u32| self.topics[*index as usize].deliveries;
+            self.busy_deliveries_min = self.busiest.iter().map(deliveries).min().expect("it is not empty");
+        }
+    }
+
+    /// The topics with the most deliveries, most first: name, subscribers, deliveries.
+    pub fn busiest(&self) -> Vec<(Arc<str>, u32, u64)> {
+        let topics = self.busiest.iter().map(|index| &self.topics[*index as usize]);
+        let mut busiest: Vec<_> = topics
             .map(|topic| (Arc::clone(&topic.channel.name), topic.subscribers.len() as u32, topic.deliveries))
-            .collect()
+            .collect();
+        busiest.sort_unstable_by_key(|(_, _, deliveries)| std::cmp::Reverse(*deliveries));
+        busiest
     }
 
     /// Bytes that tables and lists take, names excluded.
@@ -207,14 +237,27 @@ mod tests {
     }
 
     #[test]
-    fn the_busiest_come_first() {
+    fn the_busiest_are_known_without_looking_for_them() {
         let hasher = ChannelHasher::default();
         let mut topics = Topics::default();
-        for (name, deliveries) in [("a", 3), ("b", 0), ("c", 9), ("d", 5)] {
-            let index = topics.find_or_insert(&hasher.name(name), Default::default);
-            topics.get_mut(index).deliveries = deliveries;
+        let indices: Vec<u32> = (0..100)
+            .map(|number| topics.find_or_insert(&hasher.name(&format!("c{number}")), Default::default))
+            .collect();
+        for round in 0..100 {
+            for (number, index) in indices.iter().enumerate() {
+                if number >= round {
+                    topics.count_delivery(*index);
+                }
+            }
         }
-        let names: Vec<_> = topics.busiest(2).into_iter().map(|(name, ..)| name.to_string()).collect();
-        assert_eq!(names, ["c", "d"]);
+        let names = |topics: &Topics| -> Vec<String> {
+            topics.busiest().into_iter().map(|(name, ..)| name.to_string()).collect()
+        };
+        let expected: Vec<_> = (80..100).rev().map(|number| format!("c{number}")).collect();
+        assert_eq!(names(&topics), expected);
+        topics.remove_if_unused(indices[99]).unwrap();
+        assert_eq!(names(&topics), expected[1..]);
+        topics.count_delivery(indices[0]);
+        assert_eq!(topics.busiest().len(), BUSIEST_MAX, "a free place is taken by whoever is delivered to");
     }
 }

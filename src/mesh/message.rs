@@ -399,7 +399,7 @@ pub struct ShardFigures {
     pub sockets: u64,
     /// Clients that are connected now.
     pub connections: u64,
-    /// Channels with subscribers on this shard now.
+    /// Channels that clients of this shard are in, or are about to be in, now.
     pub channels: u64,
     /// Subscriptions now.
     pub subscriptions: u64,
@@ -407,7 +407,7 @@ pub struct ShardFigures {
     pub outbox_bytes: u64,
     /// Connections that have an outbox now.
     pub outboxes: u64,
-    /// Bytes of user memory that this shard's tables hold for connections now: slots, names, lists and extras.
+    /// Bytes of user memory that this shard's tables hold for connections now: slots, topics and lists of subscribers.
     pub connection_bytes: u64,
     /// Accepted sockets.
     pub accepted: u64,

@@ -123,10 +123,4 @@ impl Transient {
     pub fn is_empty(&self) -> bool {
         self.input.is_empty() && self.commands.is_empty() && self.fragments.is_none()
     }
-
-    /// Bytes that it holds on the heap, itself included.
-    pub fn heap_bytes(&self) -> usize {
-        let fragments = self.fragments.as_ref().map_or(0, |fragments| fragments.heap_bytes());
-        size_of::<Self>() + self.input.capacity() + self.commands.capacity() + fragments
-    }
 }

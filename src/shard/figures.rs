@@ -1,7 +1,7 @@
 //! What a shard counts, and how it is told to the control thread.
 
 use super::{
-    connection::{Connection, Extra, Flag},
+    connection::{Connection, Flag},
     state::State,
 };
 use crate::{
@@ -10,9 +10,6 @@ use crate::{
     session::Reason,
     uring::Kernel,
 };
-
-/// Channels that are told to the control thread.
-const TOP_CHANNELS_MAX: usize = 20;
 
 /// Totals since the shard's start.
 #[derive(Debug)]
@@ -80,13 +77,13 @@ impl State {
             ("latest", SlowConsumerPolicy::Latest),
             ("resync", SlowConsumerPolicy::Resync),
         ];
-        let top_channels = self.topics.busiest(TOP_CHANNELS_MAX).into_iter();
+        let top_channels = self.topics.busiest().into_iter();
         ShardFigures {
             shard: self.mesh.shard,
             core: self.core,
             sockets: self.connections.len() as u64,
             connections: counters.connections,
-            channels: self.topics.iter().filter(|(_, topic)| !topic.subscribers.is_empty()).count() as u64,
+            channels: self.topics.len() as u64,
             subscriptions: self.topics.subscriptions(),
             outbox_bytes: self.outbox_bytes,
             outboxes: self.backlogged.len() as u64,
@@ -114,12 +111,8 @@ impl State {
         }
     }
 
-    /// Bytes of tables and lists that exist for connections.
+    /// Bytes of the tables that exist for connections: their slots, the topics and their lists.
     fn connection_bytes(&self) -> u64 {
-        let extras = self.connections.iter().map(|(_, connection)| {
-            connection.subscriptions.heap_bytes() + connection.extra.as_ref().map_or(0, |_| size_of::<Extra>())
-        });
-        let slots = self.connections.capacity() * size_of::<Connection>();
-        (slots + extras.sum::<usize>()) as u64 + self.topics.bytes() + self.channels.bytes() + self.outbox_bytes
+        (self.connections.capacity() * size_of::<Connection>()) as u64 + self.topics.bytes()
     }
 }

@@ -108,8 +108,8 @@ impl State {
         let channel = &publication.channel;
         let Some(topic) = self.topics.find(channel.hash, &channel.name) else { return };
         self.counters.deliveries += 1;
+        self.topics.count_delivery(topic);
         let state = self.topics.get_mut(topic);
-        state.deliveries += 1;
         if state.subscribers.is_empty() {
             return;
         }

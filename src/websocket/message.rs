@@ -72,13 +72,6 @@ pub struct Fragments {
     utf8_tail_bytes: u8,
 }
 
-impl Fragments {
-    /// Bytes that they hold on the heap, themselves included.
-    pub fn heap_bytes(&self) -> usize {
-        size_of::<Self>() + self.payload.capacity()
-    }
-}
-
 // What a connection pays while it has a fragmented message under way (the payload aside), and while it has none.
 const _: () = assert!(size_of::<Fragments>() == 32);
 const _: () = assert!(size_of::<Option<Box<Fragments>>>() == 8);
