@@ -12,7 +12,7 @@ use crate::doctor::{self, Demand, Host};
 Examples:
   tidegate doctor --config /etc/tidegate/tidegate.toml
   tidegate doctor --connections 200000 --json
-  tidegate doctor --sysctl > /etc/sysctl.d/90-tidegate.conf
+  tidegate doctor --sysctl > /etc/sysctl.d/90-tidegate.conf && sysctl --system
 
 Exit codes: 0 the number of connections can be reached, 1 it cannot, 2 mistake in the command line
 or the configuration.")]
@@ -28,7 +28,7 @@ pub(super) struct Arguments {
     #[arg(long, conflicts_with = "sysctl")]
     json: bool,
 
-    /// Print only a sysctl.d file with what this host lacks; always exits with 0
+    /// Print a sysctl.d file for this host instead; it never takes away what the host has
     #[arg(long)]
     sysctl: bool,
 }

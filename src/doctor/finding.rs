@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-use super::{demand::Demand, recommendation::Setting};
+use super::{demand::Demand, host::Host, recommendation::Setting};
 
 /// How a thing stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -70,6 +70,9 @@ pub struct Finding {
     pub connections: Option<u64>,
     /// What mends it, if it needs mending.
     pub remedy: Option<Remedy>,
+    /// The sysctl behind it with its present value, for a file that keeps what needs no mending.
+    #[serde(skip)]
+    pub present: Option<(&'static Setting, String)>,
 }
 
 impl Finding {
@@ -88,6 +91,7 @@ impl Finding {
             found,
             connections: Some(connections),
             remedy: is_too_low.then(remedy),
+            present: None,
         }
     }
 
@@ -101,21 +105,36 @@ impl Finding {
         if is_met {
             return Self::fact(name, found);
         }
-        Self { name, state: State::TooLow, found, connections: Some(0), remedy: Some(remedy()) }
+        Self { name, state: State::TooLow, found, connections: Some(0), remedy: Some(remedy()), present: None }
     }
 
     /// A setting that ends no number but slows or loses something.
     pub(super) fn setting(name: &'static str, found: String, state: State, remedy: Remedy) -> Self {
-        Self { name, state, found, connections: None, remedy: (state != State::Ok).then_some(remedy) }
+        Self { name, state, found, connections: None, remedy: (state != State::Ok).then_some(remedy), present: None }
     }
 
     /// Something worth knowing.
     pub(super) fn fact(name: &'static str, found: String) -> Self {
-        Self { name, state: State::Ok, found, connections: None, remedy: None }
+        Self { name, state: State::Ok, found, connections: None, remedy: None, present: None }
     }
 
     /// Something that could not be read, and why.
     pub(super) fn unknown(name: &'static str, why: impl Into<String>) -> Self {
-        Self { name, state: State::Unknown, found: why.into(), connections: None, remedy: None }
+        Self { name, state: State::Unknown, found: why.into(), connections: None, remedy: None, present: None }
+    }
+
+    /// Remembers the present value of the sysctl that this finding is about.
+    pub(super) fn about(mut self, setting: &'static Setting, host: &Host) -> Self {
+        let words = host.text(&setting.path()).unwrap_or_default();
+        self.present = Some((setting, words.split_whitespace().collect::<Vec<_>>().join(" ")));
+        self
+    }
+
+    /// The sysctl behind it, with the value that it should have.
+    pub(super) fn sysctl(&self) -> Option<(&'static Setting, &str)> {
+        match (&self.remedy, &self.present) {
+            (Some(Remedy::Sysctl(setting, value)), _) | (None, Some((setting, value))) => Some((setting, value)),
+            _ => None,
+        }
     }
 }

@@ -75,7 +75,7 @@ impl Memory {
         let rest = self.bytes.saturating_sub(demand.fixed_bytes() + demand.connections * cost::SENDING_BYTES);
         let found = format!("may take {}; {} are left", bytes(demand.outboxes_bytes), bytes(rest));
         let state = if demand.outboxes_bytes <= rest { State::Ok } else { State::Advice };
-        let size = (rest / demand.shard_count().max(1) >> 20).max(1);
+        let size = (rest / demand.shard_count().max(1) / (1 << 20)).max(1);
         let remedy = Remedy::Change(format!("set shards.outboxes_size_max to {size}MiB, or add memory"));
         let name = if self.is_cgroup { "cgroup memory, outboxes" } else { "memory, outboxes" };
         Finding::setting(name, found, state, remedy)
@@ -93,7 +93,7 @@ fn swap(host: &Host, demand: &Demand) -> Finding {
             let is_fine = wanted.parse().is_ok_and(|wanted: u64| swappiness <= wanted);
             let state = if is_fine { State::Ok } else { State::Advice };
             let found = format!("{}, vm.swappiness {swappiness}", bytes(size));
-            Finding::setting(NAME, found, state, Remedy::Sysctl(&SWAPPINESS, wanted))
+            Finding::setting(NAME, found, state, Remedy::Sysctl(&SWAPPINESS, wanted)).about(&SWAPPINESS, host)
         }
     }
 }

@@ -37,6 +37,7 @@ fn queue_pages(host: &Host, demand: &Demand) -> Finding {
     Finding::ceiling(TCP_MEM.key, found, most.saturating_sub(used) / SENDING_PAGES, demand, || {
         Remedy::Sysctl(&TCP_MEM, TCP_MEM.value(demand.connections))
     })
+    .about(&TCP_MEM, host)
 }
 
 /// Pages that all sockets' queues take now.
@@ -63,6 +64,7 @@ fn tracked_connections(host: &Host, demand: &Demand) -> Finding {
             Finding::ceiling(NAME, found, most.saturating_sub(used), demand, || {
                 Remedy::Sysctl(&CONNTRACK_MAX, CONNTRACK_MAX.value(demand.connections + used))
             })
+            .about(&CONNTRACK_MAX, host)
         }
     }
 }
@@ -75,6 +77,7 @@ fn number_at_least(host: &Host, demand: &Demand, setting: &'static Setting, unit
     let is_enough = wanted.parse().is_ok_and(|wanted: u64| number >= wanted);
     let state = if is_enough { State::Ok } else { State::TooLow };
     Finding::setting(setting.key, format!("{} {unit}", count(number)), state, Remedy::Sysctl(setting, wanted))
+        .about(setting, host)
 }
 
 fn send_buffer(host: &Host, demand: &Demand) -> Finding {
@@ -85,7 +88,7 @@ fn send_buffer(host: &Host, demand: &Demand) -> Finding {
     let is_fine = wanted.split_whitespace().nth(2).and_then(|most| most.parse().ok()).is_some_and(|m: u64| most <= m);
     let state = if is_fine { State::Ok } else { State::Advice };
     let found = format!("up to {} in the kernel for each slow client", bytes(most));
-    Finding::setting(TCP_WMEM.key, found, state, Remedy::Sysctl(&TCP_WMEM, wanted))
+    Finding::setting(TCP_WMEM.key, found, state, Remedy::Sysctl(&TCP_WMEM, wanted)).about(&TCP_WMEM, host)
 }
 
 fn receive_buffer(host: &Host) -> Finding {
@@ -105,7 +108,7 @@ fn slow_start(host: &Host, demand: &Demand) -> Finding {
     };
     let wanted = setting.value(demand.connections);
     let state = if found == wanted { State::Ok } else { State::Advice };
-    Finding::setting(setting.key, found, state, Remedy::Sysctl(setting, wanted))
+    Finding::setting(setting.key, found, state, Remedy::Sysctl(setting, wanted)).about(setting, host)
 }
 
 fn congestion_control(host: &Host) -> Finding {

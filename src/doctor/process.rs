@@ -81,6 +81,7 @@ fn descriptors_allowed(host: &Host, demand: &Demand) -> Finding {
     Finding::ceiling(NAME, found, most.saturating_sub(demand.other_descriptors()), demand, || {
         Remedy::Sysctl(&NR_OPEN, NR_OPEN.value(demand.connections))
     })
+    .about(&NR_OPEN, host)
 }
 
 fn host_descriptors(host: &Host, demand: &Demand) -> Finding {
@@ -92,6 +93,7 @@ fn host_descriptors(host: &Host, demand: &Demand) -> Finding {
     let found = format!("{} on the whole host, {} taken", limit(most), count(used));
     let left = most.saturating_sub(used).saturating_sub(demand.other_descriptors());
     Finding::ceiling(NAME, found, left, demand, || Remedy::Sysctl(&FILE_MAX, FILE_MAX.value(demand.connections)))
+        .about(&FILE_MAX, host)
 }
 
 fn locked_memory(host: &Host, demand: &Demand) -> Finding {

@@ -220,8 +220,8 @@ pub fn sysctl_file() -> String {
 # Kernel settings for a host that runs Tidegate with up to {} connections. For /etc/sysctl.d/.
 # Written from the table of `tidegate doctor` (src/doctor/recommendation.rs); a test compares.
 #
-# `tidegate doctor --sysctl` prints a file for the host it runs on instead, with only what that host
-# lacks. Prefer it: a host may have more already than is said here, by its size or by its operator.
+# `tidegate doctor --sysctl` prints such a file for the host it runs on, and never less than that host
+# has already, by its size or by its operator. Prefer it where it can be run.
 ",
         super::quantity::count(FILE_CONNECTIONS)
     );

@@ -8,7 +8,7 @@ use super::{
     demand::Demand,
     finding::{Finding, Remedy, State},
     quantity::{about, count},
-    recommendation::{Setting, sysctl_lines},
+    recommendation::sysctl_lines,
 };
 
 /// What an examination came to.
@@ -83,10 +83,10 @@ impl Report {
                 let _ = writeln!(text, "\n{title}\n  {}", remedies.join("\n  "));
             }
         }
-        if !self.sysctls().is_empty() {
+        if self.findings.iter().any(|finding| matches!(finding.remedy, Some(Remedy::Sysctl(..)))) {
             text.push_str(
-                "\nThe sysctls among them last until the next boot; to keep them:\n  \
-                 tidegate doctor --sysctl > /etc/sysctl.d/90-tidegate.conf\n",
+                "\nThe sysctls among them last until the next boot. To set them for good, with the same options:\n  \
+                 tidegate doctor --sysctl > /etc/sysctl.d/90-tidegate.conf && sysctl --system\n",
             );
         }
         let _ = writeln!(text, "\n{}", self.verdict);
@@ -98,31 +98,20 @@ impl Report {
         serde_json::to_string_pretty(self).expect("a report has only numbers, texts and lists")
     }
 
-    /// A sysctl.d file with what this host lacks.
+    /// A sysctl.d file for this host: what it lacks with the values that it should have, the rest as it is, so that
+    /// writing the file anew never takes away what an earlier one gave.
     pub fn sysctl_file(&self) -> String {
-        let head = format!(
-            "# What this host lacks for {} connections ({}), by `tidegate doctor --sysctl`.\n",
+        let sysctls: Vec<_> = self.findings.iter().filter_map(Finding::sysctl).collect();
+        format!(
+            "# This host's kernel settings for {} connections ({}), by `tidegate doctor --sysctl`.\n\n{}",
             count(self.connections_wanted),
-            self.wanted_by
-        );
-        match self.sysctls().as_slice() {
-            [] => format!("{head}# Nothing.\n"),
-            settings => format!("{head}\n{}", sysctl_lines(settings)),
-        }
+            self.wanted_by,
+            sysctl_lines(&sysctls)
+        )
     }
 
     fn remedies(&self, state: State) -> impl Iterator<Item = &Remedy> {
         self.findings.iter().filter(move |finding| finding.state == state).filter_map(|finding| finding.remedy.as_ref())
-    }
-
-    fn sysctls(&self) -> Vec<(&'static Setting, &str)> {
-        let remedies = self.findings.iter().filter_map(|finding| finding.remedy.as_ref());
-        remedies
-            .filter_map(|remedy| match remedy {
-                Remedy::Sysctl(setting, value) => Some((*setting, value.as_str())),
-                Remedy::Command(_) | Remedy::Change(_) => None,
-            })
-            .collect()
     }
 }
 
@@ -133,8 +122,8 @@ fn verdict(demand: &Demand, lowest: Option<&Finding>) -> String {
     };
     let remedy = lowest.remedy.as_ref();
     let type_what = match remedy {
-        Some(Remedy::Sysctl(..) | Remedy::Command(_)) => "type: ",
-        Some(Remedy::Change(_)) | None => "",
+        Some(Remedy::Sysctl(..)) => "type: ",
+        Some(Remedy::Command(_) | Remedy::Change(_)) | None => "",
     };
     let remedy = remedy.map(|remedy| format!("; {type_what}{}", remedy.text())).unwrap_or_default();
     if connections == 0 {

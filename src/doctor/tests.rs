@@ -145,10 +145,6 @@ fn a_good_host_is_praised_and_its_ceilings_are_sorted() {
         "This host holds about 2,090,000 connections, enough for the 1,000,000 of client.connections_max; \
          the first thing to break is descriptors."
     );
-    assert_eq!(
-        report.sysctl_file(),
-        "# What this host lacks for 1,000,000 connections (client.connections_max), by `tidegate doctor --sysctl`.\n# Nothing.\n"
-    );
 }
 
 #[test]
@@ -359,6 +355,20 @@ fn settings_that_another_value_serves_better() {
         "memory, outboxes",
         "set shards.outboxes_size_max to 247MiB, or add memory",
     );
+}
+
+#[test]
+fn a_file_of_sysctls_raises_what_lacks_and_keeps_the_rest() {
+    let host = FakeHost::with("proc/sys/net/core/somaxconn", "4096");
+    let values = |file: String| -> Vec<String> {
+        file.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
+    };
+    let first = values(host.examine().sysctl_file());
+    assert!(first.contains(&"net.core.somaxconn = 65536".to_owned()), "{first:?}");
+    assert!(first.contains(&"net.ipv4.tcp_mem = 3000000 4000000 6000000".to_owned()), "{first:?}");
+    assert!(!first.iter().any(|line| line.contains("swappiness") || line.contains("conntrack")), "{first:?}");
+    host.write("proc/sys/net/core/somaxconn", "65536");
+    assert_eq!(values(host.examine().sysctl_file()), first, "writing the file again changes nothing");
 }
 
 #[test]
