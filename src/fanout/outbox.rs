@@ -196,13 +196,19 @@ impl Outbox {
                 index += 1;
                 continue;
             };
-            if !matches!(batch.policy, SlowConsumerPolicy::DropOldest | SlowConsumerPolicy::Latest) {
+            let from = if is_begun { batch.frame_end(*start) } else { *start };
+            let may_go_until = match batch.policy {
+                SlowConsumerPolicy::DropOldest => *end,
+                // Nothing may come after it, and its subscriber would hold an old value for the present one.
+                SlowConsumerPolicy::Latest => batch.last_frame_start(*end).max(from),
+                SlowConsumerPolicy::Disconnect | SlowConsumerPolicy::Resync => from,
+            };
+            if may_go_until <= from {
                 index += 1;
                 continue;
             }
-            let from = if is_begun { batch.frame_end(*start) } else { *start };
             let mut to = from;
-            while to < *end && ((to - from) as usize) < excess {
+            while to < may_go_until && ((to - from) as usize) < excess {
                 to = batch.frame_end(to + 1);
             }
             dropped += batch.frames(from, to) as u64;
@@ -303,6 +309,18 @@ mod tests {
         push(&mut outbox, &batch(2, policy, &["b2"]), &mut dropped).unwrap();
         assert_eq!(text(&outbox), "2Ra4b2", "the begun frame ends first");
         assert_eq!(dropped, 3);
+    }
+
+    #[test]
+    fn the_latest_of_a_channel_gives_way_to_nothing() {
+        let (mut outbox, mut dropped) = (Outbox::default(), 0);
+        push(&mut outbox, &batch(1, SlowConsumerPolicy::Latest, &["aaaa"]), &mut dropped).unwrap();
+        push(&mut outbox, &batch(2, SlowConsumerPolicy::DropOldest, &["bbbb", "cccc"]), &mut dropped).unwrap();
+        push(&mut outbox, &batch(3, SlowConsumerPolicy::Latest, &["dddddddddd"]), &mut dropped).unwrap();
+        assert_eq!(text(&outbox), "aaaaccccdddddddddd");
+        assert_eq!(dropped, 1);
+        let large = batch(4, SlowConsumerPolicy::Latest, &["0123456789"]);
+        assert_eq!(push(&mut outbox, &large, &mut dropped), Err(Overflow::Disconnect));
     }
 
     #[test]
