@@ -145,11 +145,12 @@ impl State {
         self.connections.get_mut(token.index as usize).filter(|connection| connection.token(token.index) == token)
     }
 
-    /// The slab index of a connection id, unless the connection is gone.
+    /// The slab index of a connection id, unless the connection is gone or on its way out: nothing may follow a close frame.
     pub fn live_index(&self, id: ConnectionId) -> Option<u32> {
         debug_assert_eq!(id.shard, self.mesh.shard, "a message finds the shard that it is for");
         let connection = self.connections.get(id.index as usize)?;
-        (connection.generation == id.generation).then_some(id.index)
+        let is_ending = connection.has(Flag::Dropping) || connection.session.is_closing();
+        (connection.generation == id.generation && !is_ending).then_some(id.index)
     }
 
     pub fn connection(&self, index: u32) -> &Connection {

@@ -179,8 +179,10 @@ impl State {
         }
         let Some(extra) = self.connection_mut(index).extra.as_mut() else { return };
         let Some(position) = extra.pending.iter().position(|pending| pending.topic == topic) else { return };
-        extra.pending.swap_remove(position);
+        let pending = extra.pending.swap_remove(position);
         self.topics.get_mut(topic).pending -= 1;
+        // Every command is answered. If the client wants the channel again meanwhile, it tries again.
+        self.reply(index, |out| protocol::reply_error(out, pending.command, ErrorCode::Internal));
         self.release_topic(topic);
     }
 
@@ -191,17 +193,18 @@ impl State {
         if let Some(moved) = self.topics.detach(topic, position) {
             self.connection_mut(moved).subscriptions.set_position(topic, position);
         }
-        self.count_is_stale(topic);
         self.release_topic(topic);
     }
 
-    /// Ends a topic that nobody needs any more, and tells its home shard.
+    /// A topic has one subscriber less: ends it if nobody needs it any more, and tells its home shard.
     pub fn release_topic(&mut self, topic: u32) {
         self.hand_out(topic);
         if let Some(channel) = self.topics.remove_if_unused(topic) {
             self.tell_count(channel, 0);
         } else if self.topics.get(topic).interest() == 0 {
             self.tell_count(self.topics.get(topic).channel.clone(), 0);
+        } else {
+            self.count_is_stale(topic);
         }
     }
 
