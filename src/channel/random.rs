@@ -33,10 +33,15 @@ impl Random {
         self.below(denominator) < numerator
     }
 
+    /// One of the choices, of which there is at least one.
+    pub fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize]
+    }
+
     /// `count` letters, upper and lower case.
     pub fn letters(&mut self, count: usize) -> String {
         const LETTERS: &[u8; 52] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-        (0..count).map(|_| char::from(LETTERS[self.below(LETTERS.len() as u64) as usize])).collect()
+        (0..count).map(|_| char::from(self.one_of(LETTERS))).collect()
     }
 }
 

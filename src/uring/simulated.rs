@@ -527,10 +527,11 @@ impl Network {
 
     fn announce_writable(&mut self, id: usize) {
         let connection = &mut self.connections[id];
-        if connection.to_client.len() < connection.room || connection.is_reset || connection.client == ClientEnd::Gone {
-            if let Some(token) = connection.writable_parked.take() {
-                self.ports[connection.shard].announce(Event::Writable(token));
-            }
+        let has_room = connection.to_client.len() < connection.room;
+        if (has_room || connection.is_reset || connection.client == ClientEnd::Gone)
+            && let Some(token) = connection.writable_parked.take()
+        {
+            self.ports[connection.shard].announce(Event::Writable(token));
         }
     }
 

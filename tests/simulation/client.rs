@@ -1,0 +1,504 @@
+//! A client as the network may bring it: it connects, subscribes, publishes, stalls and vanishes, and holds
+//! everything that it is told against the ledger.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use tidegate::{
+    channel::Random,
+    protocol::{Claims, mint},
+    uring::simulated::{Peer, Read, SimulatedNetwork},
+};
+
+use crate::{
+    frames,
+    ledger::{Ledger, Place, Producer, Promise, Reception, Seen, promise},
+};
+
+/// The secret of the simulated server's tokens.
+pub const SECRET: &str = "a secret of no worth, long enough for HMAC";
+
+/// Channels that clients subscribe to by themselves.
+pub const CHANNELS: [&str; 7] = ["plain:0", "plain:1", "kept:0", "kept:1", "sync:0", "oldest:0", "latest:0"];
+
+/// Close codes that a client of a simulation can bring upon itself.
+const CODES: [u16; 5] = [3001, 3008, 3012, 3502, 3504];
+
+/// What a client has in its hands when it acts.
+pub struct World<'a> {
+    pub network: &'a SimulatedNetwork,
+    pub ledger: &'a mut Ledger,
+    pub random: &'a mut Random,
+    /// No more mischief: read, answer, and wait for the end.
+    pub is_calm: bool,
+}
+
+/// A client.
+pub struct Client {
+    /// Its number as a producer.
+    pub number: Producer,
+    pub user: Option<String>,
+    peer: Option<Peer>,
+    phase: Phase,
+    unread: Vec<u8>,
+    next_command: u32,
+    commands: BTreeMap<u32, Command>,
+    pub receptions: BTreeMap<String, Reception>,
+    /// Where streams stood when the client left them last.
+    left: BTreeMap<String, Place>,
+    /// What the client has seen in channels that it has left.
+    seen: BTreeMap<String, Seen>,
+    stalled_steps: u64,
+    /// A client that is gone has a successor soon, which knows what it knew.
+    pub is_gone: bool,
+    trace: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Upgrading,
+    Connecting,
+    Connected,
+    Closing,
+}
+
+enum Command {
+    Connect,
+    Subscribe { channel: String, from: Option<Place>, rejects: bool },
+    Unsubscribe { channel: String },
+    Publish { channel: String, count: u64, sees_own: bool },
+    History { channel: String, limit: i64, reverse: bool },
+}
+
+impl Client {
+    /// A client that has just begun to connect; `left`: where its predecessor left streams.
+    pub fn new(
+        number: Producer,
+        shards: usize,
+        left: BTreeMap<String, Place>,
+        user: Option<String>,
+        trace: bool,
+        world: &mut World<'_>,
+    ) -> Self {
+        let room_max = world.random.one_of(&[800, 8_000]);
+        let room = 200 + world.random.below(room_max) as usize;
+        let peer = world.network.connect(world.random.below(shards as u64) as usize, room);
+        peer.write(
+            b"GET /connection/websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        );
+        Self {
+            number,
+            user,
+            peer: Some(peer),
+            phase: Phase::Upgrading,
+            unread: Vec::new(),
+            next_command: 1,
+            commands: BTreeMap::new(),
+            receptions: BTreeMap::new(),
+            left,
+            seen: BTreeMap::new(),
+            stalled_steps: 0,
+            is_gone: false,
+            trace,
+        }
+    }
+
+    /// Whether the server knows it as a client.
+    pub fn is_connected(&self) -> bool {
+        self.phase == Phase::Connected && !self.is_gone
+    }
+
+    /// Reads, answers, and perhaps does something of its own. Whether anything happened.
+    pub fn step(&mut self, world: &mut World<'_>) -> bool {
+        if self.is_gone {
+            return false;
+        }
+        if self.stalled_steps > 0 && !world.is_calm {
+            self.stalled_steps -= 1;
+            return false;
+        }
+        let was_busy = self.read(world);
+        if self.is_gone || world.is_calm || self.phase == Phase::Closing {
+            return was_busy;
+        }
+        match world.random.below(200) {
+            0..50 if self.phase == Phase::Connected => self.command(world),
+            50..54 => {
+                let steps_max = world.random.one_of(&[20, 300]);
+                self.stalled_steps = world.random.below(steps_max);
+            }
+            54 => self.vanish(world),
+            55 if self.phase == Phase::Connected => self.close(world),
+            _ => return was_busy,
+        }
+        true
+    }
+
+    /// What its successor begins with.
+    pub fn legacy(&mut self) -> BTreeMap<String, Place> {
+        for (channel, reception) in &self.receptions {
+            if let Some(place) = &reception.place {
+                self.left.insert(channel.clone(), place.clone());
+            }
+        }
+        std::mem::take(&mut self.left)
+    }
+
+    /// Everything was answered, and everything that was published is here.
+    pub fn check_complete(&self, ledger: &mut Ledger) {
+        assert!(self.is_connected(), "client {} is still {:?}", self.number, self.phase);
+        assert!(self.commands.is_empty(), "commands {:?} were not answered", self.commands.keys());
+        for (channel, reception) in &self.receptions {
+            assert!(reception.is_made(), "{channel} was asked for and never made");
+            reception.check_complete(ledger);
+        }
+    }
+
+    /// Leaves in one of the ways in which clients leave.
+    pub fn vanish(&mut self, world: &mut World<'_>) {
+        let Some(peer) = self.peer.take() else { return };
+        match world.random.below(4) {
+            0 => peer.reset(),
+            1 => peer.fall_silent(),
+            _ => drop(peer),
+        }
+        self.is_gone = true;
+    }
+
+    /// Says good-bye first.
+    pub fn close(&mut self, world: &mut World<'_>) {
+        if self.phase != Phase::Connected {
+            return self.vanish(world);
+        }
+        self.send_frame(frames::CLOSE, &1000_u16.to_be_bytes(), world);
+        self.phase = Phase::Closing;
+    }
+
+    fn read(&mut self, world: &mut World<'_>) -> bool {
+        let Some(peer) = &self.peer else { return false };
+        let bytes_max = if world.is_calm { usize::MAX } else { 1 + world.random.below(4_000) as usize };
+        let outcome = peer.read(&mut self.unread, bytes_max);
+        if self.phase == Phase::Upgrading {
+            self.finish_upgrade(world);
+        }
+        while self.phase != Phase::Upgrading
+            && let Some((opcode, payload)) = frames::decode(&mut self.unread)
+        {
+            match opcode {
+                frames::TEXT => self.message(&payload, world),
+                frames::PING => self.send_frame(frames::PONG, &payload, world),
+                frames::CLOSE => self.closed_by_server(&payload, world),
+                other => panic!("client {} is sent a frame of opcode {other}", self.number),
+            }
+            if self.is_gone {
+                return true;
+            }
+        }
+        match outcome {
+            Read::Bytes(bytes) => bytes > 0,
+            Read::Ended | Read::Reset => {
+                self.peer = None;
+                self.is_gone = true;
+                true
+            }
+        }
+    }
+
+    fn finish_upgrade(&mut self, world: &mut World<'_>) {
+        let Some(end) = self.unread.windows(4).position(|window| window == b"\r\n\r\n") else { return };
+        let head = String::from_utf8(self.unread.drain(..end + 4).collect()).unwrap();
+        if !head.starts_with("HTTP/1.1 101 ") {
+            // No place for it, or too late: the answer says so and the connection ends.
+            assert!(head.starts_with("HTTP/1.1 503 ") || head.starts_with("HTTP/1.1 408 "), "{head}");
+            self.unread.clear();
+            self.peer = None;
+            self.is_gone = true;
+            return;
+        }
+        assert!(head.to_ascii_lowercase().contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
+        self.phase = Phase::Connecting;
+        let connect = match &self.user {
+            None => json!({}),
+            Some(user) => {
+                let channel = format!("#{user}");
+                self.receptions.insert(channel.clone(), Reception::ask(&channel, Seen::new()));
+                json!({ "token": mint(SECRET.as_bytes(), &Claims { sub: user, ..Claims::default() }) })
+            }
+        };
+        let id = self.next_id(Command::Connect);
+        self.send_text(&json!({ "id": id, "connect": connect }).to_string(), world);
+    }
+
+    fn closed_by_server(&mut self, payload: &[u8], world: &mut World<'_>) {
+        let code = payload.get(..2).map_or(0, |code| u16::from_be_bytes(code.try_into().unwrap()));
+        let answers_own = self.phase == Phase::Closing && code == 1000;
+        let reason = String::from_utf8_lossy(payload.get(2..).unwrap_or_default());
+        assert!(answers_own || CODES.contains(&code), "client {} is closed with {code} {reason}", self.number);
+        if self.trace {
+            println!("          client {} is closed with {code} {reason}", self.number);
+        }
+        if world.random.chance(2, 3) && self.phase != Phase::Closing {
+            self.send_frame(frames::CLOSE, &payload[..2], world);
+        }
+        if world.random.chance(1, 8) && !world.is_calm {
+            self.peer.take().expect("the frame came from somewhere").fall_silent();
+        } else {
+            self.peer = None;
+        }
+        self.is_gone = true;
+    }
+
+    fn message(&mut self, payload: &[u8], world: &mut World<'_>) {
+        for line in payload.split(|byte| *byte == b'\n') {
+            let reply: Value = serde_json::from_slice(line).expect("the server sends JSON");
+            if self.trace {
+                println!("          client {} is told {:.150}", self.number, reply.to_string());
+            }
+            if let Some(id) = reply.get("id").and_then(Value::as_u64) {
+                let command = self.commands.remove(&(id as u32)).expect("a reply to a command that was not answered");
+                self.reply(command, &reply, world);
+            } else if let Some(push) = reply.get("push") {
+                self.push(push, world);
+            } else {
+                assert_eq!(reply, json!({}), "neither reply nor push nor ping");
+                // Some pongs are forgotten.
+                if world.is_calm || world.random.chance(29, 30) {
+                    self.send_text("{}", world);
+                }
+            }
+        }
+    }
+
+    fn reply(&mut self, command: Command, reply: &Value, world: &mut World<'_>) {
+        let now_ms = world.network.now_ms();
+        if let Some(error) = reply.get("error") {
+            match command {
+                // It was taken back before it was made.
+                Command::Subscribe { channel, .. }
+                    if self.awaits_unsubscribe(&channel) && error["temporary"] == true => {}
+                Command::Subscribe { channel, from: Some(_), rejects: true } => {
+                    assert_eq!(error["code"], 112, "{channel}: {error}");
+                    self.receptions.remove(&channel);
+                    self.left.remove(&channel);
+                }
+                Command::History { .. } => assert_eq!(error["code"], 112),
+                _ => panic!("client {} is refused: {error}", self.number),
+            }
+            return;
+        }
+        match command {
+            Command::Connect => {
+                assert_eq!(self.phase, Phase::Connecting);
+                self.phase = Phase::Connected;
+                let result = &reply["connect"];
+                assert!(result["client"].is_string() && result["pong"] == true, "{reply}");
+                let subs = result.get("subs").and_then(Value::as_object).cloned().unwrap_or_default();
+                assert!(subs.keys().eq(self.receptions.keys()), "{reply}");
+                self.receptions.values_mut().for_each(|reception| reception.make(world.ledger, None));
+            }
+            Command::Subscribe { channel, from, .. } => {
+                let result = &reply["subscribe"];
+                let Some(reception) = self.receptions.get_mut(&channel) else { return };
+                let place = result["epoch"].as_str().map(|epoch| Place {
+                    epoch: epoch.to_owned(),
+                    offset: result.get("offset").and_then(Value::as_u64).unwrap_or(0),
+                });
+                assert_eq!(result.get("was_recovering").is_some(), from.is_some(), "{channel}: {result}");
+                reception.make(world.ledger, place.clone());
+                let is_recovered = result.get("recovered") == Some(&Value::Bool(true));
+                match from {
+                    Some(from) if is_recovered => {
+                        assert_eq!(place.as_ref(), Some(&from), "{channel}: recovery begins where the client stood");
+                    }
+                    Some(from) => reception.check_unrecovered(world.ledger, &from, now_ms),
+                    None => assert!(!is_recovered),
+                }
+                for publication in result.get("publications").and_then(Value::as_array).into_iter().flatten() {
+                    see(reception, publication, false, world);
+                }
+                world.ledger.touch(&channel, now_ms);
+            }
+            Command::Unsubscribe { channel } => {
+                assert!(reply.get("unsubscribe").is_some(), "{reply}");
+                self.leave(&channel);
+            }
+            Command::Publish { channel, count, sees_own } => {
+                world.ledger.answer(&channel, self.number, count);
+                if sees_own && let Some(reception) = self.receptions.get(&channel) {
+                    assert!(reception.last(self.number) >= count, "{channel}: answered before it was seen");
+                }
+            }
+            Command::History { channel, limit, reverse } => {
+                let result = &reply["history"];
+                let publications = result["publications"].as_array().expect("always there, if empty");
+                assert!(limit < 0 || publications.len() as i64 <= limit, "{reply}");
+                let offsets: Vec<u64> = publications.iter().map(|one| one["offset"].as_u64().unwrap()).collect();
+                let follows = |pair: &[u64]| if reverse { pair[0] == pair[1] + 1 } else { pair[0] + 1 == pair[1] };
+                assert!(offsets.windows(2).all(follows), "{channel}: {offsets:?}");
+                let epoch = result["epoch"].as_str().unwrap();
+                for publication in publications {
+                    let offset = publication["offset"].as_u64().unwrap();
+                    let (producer, count) = origin(publication);
+                    world.ledger.place(&channel, &Place { epoch: epoch.to_owned(), offset }, producer, count);
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, push: &Value, world: &mut World<'_>) {
+        let channel = push["channel"].as_str().expect("pushes of this server name their channel");
+        if let Some(publication) = push.get("pub") {
+            let reception = self.receptions.get_mut(channel);
+            let reception = reception.unwrap_or_else(|| panic!("client {} is not in {channel}", self.number));
+            return see(reception, publication, true, world);
+        }
+        assert_eq!(push["unsubscribe"]["code"], 2500, "{push}");
+        assert!(channel.starts_with("sync:"), "only this namespace resynchronises: {push}");
+        self.leave(channel);
+    }
+
+    fn leave(&mut self, channel: &str) {
+        for command in self.commands.values_mut() {
+            if let Command::Publish { channel: into, sees_own, .. } = command {
+                *sees_own &= into != channel;
+            }
+        }
+        // If there is none, the server has taken the client out already.
+        if let Some(reception) = self.receptions.remove(channel) {
+            if let Some(place) = &reception.place {
+                self.left.insert(channel.to_owned(), place.clone());
+            }
+            self.seen.insert(channel.to_owned(), reception.into_seen());
+        }
+    }
+
+    /// One command, or two in one frame.
+    fn command(&mut self, world: &mut World<'_>) {
+        let mut lines = Vec::new();
+        for _ in 0..=world.random.below(2) {
+            let channel = world.random.one_of(&CHANNELS);
+            let line = match world.random.below(10) {
+                0..5 => self.subscribe(channel, world),
+                5 => self.unsubscribe(channel, world),
+                6 if promise(channel) == Promise::EveryByOffset => Some(self.history(channel, world)),
+                7..10 if !has_one_producer(channel) => Some(self.publish(channel, world)),
+                _ => None,
+            };
+            lines.extend(line.map(|line| line.to_string()));
+        }
+        if !lines.is_empty() {
+            self.send_text(&lines.join("\n"), world);
+        }
+    }
+
+    fn subscribe(&mut self, channel: &str, world: &mut World<'_>) -> Option<Value> {
+        if self.receptions.contains_key(channel) || self.awaits_unsubscribe(channel) {
+            return None;
+        }
+        let from = self.left.get(channel).cloned();
+        let rejects = from.is_some() && world.random.chance(1, 4);
+        let mut request = json!({ "channel": channel, "flag": if rejects { 3 } else { 1 } });
+        if let Some(from) = &from {
+            request["recover"] = json!(true);
+            request["offset"] = json!(from.offset);
+            request["epoch"] = json!(from.epoch);
+        }
+        let seen = self.seen.remove(channel).unwrap_or_default();
+        self.receptions.insert(channel.to_owned(), Reception::ask(channel, seen));
+        let id = self.next_id(Command::Subscribe { channel: channel.to_owned(), from, rejects });
+        Some(json!({ "id": id, "subscribe": request }))
+    }
+
+    fn unsubscribe(&mut self, channel: &str, world: &mut World<'_>) -> Option<Value> {
+        let reception = self.receptions.get(channel)?;
+        if self.awaits_unsubscribe(channel) || !reception.is_made() && world.random.chance(1, 2) {
+            return None;
+        }
+        let id = self.next_id(Command::Unsubscribe { channel: channel.to_owned() });
+        Some(json!({ "id": id, "unsubscribe": { "channel": channel } }))
+    }
+
+    fn publish(&mut self, channel: &str, world: &mut World<'_>) -> Value {
+        let is_in = self.receptions.get(channel).is_some_and(Reception::is_made);
+        let sees_own = is_in && !channel.starts_with("sync:") && !self.awaits_unsubscribe(channel);
+        let count = world.ledger.send(channel, self.number, world.network.now_ms());
+        let id = self.next_id(Command::Publish { channel: channel.to_owned(), count, sees_own });
+        let data = payload(channel, self.number, count, world.random);
+        json!({ "id": id, "publish": { "channel": channel, "data": data } })
+    }
+
+    fn history(&mut self, channel: &str, world: &mut World<'_>) -> Value {
+        let limit = world.random.below(12) as i64 - 2;
+        let reverse = world.random.chance(1, 2);
+        let id = self.next_id(Command::History { channel: channel.to_owned(), limit, reverse });
+        let mut request = json!({ "channel": channel, "limit": limit, "reverse": reverse });
+        if let Some(place) = self.left.get(channel) {
+            request["since"] = json!({ "offset": place.offset, "epoch": place.epoch });
+        }
+        json!({ "id": id, "history": request })
+    }
+
+    fn awaits_unsubscribe(&self, channel: &str) -> bool {
+        self.commands
+            .values()
+            .any(|command| matches!(command, Command::Unsubscribe { channel: leaving } if leaving == channel))
+    }
+
+    fn next_id(&mut self, command: Command) -> u32 {
+        let id = self.next_command;
+        self.next_command += 1;
+        self.commands.insert(id, command);
+        id
+    }
+
+    fn send_text(&mut self, text: &str, world: &mut World<'_>) {
+        if self.trace {
+            println!("          client {} says {text:.150}", self.number);
+        }
+        let mut cuts: Vec<usize> =
+            (0..world.random.below(3)).map(|_| world.random.below(text.len() as u64 + 1) as usize).collect();
+        cuts.sort_unstable();
+        let mut bytes = Vec::new();
+        frames::encode_text(&mut bytes, text, &cuts, (world.random.next_u64() as u32).to_be_bytes());
+        self.write(&bytes);
+    }
+
+    fn send_frame(&mut self, opcode: u8, payload: &[u8], world: &mut World<'_>) {
+        let mut bytes = Vec::new();
+        frames::encode(&mut bytes, opcode, true, payload, (world.random.next_u64() as u32).to_be_bytes());
+        self.write(&bytes);
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        if let Some(peer) = &self.peer {
+            peer.write(bytes);
+        }
+    }
+}
+
+/// Where publications may be dropped, only one producer's count tells which ones.
+pub fn has_one_producer(channel: &str) -> bool {
+    matches!(promise(channel), Promise::Last | Promise::Some)
+}
+
+/// A payload that says whose it is. Where the last publication must come through, it is smaller than any outbox.
+pub fn payload(channel: &str, producer: Producer, count: u64, random: &mut Random) -> Value {
+    let padding = match random.below(100) {
+        0 if !has_one_producer(channel) => 20_000,
+        1..4 if !has_one_producer(channel) => 2_500,
+        _ => random.below(250) as usize,
+    };
+    json!({ "producer": producer, "count": count, "padding": "x".repeat(padding) })
+}
+
+fn origin(publication: &Value) -> (Producer, u64) {
+    let data = &publication["data"];
+    (data["producer"].as_u64().unwrap() as Producer, data["count"].as_u64().unwrap())
+}
+
+fn see(reception: &mut Reception, publication: &Value, is_live: bool, world: &mut World<'_>) {
+    let (producer, count) = origin(publication);
+    let offset = publication.get("offset").and_then(Value::as_u64).unwrap_or(0);
+    reception.see(world.ledger, producer, count, offset, is_live);
+}
