@@ -43,6 +43,9 @@ pub struct CommonArguments {
     /// Process id of the server, for its memory and CPU time. Default: the process that listens there.
     #[arg(long)]
     pub pid: Option<u32>,
+    /// Starts this server for the run, and stops it at the end: memory is measured best in a fresh process.
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["pid", "floor_only"])]
+    pub serve: Option<String>,
     /// Number of channels; a client subscribes to one.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub channels: u32,

@@ -5,10 +5,13 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::{Future, poll_fn},
+    pin::pin,
     rc::Rc,
+    task::{Poll, Waker},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::{
     clock::now_ns,
@@ -16,7 +19,7 @@ use crate::{
     ledger::Ledger,
     link::Plan,
     sequence::SequenceWindow,
-    socket::{Socket, end},
+    socket::Socket,
     stamp::{STAMP_BYTES, StampFinder},
     websocket::{Message, MessageReader, Opcode, client_frame, read_upgrade_response, server_frame, upgrade_request},
 };
@@ -30,8 +33,8 @@ pub struct Swarm {
     receive_buffer: RefCell<Vec<u8>>,
     finder: RefCell<StampFinder>,
     ledger: RefCell<Ledger>,
-    /// By place in the worker: the socket, where one is open.
-    descriptors: RefCell<Vec<Option<i32>>>,
+    /// By place in the worker: who wakes the client while it waits.
+    wakers: RefCell<Vec<Option<Waker>>>,
     /// By place in the worker: what the client has seen of its stream.
     windows: RefCell<Vec<SequenceWindow>>,
     counts: Counts,
@@ -60,7 +63,7 @@ impl Swarm {
             receive_buffer: RefCell::new(vec![0; RECEIVE_BYTES_MAX]),
             finder: RefCell::new(StampFinder::new()),
             ledger: RefCell::new(Ledger::new((!plan.stream_per_client).then_some(plan.streams))),
-            descriptors: RefCell::new(vec![None; clients]),
+            wakers: RefCell::new(vec![None; clients]),
             windows: RefCell::new(vec![SequenceWindow::expecting(1); clients]),
             counts: Counts::default(),
             is_closing: Cell::new(false),
@@ -95,11 +98,11 @@ impl Swarm {
         self.complain(error);
     }
 
-    /// Ends all clients; their tasks see the end and go.
+    /// Ends all clients: their tasks wake, and drop their sockets.
     pub fn close(&self) {
         self.is_closing.set(true);
-        for descriptor in self.descriptors.borrow().iter().flatten() {
-            end(*descriptor);
+        for waker in self.wakers.borrow_mut().iter_mut().filter_map(Option::take) {
+            waker.wake();
         }
     }
 
@@ -148,7 +151,6 @@ impl Client {
             .await
             .with_context(|| format!("connect to {}", swarm.plan.target))?;
         let expectation = swarm.plan.dialect.expectation(index);
-        swarm.descriptors.borrow_mut()[place] = Some(socket.descriptor());
         add(&swarm.counts.open, 1);
         let mut client = Client { swarm, place, index, socket, reader: MessageReader::default(), expectation };
         client.subscribe().await?;
@@ -203,12 +205,25 @@ impl Client {
 
     async fn read_to_the_end(&mut self) -> Result<()> {
         loop {
-            self.socket.readable().await?;
+            self.readable_or_closing().await?;
             let answers = self.receive()?;
             if !answers.is_empty() {
                 self.socket.send(&answers).await?;
             }
         }
+    }
+
+    /// Waits for bytes; fails when all clients shall end.
+    async fn readable_or_closing(&self) -> Result<()> {
+        let mut readable = pin!(self.socket.readable());
+        poll_fn(|context| {
+            if self.swarm.is_closing.get() {
+                return Poll::Ready(Err(anyhow!("closed by the coordinator")));
+            }
+            self.swarm.wakers.borrow_mut()[self.place] = Some(context.waker().clone());
+            readable.as_mut().poll(context).map_err(anyhow::Error::from)
+        })
+        .await
     }
 
     /// Takes in all that the socket has; gives back what must be answered.
@@ -251,7 +266,7 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.swarm.descriptors.borrow_mut()[self.place] = None;
+        self.swarm.wakers.borrow_mut()[self.place] = None;
         self.swarm.counts.open.update(|open| open - 1);
     }
 }

@@ -25,6 +25,7 @@ mod report;
 mod resp;
 mod scenario;
 mod sequence;
+mod served;
 mod socket;
 mod stamp;
 mod statistics;
@@ -41,6 +42,7 @@ use clap::Parser;
 
 use arguments::{Arguments, Command, CommonArguments};
 use report::Report;
+use served::Served;
 use target::Target;
 
 fn main() -> ExitCode {
@@ -73,11 +75,7 @@ fn measure(
     run: impl FnOnce(&Target, &mut Report) -> Result<()>,
 ) -> ExitCode {
     let mut report = Report::new(scenario);
-    let found = Target::find(common).and_then(|target| {
-        keep_off_server(&target, common)?;
-        run(&target, &mut report)
-    });
-    if let Err(error) = found {
+    if let Err(error) = serve_and_run(common, &mut report, run) {
         report.problems.push(format!("{error:#}"));
     }
     print!("{}", report.table());
@@ -86,6 +84,18 @@ fn measure(
         return ExitCode::FAILURE;
     }
     if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn serve_and_run(
+    common: &CommonArguments,
+    report: &mut Report,
+    run: impl FnOnce(&Target, &mut Report) -> Result<()>,
+) -> Result<()> {
+    let address = Target::find(common)?.address;
+    let _served = common.serve.as_deref().map(|command| Served::start(command, address)).transpose()?;
+    let target = Target::find(common)?;
+    keep_off_server(&target, common)?;
+    run(&target, report)
 }
 
 /// The coordinator and its producers run where workers run, not on the server's cores.

@@ -85,15 +85,4 @@ impl Socket {
         }
         Ok(())
     }
-
-    /// The descriptor, for [`end`].
-    pub fn descriptor(&self) -> i32 {
-        self.stream.as_raw_fd()
-    }
-}
-
-/// Ends a connection of which only the descriptor is at hand: its reader wakes and drops it.
-pub fn end(descriptor: i32) {
-    // Whoever owns the descriptor may have met the end by itself; then there is nothing to do.
-    let _ = nix::sys::socket::shutdown(descriptor, nix::sys::socket::Shutdown::Both);
 }

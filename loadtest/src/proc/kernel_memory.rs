@@ -30,6 +30,8 @@ pub struct KernelMemory {
 pub struct KernelGrowth {
     /// Bytes per connection in slab objects; from the total in /proc/meminfo where /proc/slabinfo may not be read.
     pub slab_bytes: f64,
+    /// Those of them that only the connecting end has: a port's bind buckets. (An accepted socket shares the listener's.)
+    pub connecting_end_bytes: f64,
     /// Bytes per connection by /proc/meminfo's total, free room in slabs included.
     pub slab_total_bytes: f64,
     /// Bytes per connection outside slabs: page tables, vmalloc (descriptor tables), per-CPU data.
@@ -74,8 +76,11 @@ impl KernelMemory {
             Some(_) => caches.iter().map(|cache| cache.bytes).sum(),
             None => slab_total_bytes,
         };
+        let ports = self.by_cache.as_ref().and_then(|caches| cache_of(PORTS, caches.keys()));
+        let of_ports = caches.iter().filter(|cache| Some(&cache.name) == ports.as_ref());
         KernelGrowth {
             slab_bytes,
+            connecting_end_bytes: of_ports.map(|cache| cache.bytes).sum(),
             slab_total_bytes,
             other_bytes: per(self.page_table_bytes, earlier.page_table_bytes)
                 + per(self.vmalloc_bytes, earlier.vmalloc_bytes)
@@ -106,6 +111,18 @@ impl KernelMemory {
 
 /// Growth per connection from which a cache is shown and counted, in bytes.
 const CACHE_BYTES_MIN: f64 = 4.0;
+
+/// A cache for the buckets of bound ports.
+const PORTS: &str = "tcp_bind_bucket";
+
+/// The name under which /proc/slabinfo shows a cache: the kernel merges caches of like objects, and
+/// shows one name for all that share their slabs.
+fn cache_of<'a>(name: &str, mut shown: impl Iterator<Item = &'a String>) -> Option<String> {
+    let slabs = |name: &str| fs::read_link(format!("/sys/kernel/slab/{name}")).ok();
+    let wanted = slabs(name);
+    let is_same = |shown: &str| wanted.is_some() && slabs(shown) == wanted;
+    shown.find(|shown| *shown == name || is_same(shown)).cloned()
+}
 
 const SOCKETS: &str = "sock_inode_cache";
 const DENTRIES: &str = "dentry";

@@ -2,8 +2,8 @@
 //!
 //! Kernel memory is one account for the whole machine, so the client's end of each connection is in
 //! it too. The floor tells it apart: its clients first wait without a reader, so that both ends are
-//! alike and half of the growth is one bare socket; then readers begin, which shows what the
-//! client's waiting costs; the same is taken off the server's figure.
+//! alike (but for the client's port) and half of the growth is one bare socket; then readers begin,
+//! which shows what the client's waiting costs; the same is taken off the server's figure.
 
 use std::time::Duration;
 
@@ -170,7 +170,7 @@ fn measure_floor(arguments: &IdleArguments, target: &Target, report: &mut Report
 }
 
 fn record_distance(server: Option<&Memory>, floor: &FloorMemory, report: &mut Report) {
-    let socket = floor.waiting.slab_bytes / 2.0;
+    let socket = (floor.waiting.slab_bytes - floor.waiting.connecting_end_bytes) / 2.0;
     report.set_floor(KERNEL, "B", socket);
     report.set_floor(TOTAL, "B", socket);
     let Some(server) = server else { return };
