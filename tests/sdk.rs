@@ -10,6 +10,7 @@ const SHORT_TIMES: &str = "client.ping_interval = \"1s\"\nclient.pong_timeout = 
 
 /// Little room for what waits; what does not fit is left to recovery.
 const RESYNC: &str = r#"
+ingest.payload_size_max = "32KiB"
 shards.outbox_size_max = "64KiB"
 
 [[channel.namespaces]]

@@ -45,11 +45,6 @@ impl Client {
     /// A WebSocket connection on which no command has been sent.
     pub fn upgraded(server: &Server) -> Self {
         let stream = TcpStream::connect(server.client_address()).expect("the client port accepts");
-        Self::upgraded_over(server, stream)
-    }
-
-    /// The same over a socket that the test has prepared.
-    pub fn upgraded_over(server: &Server, stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         let url = format!("ws://{}{PATH}", server.client_address());
         let (socket, _) = tungstenite::client(url, stream).expect("the upgrade succeeds");
@@ -115,17 +110,21 @@ impl Client {
 
     /// Code and reason of the close frame that comes next; pushes before it are handed over.
     pub fn drain_until_close(&mut self, pushes: &mut Vec<Value>) -> (u16, String) {
+        self.drain(pushes).unwrap_or_else(|error| panic!("no close frame, but: {error}"))
+    }
+
+    /// Reads until the end: a close frame's code and reason, or how the connection ended without one.
+    pub fn drain(&mut self, pushes: &mut Vec<Value>) -> Result<(u16, String), tungstenite::Error> {
         pushes.extend(self.pushes.drain(..).map(|message| message["push"].clone()));
         loop {
-            match self.socket.read() {
-                Ok(Message::Close(Some(CloseFrame { code, reason }))) => return (code.into(), reason.to_string()),
-                Ok(Message::Close(None)) => panic!("a close frame without a code"),
-                Ok(Message::Text(text)) => {
+            match self.socket.read()? {
+                Message::Close(Some(CloseFrame { code, reason })) => return Ok((code.into(), reason.to_string())),
+                Message::Close(None) => panic!("a close frame without a code"),
+                Message::Text(text) => {
                     let messages = text.split('\n').filter_map(|line| serde_json::from_str::<Value>(line).ok());
                     pushes.extend(messages.map(|message| message["push"].clone()).filter(Value::is_object));
                 }
-                Ok(_) => {}
-                Err(error) => panic!("no close frame, but: {error}"),
+                _ => {}
             }
         }
     }
