@@ -325,7 +325,11 @@ impl Kernel for Ring {
     fn wait(&mut self, timeout_ms: Option<u64>, events: &mut Vec<Event>) {
         self.harvest();
         if !self.events.is_empty() || timeout_ms == Some(0) {
-            self.enter(0);
+            let submission = self.ring.submission();
+            if !submission.is_empty() || submission.taskrun() {
+                drop(submission);
+                self.enter(0);
+            }
         } else if let Some(timeout_ms) = timeout_ms {
             let timespec = types::Timespec::new().sec(timeout_ms / 1000).nsec((timeout_ms % 1000) as u32 * 1_000_000);
             let arguments = types::SubmitArgs::new().timespec(&timespec);
