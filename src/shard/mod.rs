@@ -23,6 +23,8 @@ mod listener;
 mod peer;
 mod state;
 mod subscribing;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod view;
 pub mod wheel;

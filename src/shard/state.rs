@@ -276,6 +276,14 @@ impl State {
             let Some(subscription) = first else { break };
             self.detach(index, subscription.topic);
         }
+        if self.connection(index).has(Flag::Readable) {
+            // Its session may have been paused; now the peer's end is what it waits for.
+            self.readable.push_back(index);
+        }
+        if self.is_connecting(index) {
+            // What waited for the connect reply would wait for ever.
+            self.writable.push(index);
+        }
         let connection = self.connection_mut(index);
         let user = connection.user;
         if user != REFUSED {

@@ -2,7 +2,7 @@
 
 use super::{connection::Flag, state::State};
 use crate::{
-    fanout::{Entry, Outbox, Overflow},
+    fanout::{Entry, Outbox, Overflow, Turn},
     limits::SEND_BATCH_MAX,
     protocol::{self, Disconnect, Unsubscribe},
     session::Reason,
@@ -43,6 +43,10 @@ impl State {
         let bytes_max = self.config.shards.outbox_bytes_max as usize;
         for index in &self.topics.get(topic).subscribers {
             let connection = &mut self.connections[*index as usize];
+            // On its way out, still in some topics: nothing may follow its close frame.
+            if connection.has(Flag::Left) {
+                continue;
+            }
             if !connection.has(Flag::Backlogged) {
                 self.turn.give(*index, &mut connection.entry, batch, 0, end);
                 continue;
@@ -67,6 +71,8 @@ impl State {
         }
         self.act_on_overflows();
         self.shed_worst();
+        // Close frames without room: their connections are on their way out, and the next turn may bring others in their slots.
+        self.overflows.clear();
         self.write_outboxes(kernel);
         self.write_entries(kernel);
         self.turn.clear();
@@ -77,11 +83,8 @@ impl State {
     }
 
     fn act_on_overflows(&mut self) {
-        for (index, overflow) in std::mem::take(&mut self.overflows) {
-            // The connection may have left for another reason this turn.
-            if !self.connections.contains(index as usize) {
-                continue;
-            }
+        // Acting on one may bring up another, of the same turn.
+        while let Some((index, overflow)) = self.overflows.pop() {
             match overflow {
                 Overflow::Disconnect => self.disconnect(index, Disconnect::SLOW, Reason::Slow),
                 Overflow::Resync(topic) => self.resync(index, topic),
@@ -180,6 +183,11 @@ impl State {
             if connection.has(Flag::WritableParked) {
                 continue;
             }
+            // What it was given before its outbox began goes first.
+            if connection.entry != Turn::NO_ENTRY {
+                self.writable.push(index);
+                continue;
+            }
             let Some(outbox) = self.outbox(index).filter(|_| !self.is_connecting(index)) else { continue };
             bytes.clear();
             outbox.peek(&mut bytes, OUTBOX_SEND_BYTES_MAX);
@@ -233,7 +241,7 @@ impl State {
             self.counters.sends += sends.len() as u64;
             for ((entry, send), outcome) in entries.iter().zip(&sends).zip(&outcomes) {
                 let index = entry.connection;
-                self.connection_mut(index).entry = crate::fanout::Turn::NO_ENTRY;
+                self.connection_mut(index).entry = Turn::NO_ENTRY;
                 match *outcome {
                     Ok(sent) => {
                         self.counters.bytes_sent += sent as u64;
@@ -253,7 +261,7 @@ impl State {
     }
 
     /// What the socket did not take becomes the connection's outbox.
-    fn spill(&mut self, index: u32, turn: &crate::fanout::Turn, entry: Entry, mut sent: usize) {
+    fn spill(&mut self, index: u32, turn: &Turn, entry: Entry, mut sent: usize) {
         let mut outbox = Outbox::default();
         for (batch, piece) in turn.pieces(entry) {
             let skipped = sent.min(piece.bytes());
