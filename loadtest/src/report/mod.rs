@@ -154,7 +154,7 @@ impl Report {
     /// If one cannot be written.
     pub fn write(&self, json: Option<&Path>, html: Option<&Path>) -> Result<()> {
         if let Some(path) = json {
-            fs::write(path, serde_json::to_vec_pretty(self)?).with_context(|| format!("{}", path.display()))?;
+            fs::write(path, serde_json::to_vec(self)?).with_context(|| format!("{}", path.display()))?;
         }
         if let Some(path) = html {
             fs::write(path, html::render(self)).with_context(|| format!("{}", path.display()))?;
