@@ -305,6 +305,9 @@ impl Client {
                     offset: result.get("offset").and_then(Value::as_u64).unwrap_or(0),
                 });
                 assert_eq!(result.get("was_recovering").is_some(), from.is_some(), "{channel}: {result}");
+                if let Some(place) = &place {
+                    world.ledger.see_epoch(&channel, &place.epoch, now_ms);
+                }
                 reception.make(world.ledger, place.clone());
                 let is_recovered = result.get("recovered") == Some(&Value::Bool(true));
                 match from {
@@ -317,7 +320,6 @@ impl Client {
                 for publication in result.get("publications").and_then(Value::as_array).into_iter().flatten() {
                     see(reception, publication, false, world);
                 }
-                world.ledger.touch(&channel, now_ms);
             }
             Command::Unsubscribe { channel } => {
                 assert!(reply.get("unsubscribe").is_some(), "{reply}");

@@ -63,7 +63,8 @@ struct Past {
     sent_ms: BTreeMap<(Producer, u64), u64>,
     placed: BTreeMap<Place, (Producer, u64)>,
     places: BTreeMap<(Producer, u64), Place>,
-    used_ms: u64,
+    /// When each epoch was first and last seen.
+    epochs: BTreeMap<String, (u64, u64)>,
 }
 
 impl Ledger {
@@ -92,9 +93,10 @@ impl Ledger {
         assert_eq!(known, place, "{channel}: publication {count} of {producer} at two places");
     }
 
-    /// The stream was used at this time.
-    pub fn touch(&mut self, channel: &str, now_ms: u64) {
-        self.channels.entry(channel.to_owned()).or_default().used_ms = now_ms;
+    /// The stream was seen in this epoch.
+    pub fn see_epoch(&mut self, channel: &str, epoch: &str, now_ms: u64) {
+        let epochs = &mut self.channels.entry(channel.to_owned()).or_default().epochs;
+        epochs.entry(epoch.to_owned()).or_insert((now_ms, now_ms)).1 = now_ms;
     }
 
     fn past(&self, channel: &str) -> &Past {
@@ -104,7 +106,7 @@ impl Ledger {
             sent_ms: BTreeMap::new(),
             placed: BTreeMap::new(),
             places: BTreeMap::new(),
-            used_ms: 0,
+            epochs: BTreeMap::new(),
         };
         self.channels.get(channel).unwrap_or(&NOTHING)
     }
@@ -113,7 +115,8 @@ impl Ledger {
     fn may_be_unrecovered(&self, channel: &str, from: &Place, top: &Place, now_ms: u64) -> bool {
         let past = self.past(channel);
         if from.epoch != top.epoch {
-            return past.used_ms + STREAM_UNUSED_MS.min(STREAM_POSITION_MS) <= now_ms;
+            let (last_ms, first_ms) = (past.epochs[&from.epoch].1, past.epochs[&top.epoch].0);
+            return last_ms + STREAM_UNUSED_MS.min(STREAM_POSITION_MS) <= first_ms;
         }
         let first_missed = Place { epoch: from.epoch.clone(), offset: from.offset + 1 };
         let is_evicted = top.offset - from.offset > u64::from(HISTORY_SIZE);
