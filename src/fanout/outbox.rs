@@ -103,6 +103,20 @@ impl Outbox {
         self.items.append(&mut other.items);
     }
 
+    /// Pieces that wait, in the order in which they were appended.
+    pub fn items(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Takes away all but the first `items`, none of which has begun to go out.
+    pub fn split_off(&mut self, items: usize) -> Self {
+        assert!(items > 0 || !self.is_first_begun, "what has begun to go out stays");
+        let items = self.items.split_off(items);
+        let bytes = items.iter().map(|item| item.bytes().len()).sum();
+        self.bytes -= bytes;
+        Self { items, bytes, is_first_begun: false }
+    }
+
     /// Copies what comes first, at most `bytes_max` bytes.
     pub fn peek(&self, out: &mut Vec<u8>, bytes_max: usize) {
         let limit = out.len() + bytes_max;

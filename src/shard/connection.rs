@@ -96,6 +96,8 @@ pub struct Connecting {
     pub waiting: usize,
     /// Those that are made.
     pub made: Vec<Subscribed>,
+    /// Items of the outbox that were given before the command; the others wait for its reply.
+    pub items_ahead: usize,
 }
 
 /// A subscription under way.

@@ -33,8 +33,12 @@ impl State {
         connection.expires_unix_seconds = connect.expires_at.map_or(0, |at| u32::try_from(at).unwrap_or(u32::MAX));
         let extra = connection.extra_mut();
         extra.info = connect.info;
-        let connecting = Connecting { command: connect.command, waiting: connect.channels.len(), made: Vec::new() };
-        extra.connecting = Some(Box::new(connecting));
+        extra.connecting = Some(Box::new(Connecting {
+            command: connect.command,
+            waiting: connect.channels.len(),
+            made: Vec::new(),
+            items_ahead: extra.outbox.as_ref().map_or(0, |outbox| outbox.items()),
+        }));
         for ServerSide { channel, terms } in connect.channels {
             self.begin_subscribe(index, &channel, 0, terms);
         }
@@ -57,12 +61,7 @@ impl State {
     /// All server-side subscriptions are made: the reply, what was published meanwhile, and what the client said behind connect.
     fn complete_connect(&mut self, index: u32) {
         let connecting = self.connection_mut(index).extra_mut().connecting.take().expect("the caller has seen it");
-        let held = self.connection_mut(index).extra_mut().outbox.take();
-        if let Some(held) = &held {
-            self.connection_mut(index).clear(Flag::Backlogged);
-            self.backlogged.remove(&index);
-            self.outbox_bytes -= held.bytes() as u64;
-        }
+        let held = self.take_held(index, connecting.items_ahead);
         let client = self.client_ids.of(self.id(index));
         self.connection_mut(index).set(Flag::Connected);
         self.counters.connections += 1;

@@ -164,6 +164,19 @@ impl State {
         self.backlogged.remove(&index);
     }
 
+    /// Takes what has waited for a connect reply out of the outbox; what was there before goes on.
+    pub fn take_held(&mut self, index: u32, items_ahead: usize) -> Option<Outbox> {
+        let outbox = self.connections[index as usize].extra.as_mut()?.outbox.as_mut()?;
+        let held = outbox.split_off(items_ahead);
+        self.outbox_bytes -= held.bytes() as u64;
+        if outbox.is_empty() {
+            self.drop_outbox(index);
+        } else {
+            self.writable.push(index);
+        }
+        Some(held)
+    }
+
     /// Gives a connection an outbox; everything new goes there until it is empty.
     pub fn begin_backlog(&mut self, index: u32, outbox: Outbox) {
         let connection = &mut self.connections[index as usize];
@@ -286,8 +299,11 @@ impl State {
     }
 
     fn prepend_outbox(&mut self, index: u32, mut first: Outbox) {
-        let connection = &mut self.connections[index as usize];
-        let outbox = connection.extra_mut().outbox.as_mut().expect("Backlogged means that there is an outbox");
+        let extra = self.connections[index as usize].extra_mut();
+        if let Some(connecting) = extra.connecting.as_mut() {
+            connecting.items_ahead += first.items();
+        }
+        let outbox = extra.outbox.as_mut().expect("Backlogged means that there is an outbox");
         self.outbox_bytes += first.bytes() as u64;
         first.append(std::mem::take(outbox));
         **outbox = first;

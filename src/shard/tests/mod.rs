@@ -1,5 +1,6 @@
 //! Shards on a simulated kernel, one situation at a time; what chance brings is `tests/simulation`'s.
 
+mod connecting;
 mod ending;
 
 use std::sync::Arc;
