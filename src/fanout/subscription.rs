@@ -5,17 +5,35 @@
 pub struct Subscription {
     /// The topic; [`Subscription::NONE`]'s means that there is none.
     pub topic: u32,
-    /// Index in the topic's list of subscribers.
-    pub position: u32,
+    /// [`Subscription::position`], and in the highest bit [`Subscription::is_server_side`].
+    place: u32,
 }
+
+const SERVER_SIDE: u32 = 1 << 31;
 
 impl Subscription {
     /// No subscription.
-    pub const NONE: Self = Self { topic: u32::MAX, position: 0 };
+    pub const NONE: Self = Self { topic: u32::MAX, place: 0 };
+
+    /// A place in a topic's list.
+    pub fn new(topic: u32, position: u32, is_server_side: bool) -> Self {
+        assert!(position < SERVER_SIDE, "descriptors end before 2^31");
+        Self { topic, place: if is_server_side { position | SERVER_SIDE } else { position } }
+    }
 
     /// Whether there is one.
     pub fn is_some(self) -> bool {
         self != Self::NONE
+    }
+
+    /// Index in the topic's list of subscribers.
+    pub fn position(self) -> u32 {
+        self.place & !SERVER_SIDE
+    }
+
+    /// Whether the server made it when the client connected; the client can have it anew only by connecting anew.
+    pub fn is_server_side(self) -> bool {
+        self.place & SERVER_SIDE != 0
     }
 }
 
@@ -62,9 +80,14 @@ impl Subscriptions {
         }
     }
 
+    /// The one to a topic.
+    pub fn find(&self, topic: u32) -> Option<Subscription> {
+        self.iter().find(|subscription| subscription.topic == topic)
+    }
+
     /// Where the connection stands in a topic's list.
     pub fn position(&self, topic: u32) -> Option<u32> {
-        self.iter().find(|subscription| subscription.topic == topic).map(|subscription| subscription.position)
+        self.find(topic).map(Subscription::position)
     }
 
     /// The topic's list was rearranged.
@@ -72,13 +95,14 @@ impl Subscriptions {
         let more = self.more.iter_mut().flat_map(|more| more.iter_mut());
         let mut all = self.inline.iter_mut().chain(more);
         let subscription = all.find(|subscription| subscription.topic == topic);
-        subscription.expect("a topic lists only its subscribers").position = position;
+        let subscription = subscription.expect("a topic lists only its subscribers");
+        *subscription = Subscription::new(topic, position, subscription.is_server_side());
     }
 
     /// Takes one away: where it stood in the topic's list.
     pub fn remove(&mut self, topic: u32) -> Option<u32> {
         if let Some(place) = self.inline.iter_mut().find(|place| place.topic == topic) {
-            return Some(std::mem::replace(place, Subscription::NONE).position);
+            return Some(std::mem::replace(place, Subscription::NONE).position());
         }
         let more = self.more.as_mut()?;
         let index = more.iter().position(|subscription| subscription.topic == topic)?;
@@ -86,13 +110,7 @@ impl Subscriptions {
         if more.is_empty() {
             self.more = None;
         }
-        Some(subscription.position)
-    }
-
-    /// Takes any one away.
-    pub fn pop(&mut self) -> Option<Subscription> {
-        let topic = self.iter().next()?.topic;
-        self.remove(topic).map(|position| Subscription { topic, position })
+        Some(subscription.position())
     }
 }
 
@@ -104,7 +122,7 @@ mod tests {
     fn subscriptions_come_and_go_in_any_order() {
         let mut subscriptions = Subscriptions::default();
         for topic in 0..5 {
-            subscriptions.insert(Subscription { topic, position: topic * 10 });
+            subscriptions.insert(Subscription::new(topic, topic * 10, topic == 4));
         }
         assert_eq!(subscriptions.len(), 5);
         assert_eq!(subscriptions.remove(0), Some(0));
@@ -112,10 +130,11 @@ mod tests {
         assert_eq!(subscriptions.remove(3), None);
         subscriptions.set_position(4, 7);
         assert_eq!(subscriptions.position(4), Some(7));
-        subscriptions.insert(Subscription { topic: 9, position: 1 });
-        let mut rest = Vec::new();
-        while let Some(subscription) = subscriptions.pop() {
-            rest.push(subscription.topic);
+        assert!(subscriptions.find(4).is_some_and(Subscription::is_server_side));
+        subscriptions.insert(Subscription::new(9, 1, false));
+        let mut rest: Vec<u32> = subscriptions.iter().map(|subscription| subscription.topic).collect();
+        for topic in &rest {
+            assert_eq!(subscriptions.remove(*topic), Some([0, 10, 20, 0, 7, 0, 0, 0, 0, 1][*topic as usize]));
         }
         rest.sort_unstable();
         assert_eq!(rest, [1, 2, 4, 9]);

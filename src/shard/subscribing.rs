@@ -145,7 +145,7 @@ impl State {
                 self.begin_backlog(index, Outbox::default());
             }
             let position = self.topics.attach(topic, index);
-            self.connection_mut(index).subscriptions.insert(Subscription { topic, position });
+            self.connection_mut(index).subscriptions.insert(Subscription::new(topic, position, command == 0));
             self.count_is_stale(topic);
             match command {
                 0 => return self.server_side_made(index, Some(subscribed)),

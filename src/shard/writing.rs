@@ -93,9 +93,11 @@ impl State {
     }
 
     /// Takes a slow connection out of a channel, so that its SDK subscribes anew and recovers from its own offset.
+    /// A server-side subscription is made with a connection only, so there the SDK has to connect anew.
     fn resync(&mut self, index: u32, topic: u32) {
-        if self.connection(index).subscriptions.position(topic).is_none() {
-            return;
+        let Some(subscription) = self.connection(index).subscriptions.find(topic) else { return };
+        if subscription.is_server_side() {
+            return self.disconnect(index, Disconnect::INSUFFICIENT_STATE, Reason::Resync);
         }
         let channel = std::sync::Arc::clone(&self.topics.get(topic).channel.name);
         self.detach(index, topic);
