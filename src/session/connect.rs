@@ -96,7 +96,9 @@ impl<E: Effects> Conversation<'_, E> {
                     if is_permitted {
                         granted.add(channel, Some(namespace));
                     }
-                    granted.set_terms(channel, Terms::granted(namespace, request));
+                    // A refusal of one channel has no place in a connect reply: the client learns that it has a gap.
+                    let terms = Terms { reject_unrecovered: false, ..Terms::granted(namespace, request) };
+                    granted.set_terms(channel, terms);
                 }
                 None if granted.contains(channel) => {}
                 None => return Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::ConnectChannelUnknown)),
