@@ -34,11 +34,12 @@ test-unit: ## Unit tests and documentation examples, with debug assertions.
 	cargo test --doc
 
 test-black-box: ## Real clients against the release build of the server; `make test-black-box ONLY=websocket` runs one file.
-	cargo test --release --no-fail-fast --test '$(or $(ONLY),*)'
+	cargo build --release
+	TEST_SERVER_PROGRAM=$(CURDIR)/target/release/tidegate cargo test --no-fail-fast --test '$(or $(ONLY),*)'
 
 simulate: ## Replays one seed of the simulated kernel: make simulate SEED=n.
 	@test -n "$(SEED)" || { echo "say which seed: make simulate SEED=n"; exit 1; }
-	SEED=$(SEED) cargo test --release --test simulation -- --nocapture
+	SEED=$(SEED) cargo test --test simulation -- --nocapture
 
 fuzz: ## Runs each fuzz target for FUZZ_SECONDS (60); needs a nightly toolchain and cargo-fuzz.
 	@tests/fuzz.sh $(FUZZ_SECONDS)

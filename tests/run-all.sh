@@ -24,13 +24,14 @@ total() { sed -nE "s/^test result: .* ([0-9]+) $1.*/\1/p" "$output" | awk '{ n +
 printf '== tools\n'
 tests/install-tools.sh </dev/null || exit 1
 
-step "formatting" cargo fmt --check
-step "lints" cargo clippy --all-targets -- -D warnings
+step "formatting" cargo fmt --all --check
+step "lints" cargo clippy --workspace --all-targets -- -D warnings
 step "dependencies" tests/check-dependencies.sh
-step "unit tests" cargo test --lib --bins --no-fail-fast
+step "unit tests" cargo test --workspace --lib --bins --no-fail-fast
 step "documentation examples" cargo test --doc
 step "release build" cargo build --release
-step "black-box tests" cargo test --release --no-fail-fast --test '*'
+export TEST_SERVER_PROGRAM=$PWD/target/release/tidegate
+step "simulation and black-box tests" cargo test --no-fail-fast --test '*'
 
 printf '\n== summary\n'
 printf '%s\n' "${summary[@]}"

@@ -47,8 +47,8 @@ impl Reply {
 
 /// One producer over TCP or a Unix socket.
 pub struct Producer {
-    reader: BufReader<Box<dyn Read>>,
-    writer: Box<dyn Write>,
+    reader: BufReader<Box<dyn Read + Send>>,
+    writer: Box<dyn Write + Send>,
 }
 
 impl Producer {
@@ -67,7 +67,7 @@ impl Producer {
         Self::over(stream.try_clone().expect("a descriptor can be doubled"), stream)
     }
 
-    fn over(reader: impl Read + 'static, writer: impl Write + 'static) -> Self {
+    fn over(reader: impl Read + Send + 'static, writer: impl Write + Send + 'static) -> Self {
         Self { reader: BufReader::new(Box::new(reader)), writer: Box::new(writer) }
     }
 

@@ -23,8 +23,8 @@ pub const TOKEN_SECRET: &str = "a secret that only the tests know, of more than 
 /// What every test's server allows; a test adds its own lines.
 const SETTINGS: &str = include_str!("settings.toml");
 
-/// The server, as cargo built it for this test.
-const PROGRAM: &str = env!("CARGO_BIN_EXE_tidegate");
+/// The server under test, if it is not the one that cargo built along with the test: `make test` names the release build.
+const PROGRAM_VARIABLE: &str = "TEST_SERVER_PROGRAM";
 
 /// A running server.
 pub struct Server {
@@ -191,11 +191,12 @@ fn configuration(settings: &str, usual: &str) -> String {
 /// The server's program, its output going to the log in the folder.
 fn command(folder: &std::path::Path, launch: &Launch) -> Command {
     let log = File::options().append(true).create(true).open(folder.join("log")).expect("the log can be written");
+    let program = std::env::var(PROGRAM_VARIABLE).unwrap_or_else(|_| env!("CARGO_BIN_EXE_tidegate").to_owned());
     let mut command = match launch.descriptors_max {
-        None => Command::new(PROGRAM),
+        None => Command::new(program),
         Some(descriptors_max) => {
             let mut command = Command::new("sh");
-            command.args(["-c", "ulimit -n \"$1\"; shift; exec \"$@\"", "sh", &descriptors_max.to_string(), PROGRAM]);
+            command.args(["-c", "ulimit -n \"$1\"; shift; exec \"$@\"", "sh", &descriptors_max.to_string(), &program]);
             command
         }
     };
@@ -204,7 +205,7 @@ fn command(folder: &std::path::Path, launch: &Launch) -> Command {
 }
 
 fn spawn(command: &mut Command) -> Child {
-    command.spawn().unwrap_or_else(|error| panic!("{PROGRAM}: {error}"))
+    command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))
 }
 
 /// Three addresses that nobody listens on: below the ports that outgoing connections take, and above the last that
