@@ -48,6 +48,14 @@ pub const MESH_TURN_MESSAGES_MAX: usize = 256;
 /// Publications that a history or recovery reply carries at most (protocol.md section 9).
 pub const HISTORY_REPLY_PUBLICATIONS_MAX: usize = 300;
 
+/// Payload bytes that a history or recovery reply carries at most, one publication always fitting: 300 long ones would
+/// make a frame of gigabytes. Recovery of more begins anew, as that of too many does; history goes on from the last.
+pub const HISTORY_REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes of frames after which a shard takes no more messages in a turn, but sends: what it has encoded is addressed
+/// by 32 bits, and is memory.
+pub const TURN_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Letters of an epoch, upper and lower case: 5 * 10^13 of them (protocol.md section 7).
 pub const EPOCH_LETTERS: usize = 8;
 

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use crate::{
     config::Namespace,
-    limits::{HISTORY_REPLY_PUBLICATIONS_MAX, STREAM_POSITION_MS, STREAM_UNUSED_MS},
+    limits::{HISTORY_REPLY_BYTES_MAX, HISTORY_REPLY_PUBLICATIONS_MAX, STREAM_POSITION_MS, STREAM_UNUSED_MS},
     mesh::{ChannelName, ClientInfo, Position, Publication, Publish},
 };
 
@@ -94,8 +94,11 @@ impl Stream {
     pub(super) fn recover(&self, from: &Position) -> Option<Vec<Arc<Publication>>> {
         let missed = self.top.checked_sub(from.offset)?;
         let is_whole = self.is_of_this_stream(from) && missed <= self.stored.len() as u64;
-        let fits = missed <= HISTORY_REPLY_PUBLICATIONS_MAX as u64;
-        (is_whole && fits).then(|| self.publications(self.stored.len() - missed as usize..self.stored.len()).collect())
+        if !is_whole || missed > HISTORY_REPLY_PUBLICATIONS_MAX as u64 {
+            return None;
+        }
+        let publications = within_bytes(self.publications(self.stored.len() - missed as usize..self.stored.len()));
+        (publications.len() as u64 == missed).then_some(publications)
     }
 
     /// The answer to a question for history; none if the position that it names is gone.
@@ -118,14 +121,14 @@ impl Stream {
             let end = since.map_or(count, |since| {
                 usize::try_from(since.offset.saturating_sub(before_first + 1)).unwrap_or(count).min(count)
             });
-            return Some(self.publications(end.saturating_sub(limit)..end).rev().collect());
+            return Some(within_bytes(self.publications(end.saturating_sub(limit)..end).rev()));
         }
         let start = match since {
             None => 0,
             Some(since) if since.offset >= self.top => count,
             Some(since) => usize::try_from(since.offset.checked_sub(before_first)?).unwrap_or(count),
         };
-        Some(self.publications(start..count.min(start.saturating_add(limit))).collect())
+        Some(within_bytes(self.publications(start..count.min(start.saturating_add(limit)))))
     }
 
     /// Forgets at most `budget` expired publications; how many it was.
@@ -185,6 +188,16 @@ impl Stream {
             self.stored_bytes -= bytes_of(&oldest.publication);
         }
     }
+}
+
+/// The first publications, as many as a reply may carry; one always.
+fn within_bytes(publications: impl Iterator<Item = Arc<Publication>>) -> Vec<Arc<Publication>> {
+    let mut bytes = 0;
+    let fitting = publications.enumerate().take_while(|(position, publication)| {
+        bytes += publication.data.len();
+        *position == 0 || bytes <= HISTORY_REPLY_BYTES_MAX
+    });
+    fitting.map(|(_, publication)| publication).collect()
 }
 
 /// The two counters before the value in an `Arc`.

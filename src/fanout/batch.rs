@@ -16,6 +16,9 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// In [`Batch::topic`]: its frames are for all clients, whatever they are subscribed to.
+    pub const NO_TOPIC: u32 = u32::MAX;
+
     /// The batch is what it was when new, but for its memory.
     pub fn reset(&mut self, topic: u32, policy: SlowConsumerPolicy) {
         self.bytes.clear();

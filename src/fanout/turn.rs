@@ -59,6 +59,8 @@ pub struct Turn {
     /// Frames that are meant for one connection each, side by side.
     pub replies: Vec<u8>,
     batches: Vec<Rc<Batch>>,
+    /// Bytes of all batches, open ones among them.
+    batch_bytes: usize,
     open: Vec<Option<Batch>>,
     spare: Vec<Batch>,
     entries: Vec<Entry>,
@@ -79,6 +81,19 @@ impl Turn {
         self.open[index as usize].as_mut().expect("a topic forgets its batch when it is closed")
     }
 
+    /// Marks the end of the frame that was just written to an open batch.
+    pub fn end_frame(&mut self, open: u32) {
+        let batch = self.open_batch_mut(open);
+        let start = batch.ends.last().map_or(0, |end| *end as usize);
+        batch.end_frame();
+        self.batch_bytes += self.open_batch_mut(open).bytes.len() - start;
+    }
+
+    /// Bytes of everything that the turn has brought so far.
+    pub fn bytes(&self) -> usize {
+        self.batch_bytes + self.replies.len()
+    }
+
     /// Topics with an open batch, in the order of opening.
     pub fn open_topics(&self) -> impl Iterator<Item = u32> + '_ {
         self.open.iter().flatten().map(|batch| batch.topic)
@@ -88,13 +103,8 @@ impl Turn {
     pub fn close_batch(&mut self, open: u32) -> (u32, u32) {
         let batch = self.open[open as usize].take().expect("a topic forgets its batch when it is closed");
         let bytes = batch.ends.last().copied().unwrap_or(0);
-        (self.add_batch(batch), bytes)
-    }
-
-    /// Adds a closed batch, for what is not a topic's.
-    pub fn add_batch(&mut self, batch: Batch) -> u32 {
         self.batches.push(Rc::new(batch));
-        (self.batches.len() - 1) as u32
+        ((self.batches.len() - 1) as u32, bytes)
     }
 
     /// A closed batch.
@@ -166,6 +176,7 @@ impl Turn {
         self.open.clear();
         self.entries.clear();
         self.pieces.clear();
+        self.batch_bytes = 0;
         self.replies.clear();
         self.replies.shrink_to(REPLIES_BYTES_KEPT_MAX);
         for batch in self.batches.drain(..) {
@@ -194,10 +205,10 @@ mod tests {
         let open = turn.open_batch(3, SlowConsumerPolicy::Disconnect);
         for frame in ["one", "two"] {
             turn.open_batch_mut(open).bytes.extend_from_slice(frame.as_bytes());
-            turn.open_batch_mut(open).end_frame();
+            turn.end_frame(open);
         }
         let (batch, bytes) = turn.close_batch(open);
-        assert_eq!(bytes, 6);
+        assert_eq!((bytes, turn.bytes()), (6, 6));
         let (mut left, mut right) = (Turn::NO_ENTRY, Turn::NO_ENTRY);
         turn.give(10, &mut left, batch, 0, 3);
         turn.give(11, &mut right, batch, 0, 6);

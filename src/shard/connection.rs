@@ -96,6 +96,8 @@ pub struct Connecting {
     pub waiting: usize,
     /// Those that are made.
     pub made: Vec<Subscribed>,
+    /// Payload bytes of what they recovered.
+    pub recovered_bytes: usize,
     /// Items of the outbox that were given before the command; the others wait for its reply.
     pub items_ahead: usize,
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::{state::State, view};
 use crate::{
-    fanout::glob_matches,
-    limits::MESH_TURN_MESSAGES_MAX,
+    config::SlowConsumerPolicy,
+    fanout::{Batch, glob_matches},
+    limits::{MESH_TURN_MESSAGES_MAX, TURN_BYTES_MAX},
     mesh::{HistoryResult, Publication, ReplyTo, ToControl, ToIngest, ToShard},
     protocol::{self, Disconnect, ErrorCode},
     session::Reason,
@@ -13,12 +14,16 @@ use crate::{
 };
 
 impl State {
-    /// Takes a bounded number of messages from each queue. While something is held back, producers' messages wait.
+    /// Takes a bounded number of messages from each queue, as far as there is room for what they bring. While something
+    /// is held back, producers' messages wait.
     pub fn take_messages(&mut self) {
         for queue in 0..self.mesh.inbound.len() {
             for _ in 0..MESH_TURN_MESSAGES_MAX {
                 if queue == self.mesh.ingest_queue() && self.mesh.is_holding() {
                     break;
+                }
+                if self.turn.bytes() >= TURN_BYTES_MAX {
+                    return;
                 }
                 let Ok(message) = self.mesh.inbound[queue].try_recv() else { break };
                 self.handle(message);
@@ -128,7 +133,7 @@ impl State {
         let mark = frame::begin(&mut batch.bytes);
         protocol::push_publication(&mut batch.bytes, &view::publication(publication));
         frame::finish(&mut batch.bytes, mark, frame::OpCode::Data(frame::Data::Text));
-        batch.end_frame();
+        self.turn.end_frame(open);
     }
 
     /// Hands out the open batches of all topics that a connection is in.
@@ -155,14 +160,15 @@ impl State {
 
     /// One message to every connected client.
     fn broadcast(&mut self, data: &bytes::Bytes, reply_to: ReplyTo) {
-        let mut told = 0;
-        let mut message = Vec::new();
-        protocol::push_message(&mut message, data);
+        let open = self.turn.open_batch(Batch::NO_TOPIC, SlowConsumerPolicy::Disconnect);
+        let batch = self.turn.open_batch_mut(open);
+        let mark = frame::begin(&mut batch.bytes);
+        protocol::push_message(&mut batch.bytes, data);
+        frame::finish(&mut batch.bytes, mark, frame::OpCode::Data(frame::Data::Text));
+        self.turn.end_frame(open);
         let indices: Vec<u32> = self.connected().collect();
-        for index in indices {
-            self.reply(index, |out| out.extend_from_slice(&message));
-            told += 1;
-        }
+        self.give_batch(open, &indices);
+        let told = indices.len() as u32;
         if let ReplyTo::Ingest { connection, sequence } = reply_to {
             self.mesh.to_ingest.send(ToIngest::Broadcast { connection, sequence, connections: told });
         }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config::SlowConsumerPolicy,
     fanout::{Outbox, Subscription},
-    limits::SUBSCRIBER_COUNT_AGE_MS_MAX,
+    limits::{HISTORY_REPLY_BYTES_MAX, SUBSCRIBER_COUNT_AGE_MS_MAX},
     mesh::{ChannelName, Recovery, Subscribe, Subscribed, ToShard},
     protocol::{self, ErrorCode},
     session::{self, Connect, ConnectReply, Flow, ServerSide, Terms},
@@ -37,6 +37,7 @@ impl State {
             command: connect.command,
             waiting: connect.channels.len(),
             made: Vec::new(),
+            recovered_bytes: 0,
             items_ahead: extra.outbox.as_ref().map_or(0, |outbox| outbox.items()),
         }));
         for ServerSide { channel, terms } in connect.channels {
@@ -163,7 +164,16 @@ impl State {
         let extra = self.connection_mut(index).extra_mut();
         let connecting = extra.connecting.as_mut().expect("server-side subscriptions are made while connecting");
         connecting.waiting -= 1;
-        connecting.made.extend(subscribed);
+        if let Some(mut subscribed) = subscribed {
+            // All go out in one reply: what no longer fits begins at its channel's top.
+            let bytes = view::recovered(&subscribed).iter().map(|publication| publication.data.len()).sum::<usize>();
+            if bytes > 0 && connecting.recovered_bytes + bytes > HISTORY_REPLY_BYTES_MAX {
+                subscribed.recovery = Some(Recovery::Unrecovered);
+            } else {
+                connecting.recovered_bytes += bytes;
+            }
+            connecting.made.push(subscribed);
+        }
         // While `begin_connect` is still asking, the session has not paused yet, and `paused` completes it.
         if connecting.waiting == 0 && self.connection(index).session.is_paused() {
             self.complete_connect(index);

@@ -36,12 +36,20 @@ impl State {
 
     /// Hands a topic's open batch to its subscribers.
     pub fn hand_out(&mut self, topic: u32) {
-        let Some(open) = self.topics.get_mut(topic).open_batch.take() else { return };
+        let state = self.topics.get_mut(topic);
+        let Some(open) = state.open_batch.take() else { return };
+        let subscribers = std::mem::take(&mut state.subscribers);
+        self.give_batch(open, &subscribers);
+        self.topics.get_mut(topic).subscribers = subscribers;
+    }
+
+    /// Closes a batch and gives it to connections.
+    pub fn give_batch(&mut self, open: u32, connections: &[u32]) {
         let (batch, end) = self.turn.close_batch(open);
         let shared = std::rc::Rc::clone(self.turn.batch(batch));
         let frames = shared.ends.len() as u64;
         let bytes_max = self.config.shards.outbox_bytes_max as usize;
-        for index in &self.topics.get(topic).subscribers {
+        for index in connections {
             let connection = &mut self.connections[*index as usize];
             // On its way out, still in some topics: nothing may follow its close frame.
             if connection.has(Flag::Left) {
@@ -60,7 +68,7 @@ impl State {
                 self.overflows.push((*index, overflow));
             }
         }
-        self.counters.messages_sent += frames * self.topics.get(topic).subscribers.len() as u64;
+        self.counters.messages_sent += frames * connections.len() as u64;
     }
 
     /// Ends the turn: afterwards nothing of it is left to be sent but what is in outboxes.
@@ -113,17 +121,23 @@ impl State {
 
     /// While outboxes take more than the shard may spend on them, the connection with the most goes.
     fn shed_worst(&mut self) {
-        while self.outbox_bytes > self.config.shards.outboxes_bytes_max {
-            let worst =
-                self.backlogged.iter().copied().max_by_key(|index| self.outbox(*index).map_or(0, Outbox::bytes));
-            let Some(worst) = worst else { return };
-            self.disconnect(worst, Disconnect::SLOW, Reason::Memory);
-            if self.connections.contains(worst as usize) && self.outbox(worst).is_some_and(|outbox| !outbox.is_empty())
-            {
+        let bytes_max = self.config.shards.outboxes_bytes_max;
+        if self.outbox_bytes <= bytes_max {
+            return;
+        }
+        let bytes = |index: u32| self.outbox(index).map_or(0, Outbox::bytes);
+        let mut worst: Vec<(usize, u32)> = self.backlogged.iter().map(|index| (bytes(*index), *index)).collect();
+        worst.sort_unstable_by(|left, right| right.cmp(left));
+        for (_, index) in worst {
+            if self.outbox_bytes <= bytes_max {
+                return;
+            }
+            self.disconnect(index, Disconnect::SLOW, Reason::Memory);
+            if self.outbox(index).is_some_and(|outbox| !outbox.is_empty()) {
                 // Its last frame and close frame may wait no longer than the others' room allows.
-                self.drop_outbox(worst);
-                self.connection_mut(worst).set(Flag::Dropping);
-                self.ending.push(worst);
+                self.drop_outbox(index);
+                self.connection_mut(index).set(Flag::Dropping);
+                self.ending.push(index);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Clients that do not read, and what that means for them and for others.
 
 use super::*;
+use crate::limits::{HISTORY_REPLY_BYTES_MAX, TURN_BYTES_MAX};
 
 #[test]
 fn a_slow_client_resumes_its_own_subscription_by_itself_and_the_servers_by_connecting() {
@@ -25,4 +26,49 @@ fn a_slow_client_resumes_its_own_subscription_by_itself_and_the_servers_by_conne
         assert!(heard.last().is_some_and(|last| last.contains(expected)), "{:?}", heard.last());
         assert_eq!(stage.count(0, "resync"), 1);
     }
+}
+
+#[test]
+fn a_turn_does_not_encode_more_than_it_may() {
+    let mut stage = Stage::new(1, 1024, |_| {});
+    let data = format!("\"{}\"", "x".repeat(900_000));
+    for _ in 0..20 {
+        stage.publish("kept:1", &data, true);
+    }
+    stage.settle();
+    let mut client = stage.client(0, ROOM);
+    let questions = vec![r#"{"id":2,"history":{"channel":"kept:1","limit":20}}"#; 40].join("\n");
+    client.say(&questions);
+    let mut replies = 0;
+    while stage.network.carry() {}
+    for turn in 0.. {
+        assert!(turn < 100, "{replies} of 40 questions are answered");
+        let before = stage.shards[0].figures().bytes_sent;
+        stage.shards[0].turn();
+        let sent = (stage.shards[0].figures().bytes_sent - before) as usize;
+        assert!(sent <= TURN_BYTES_MAX + HISTORY_REPLY_BYTES_MAX + 1_000_000, "{sent} bytes in one turn");
+        for reply in client.hear() {
+            // What would be 18 MB is cut, and the client asks for the rest.
+            assert_eq!(reply.matches(r#""offset""#).count(), 18 + 1);
+            replies += 1;
+        }
+        if replies == 40 {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_broadcast_is_encoded_once() {
+    let mut stage = Stage::new(1, 1024, |_| {});
+    let mut clients: Vec<_> = (0..100).map(|_| stage.client(0, ROOM)).collect();
+    stage.ingest.to_shards[0].send(ToShard::Broadcast {
+        data: Bytes::from(format!("\"{}\"", "x".repeat(TURN_BYTES_MAX / 50))),
+        reply_to: ReplyTo::Nobody,
+    });
+    // Were it encoded for each, it would leave no room for this in the turn.
+    stage.publish("kept:1", "1", true);
+    stage.shards[0].turn();
+    assert_eq!(stage.shards[0].figures().publications, 1);
+    assert!(clients.iter_mut().all(|client| client.hear().len() == 1));
 }
