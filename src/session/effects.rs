@@ -35,8 +35,6 @@ pub trait Effects {
     fn history(&mut self, history: HistoryCommand<'_>);
     /// A whole message has arrived; what it means is still to be seen.
     fn message(&mut self);
-    /// The client has answered the ping.
-    fn pong(&mut self);
     /// Something was refused, or the connection is about to end, for this reason.
     fn count(&mut self, reason: Reason);
 }

@@ -55,7 +55,6 @@ impl<E: Effects> Conversation<'_, E> {
             return Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::PongUnexpected));
         }
         self.session.clear(Flag::AwaitingPong);
-        self.effects.pong();
         Ok(Flow::Continue)
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{connection::Flag, state::State};
+use super::state::State;
 use crate::{
     mesh::{ClientInfo, History, Publish, ReplyTo, ToShard},
     protocol,
@@ -127,10 +127,6 @@ impl Effects for Peer<'_> {
 
     fn message(&mut self) {
         self.state.counters.messages_received += 1;
-    }
-
-    fn pong(&mut self) {
-        self.state.connection_mut(self.index).clear(Flag::Graced);
     }
 
     fn count(&mut self, reason: Reason) {

@@ -103,10 +103,6 @@ impl Effects for Recorder {
         self.messages += 1;
     }
 
-    fn pong(&mut self) {
-        self.calls.push("pong".to_owned());
-    }
-
     fn count(&mut self, reason: Reason) {
         self.counted.push(reason);
     }

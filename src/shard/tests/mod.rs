@@ -2,6 +2,7 @@
 
 mod connecting;
 mod ending;
+mod heartbeats;
 mod slow;
 
 use std::sync::Arc;
