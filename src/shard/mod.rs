@@ -119,6 +119,7 @@ impl<K: Kernel> Shard<K> {
         self.handle_events();
         self.receive();
         self.state.take_messages();
+        self.stop_accepting();
         self.state.run_timers(&self.kernel);
         self.state.drain_wave();
         self.state.end_turn(&mut self.kernel);
@@ -192,6 +193,11 @@ impl<K: Kernel> Shard<K> {
             self.state.accept_rests_until_ms = None;
             self.kernel.accept();
         }
+    }
+
+    /// In the turn that brings the news: it may be the shard's last, and a listener that outlives it, as long as the
+    /// kernel takes to tear down the ring, keeps the server's successor from its port.
+    fn stop_accepting(&mut self) {
         if std::mem::take(&mut self.state.must_stop_accepting) {
             self.kernel.stop_accepting();
         }
