@@ -45,6 +45,10 @@ pub const MESH_QUEUE_MESSAGES_MAX: usize = 1024;
 /// Messages that a shard takes from one queue in one turn, so that no neighbour starves its sockets.
 pub const MESH_TURN_MESSAGES_MAX: usize = 256;
 
+/// Requests of clients that a shard has put to home shards and that are not answered yet; beyond, it receives nothing
+/// from clients. Home shards hold back answers that find no room, and this bounds them.
+pub const CLIENT_REQUESTS_MAX: usize = 2 * MESH_QUEUE_MESSAGES_MAX;
+
 /// Publications that a history or recovery reply carries at most (protocol.md section 9).
 pub const HISTORY_REPLY_PUBLICATIONS_MAX: usize = 300;
 

@@ -51,6 +51,11 @@ impl ShardMesh {
         self.to_shards.iter().any(Outlet::is_holding) || self.to_ingest.is_holding() || self.to_control.is_holding()
     }
 
+    /// Messages that are held back now.
+    pub fn held(&self) -> usize {
+        self.to_shards.iter().map(Outlet::held).sum::<usize>() + self.to_ingest.held() + self.to_control.held()
+    }
+
     /// Whether nothing waits in any queue. Asked between [`Bell::begin_sleep`] and sleeping.
     pub fn is_empty(&self) -> bool {
         self.inbound.iter().all(Receiver::is_empty)

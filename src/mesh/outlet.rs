@@ -55,6 +55,11 @@ impl<T> Outlet<T> {
         !self.held.is_empty()
     }
 
+    /// Messages that are held back now.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
     /// Messages held back so far, in total.
     pub fn held_total(&self) -> u64 {
         self.held_total

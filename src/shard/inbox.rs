@@ -17,6 +17,11 @@ impl State {
     /// Takes a bounded number of messages from each queue, as far as there is room for what they bring. While something
     /// is held back, producers' messages wait.
     pub fn take_messages(&mut self) {
+        while !self.mesh.is_holding()
+            && let Some(publish) = self.deferred.pop_front()
+        {
+            self.publish(publish);
+        }
         for queue in 0..self.mesh.inbound.len() {
             for _ in 0..MESH_TURN_MESSAGES_MAX {
                 if queue == self.mesh.ingest_queue() && self.mesh.is_holding() {
@@ -33,6 +38,7 @@ impl State {
 
     fn handle(&mut self, message: ToShard) {
         match message {
+            ToShard::Publish(publish) if self.mesh.is_holding() => self.deferred.push_back(*publish),
             ToShard::Publish(publish) => self.publish(*publish),
             ToShard::Deliver(publication) => self.deliver(&publication),
             ToShard::Subscribe(subscribe) => {
@@ -40,15 +46,22 @@ impl State {
                 let shard = usize::from(subscribe.connection.shard);
                 self.mesh.to_shards[shard].send(ToShard::Subscribed(Box::new(subscribed)));
             }
-            ToShard::Subscribed(subscribed) => self.subscribed(*subscribed),
+            ToShard::Subscribed(subscribed) => {
+                self.requests -= 1;
+                self.subscribed(*subscribed);
+            }
             ToShard::Interest { channel, shard, subscribers } => self.channels.interest(&channel, shard, subscribers),
             ToShard::History(history) => {
                 let result = self.channels.history(&history, self.now_ms);
                 let shard = usize::from(history.connection.shard);
                 self.mesh.to_shards[shard].send(ToShard::HistoryResult(Box::new(result)));
             }
-            ToShard::HistoryResult(result) => self.history_result(&result),
+            ToShard::HistoryResult(result) => {
+                self.requests -= 1;
+                self.history_result(&result);
+            }
             ToShard::Published { connection, command } => {
+                self.requests -= 1;
                 if let Some(index) = self.live_index(connection) {
                     // A client sees its own publication before it is told that it was published.
                     self.hand_out_to(index);

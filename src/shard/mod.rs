@@ -10,8 +10,10 @@
 //! Invariants:
 //! - A connection's slot goes only between those steps, never while its session acts; so whoever
 //!   has an index in hand during a step has a live connection.
-//! - While messages are held back for a full queue, the shard takes nothing from producers and
-//!   receives nothing from clients; otherwise what is held back would grow without bound.
+//! - While messages are held back for a full queue, the shard takes nothing from producers, receives
+//!   nothing from clients, and lets other shards' publications wait; otherwise what is held back would
+//!   grow without bound. What other shards ask is always taken in, so that no two wait for each other:
+//!   it is bounded by the requests that each of them has unanswered.
 //! - Everything that a turn gives to connections has been sent, kept in outboxes or dropped by policy
 //!   when the turn ends; the turn's buffers are empty between turns.
 
@@ -235,7 +237,7 @@ impl<K: Kernel> Shard<K> {
 
     fn receive(&mut self) {
         for _ in 0..RECEIVE_BATCHES_PER_TURN_MAX {
-            if self.state.readable.is_empty() || self.state.mesh.is_holding() {
+            if self.state.readable.is_empty() || !self.state.takes_from_clients() {
                 return;
             }
             self.receives.clear();

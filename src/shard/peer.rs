@@ -95,7 +95,7 @@ impl Effects for Peer<'_> {
             };
             let channel = state.hasher.name(channel);
             let home = channel.home(state.mesh.to_shards.len());
-            state.mesh.to_shards[home].send(ToShard::Publish(Box::new(Publish {
+            let publish = ToShard::Publish(Box::new(Publish {
                 channel,
                 data,
                 is_json: true,
@@ -104,8 +104,9 @@ impl Effects for Peer<'_> {
                 tags: None,
                 info: Some(Box::new(info)),
                 reply_to: ReplyTo::Client { connection, command },
-            })));
-            if state.mesh.is_holding() { Flow::Paused } else { Flow::Continue }
+            }));
+            state.request(home, publish);
+            if state.takes_from_clients() { Flow::Continue } else { Flow::Paused }
         })
     }
 
@@ -114,14 +115,15 @@ impl Effects for Peer<'_> {
             let channel = state.hasher.name(history.channel);
             let home = channel.home(state.mesh.to_shards.len());
             let connection = state.id(index);
-            state.mesh.to_shards[home].send(ToShard::History(Box::new(History {
+            let history = ToShard::History(Box::new(History {
                 channel,
                 connection,
                 command: history.command,
                 limit: history.limit,
                 since: history.since,
                 reverse: history.reverse,
-            })));
+            }));
+            state.request(home, history);
         });
     }
 

@@ -19,8 +19,8 @@ use crate::{
     channel::Channels,
     config::Config,
     fanout::{Overflow, Topics, Turn},
-    limits::{CLOSE_HANDSHAKE_MS_MAX, CLOSE_HANDSHAKE_STOPPING_MS_MAX},
-    mesh::{Admission, ChannelHasher, ConnectionId, ShardMesh},
+    limits::{CLIENT_REQUESTS_MAX, CLOSE_HANDSHAKE_MS_MAX, CLOSE_HANDSHAKE_STOPPING_MS_MAX},
+    mesh::{Admission, ChannelHasher, ConnectionId, Publish, ShardMesh, ToShard},
     protocol::Disconnect,
     session::{self, Flow, Phase, Reason, Rules, Session, Transient},
     uring::{Socket, Token},
@@ -54,6 +54,10 @@ pub struct State {
     pub paused: Vec<ConnectionId>,
     /// Connections that are over once what they were given is sent.
     pub ending: Vec<u32>,
+    /// Requests of clients that home shards have yet to answer.
+    pub requests: usize,
+    /// Clients' publications that wait, as their home is here, until no message is held back.
+    pub deferred: VecDeque<Publish>,
     /// Sockets to close at the turn's end, with what the kernel watches for them.
     pub closes: Vec<(Socket, Token, bool)>,
     /// Outboxes that ran over this turn.
@@ -109,6 +113,8 @@ impl State {
             writable: Vec::new(),
             paused: Vec::new(),
             ending: Vec::new(),
+            requests: 0,
+            deferred: VecDeque::new(),
             closes: Vec::new(),
             overflows: Vec::new(),
             backlogged: BTreeSet::new(),
@@ -130,7 +136,8 @@ impl State {
         if self.mesh.is_holding() {
             return Some(HELD_RETRY_MS);
         }
-        if !self.readable.is_empty() || !self.writable.is_empty() || !self.paused.is_empty() {
+        let has_input = !self.readable.is_empty() || !self.paused.is_empty();
+        if !self.writable.is_empty() || !self.deferred.is_empty() || has_input && self.takes_from_clients() {
             return Some(0);
         }
         let stale_counts = (!self.stale_counts.is_empty()).then_some(self.stale_counts_due_ms);
@@ -138,6 +145,17 @@ impl State {
         let due =
             [self.wheel.next_due_ms(), self.channels.next_due_ms(), self.accept_rests_until_ms, stale_counts, drain];
         due.into_iter().flatten().min().map(|due_ms| due_ms.saturating_sub(now_ms))
+    }
+
+    /// Whether clients may ask for more; if not, what they send stays in their sockets.
+    pub fn takes_from_clients(&self) -> bool {
+        !self.mesh.is_holding() && self.requests < CLIENT_REQUESTS_MAX
+    }
+
+    /// Asks a channel's home shard for what a client wants; there will be an answer.
+    pub fn request(&mut self, home: usize, request: ToShard) {
+        self.requests += 1;
+        self.mesh.to_shards[home].send(request);
     }
 
     /// The connection of a token, unless it is gone.
@@ -344,7 +362,7 @@ impl State {
         if self.channels.next_due_ms().is_some_and(|due_ms| due_ms <= self.now_ms) {
             self.channels.expire(self.now_ms, EXPIRE_BUDGET);
         }
-        if !self.mesh.is_holding() {
+        if self.takes_from_clients() {
             for id in std::mem::take(&mut self.paused) {
                 if let Some(index) = self.live_index(id) {
                     self.converse(index, |session, transient, rules, peer| {
@@ -373,7 +391,7 @@ impl State {
     }
 
     pub fn is_stopped(&self) -> bool {
-        self.drain.is_some() && self.connections.is_empty() && !self.mesh.is_holding()
+        self.drain.is_some() && self.connections.is_empty() && !self.mesh.is_holding() && self.deferred.is_empty()
     }
 
     /// While stopping: tells as many clients to reconnect as the time since the stop's begin asks for.

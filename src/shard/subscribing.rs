@@ -113,7 +113,7 @@ impl State {
             });
         }
         let home = channel.home(self.mesh.to_shards.len());
-        self.mesh.to_shards[home].send(ToShard::Subscribe(Box::new(Subscribe {
+        let subscribe = ToShard::Subscribe(Box::new(Subscribe {
             subscribers: self.topics.get(topic).interest(),
             channel,
             connection,
@@ -122,7 +122,8 @@ impl State {
             reject_unrecovered: terms.reject_unrecovered,
             positioned: terms.positioned,
             recoverable: terms.recoverable,
-        })));
+        }));
+        self.request(home, subscribe);
     }
 
     /// The home shard's answer.

@@ -46,7 +46,7 @@ fn a_slow_client_that_is_gone_takes_nobody_along() {
 fn a_client_that_was_paused_is_heard_when_it_ends() {
     let mut stage = Stage::new(2, 1024, |_| {});
     // A channel whose home is the other shard, which does not answer yet.
-    let channel = channel_of(&stage, 1);
+    let channel = stage.channel("plain", 1);
     let mut client = stage.stranger(0, ROOM);
     client.say(&format!(r#"{{"id":1,"connect":{{"subs":{{"{channel}":{{}}}}}}}}"#));
     while stage.network.carry() {}
@@ -69,7 +69,7 @@ fn a_client_that_was_paused_is_heard_when_it_ends() {
 #[test]
 fn a_client_whose_connect_takes_too_long_is_told_so() {
     let mut stage = Stage::new(2, 1024, |_| {});
-    let (far, near) = (channel_of(&stage, 1), channel_of(&stage, 0));
+    let (far, near) = (stage.channel("plain", 1), stage.channel("plain", 0));
     let mut client = stage.stranger(0, ROOM);
     client.say(&format!(r#"{{"id":1,"connect":{{"subs":{{"{far}":{{}},"{near}":{{}}}}}}}}"#));
     while stage.network.carry() {}
@@ -82,10 +82,4 @@ fn a_client_whose_connect_takes_too_long_is_told_so() {
         stage.shards[0].turn();
     }
     assert_eq!(client.hear(), ["close 3502"]);
-}
-
-/// A channel that has its home there.
-fn channel_of(stage: &Stage, home: usize) -> String {
-    let mut channels = (0..).map(|number| format!("plain:{number}"));
-    channels.find(|channel| stage.hasher.name(channel).home(stage.shards.len()) == home).unwrap()
 }

@@ -3,6 +3,7 @@
 mod connecting;
 mod ending;
 mod heartbeats;
+mod pressure;
 mod slow;
 
 use std::sync::Arc;
@@ -115,6 +116,12 @@ impl Stage {
             info: None,
             reply_to: ReplyTo::Nobody,
         })));
+    }
+
+    /// A channel of the namespace that has its home there.
+    fn channel(&self, namespace: &str, home: usize) -> String {
+        let mut channels = (0..).map(|number| format!("{namespace}:{number}"));
+        channels.find(|channel| self.hasher.name(channel).home(self.shards.len()) == home).unwrap()
     }
 
     fn count(&self, shard: usize, reason: &str) -> u64 {
