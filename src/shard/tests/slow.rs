@@ -37,7 +37,7 @@ fn a_turn_does_not_encode_more_than_it_may() {
     }
     stage.settle();
     let mut client = stage.client(0, ROOM);
-    let questions = vec![r#"{"id":2,"history":{"channel":"kept:1","limit":20}}"#; 8].join("\n");
+    let questions = [r#"{"id":2,"history":{"channel":"kept:1","limit":20}}"#; 8].join("\n");
     client.say(&questions);
     let mut replies = 0;
     while stage.network.carry() {}
