@@ -6,7 +6,7 @@ SHELL := /bin/bash
 # Seconds that each fuzz target runs.
 FUZZ_SECONDS ?= 60
 
-.PHONY: help run test test-tools check deny test-unit test-black-box simulate fuzz memory bench-fanout
+.PHONY: help run test test-tools check deny test-unit test-black-box simulate fuzz memory bench-fanout gate-memory
 
 help: ## Lists these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,3 +49,6 @@ memory: ## Bytes per idle connection, user and kernel, beside a bare accepted so
 
 bench-fanout: ## CPU per delivered message, beside a plain send() loop's, in bursts of 1, 8 and 16; CONNECTIONS=10000 RATE=5.
 	@loadtest/measure.sh fanout
+
+gate-memory: ## Fails if an idle connection costs more bytes than its budget; CONNECTIONS=5000.
+	@loadtest/measure.sh gate

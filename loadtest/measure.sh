@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What a connection and a message cost, beside the kernel's own cost, in fresh server processes.
-# Reports go to target/reports/ as JSON and as pages. `loadtest/measure.sh memory|fanout`
+# Reports go to target/reports/ as JSON and as pages. `loadtest/measure.sh memory|fanout|gate`
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -46,8 +46,12 @@ fanout)
             --rate "${RATE:-5}" --seconds "${SECONDS_MEASURED:-10}"
     done
     ;;
+gate)
+    clients=$(clients_of "${CONNECTIONS:-5000}")
+    measure gate-anonymous idle --connections "$clients" --gate
+    ;;
 *)
-    echo "usage: loadtest/measure.sh memory|fanout" >&2
+    echo "usage: loadtest/measure.sh memory|fanout|gate" >&2
     exit 2
     ;;
 esac

@@ -23,6 +23,22 @@ pub enum Command {
     Idle(IdleArguments),
     /// Publishes to channels that all clients subscribe to: CPU per delivered message, latency of the last client.
     Broadcast(BroadcastArguments),
+    /// Sends each message to one user, to one after the other: CPU per message, latency.
+    #[command(mut_arg("rate", |rate| rate.default_value("1000")))]
+    Routed(BroadcastArguments),
+    /// Broadcasts and messages to single users at the same time, each at the same rate.
+    Mixed(BroadcastArguments),
+    /// Cuts all clients at once and lets all come back, some times over: how long, at what cost.
+    Storm(StormArguments),
+    /// Clients leave and come back all the time while publications go on.
+    #[command(mut_arg("seconds", |seconds| seconds.default_value("10")))]
+    Churn(ChurnArguments),
+    /// Publishes to everybody while a share of the clients reads slowly: do the others notice?
+    Slow(SlowArguments),
+    /// Finds the highest rate at which a latency limit is kept.
+    #[command(mut_arg("seconds", |seconds| seconds.default_value("5")))]
+    #[command(mut_arg("warmup_seconds", |seconds| seconds.default_value("1")))]
+    Ramp(RampArguments),
     /// A worker process of the tester's own.
     #[command(hide = true)]
     Worker,
@@ -32,7 +48,7 @@ pub enum Command {
 }
 
 /// Which server, which clients, which report.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct CommonArguments {
     /// Where clients connect.
     #[arg(long, default_value = "ws://127.0.0.1:8000/connection/websocket")]
@@ -85,6 +101,9 @@ pub struct CommonArguments {
     /// Measures the floor alone: no server is needed.
     #[arg(long, conflicts_with = "floor")]
     pub floor_only: bool,
+    /// Fails if a goal that is a count of bytes is missed: those do not depend on how busy the machine is.
+    #[arg(long)]
+    pub gate: bool,
     /// Writes the report as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -104,7 +123,7 @@ pub struct IdleArguments {
     pub seconds: f64,
 }
 
-/// The scenario `broadcast`.
+/// The scenarios `broadcast`, `routed` and `mixed`.
 #[derive(Debug, Args)]
 pub struct BroadcastArguments {
     #[command(flatten)]
@@ -113,6 +132,68 @@ pub struct BroadcastArguments {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub publications: PublicationArguments,
+}
+
+/// The scenario `storm`.
+#[derive(Debug, Args)]
+pub struct StormArguments {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub common: CommonArguments,
+    /// Where producers connect.
+    #[arg(long, default_value = "127.0.0.1:7400")]
+    pub ingest: SocketAddr,
+    /// Password of the ingest port.
+    #[arg(long, env = "TIDEGATE_INGEST_PASSWORD", hide_env_values = true)]
+    pub ingest_password: Option<String>,
+    /// How often all are cut.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+}
+
+/// The scenario `churn`.
+#[derive(Debug, Args)]
+pub struct ChurnArguments {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub common: CommonArguments,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub publications: PublicationArguments,
+    /// Clients that leave and come back per second.
+    #[arg(long, default_value_t = 500.0, value_parser = positive)]
+    pub churn_rate: f64,
+}
+
+/// The scenario `slow`.
+#[derive(Debug, Args)]
+pub struct SlowArguments {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub common: CommonArguments,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub publications: PublicationArguments,
+    /// Every so-manieth client reads slowly.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..))]
+    pub slow_every: u32,
+    /// Bytes that a slow client reads per second.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(10..=1 << 20))]
+    pub slow_bytes_per_second: u32,
+}
+
+/// The scenario `ramp`.
+#[derive(Debug, Args)]
+pub struct RampArguments {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub common: CommonArguments,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub publications: PublicationArguments,
+    /// The limit: milliseconds that the 99th percentile of all messages' latencies may be.
+    #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub latency_ms_max: u64,
 }
 
 /// What is published, and how fast.

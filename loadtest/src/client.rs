@@ -5,10 +5,12 @@
 
 use std::{
     cell::{Cell, RefCell},
+    convert::Infallible,
     future::{Future, poll_fn},
     pin::pin,
     rc::Rc,
     task::{Poll, Waker},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -17,15 +19,19 @@ use crate::{
     clock::now_ns,
     dialect::{Dialect, Expectation},
     ledger::Ledger,
-    link::Plan,
+    link::{Plan, Slow},
     sequence::SequenceWindow,
     socket::Socket,
-    stamp::{STAMP_BYTES, StampFinder},
+    stamp::{STAMP_BYTES, Stamp, StampFinder},
+    stream::{Positions, Stream},
     websocket::{Message, MessageReader, Opcode, client_frame, read_upgrade_response, server_frame, upgrade_request},
 };
 
 /// Bytes that one receive takes at most, in the buffer that all clients of a worker share.
 const RECEIVE_BYTES_MAX: usize = 256 * 1024;
+
+/// Receive buffer of a slow client's socket, in bytes: so small that the server soon notices.
+const SLOW_BUFFER_BYTES: usize = 4096;
 
 /// The clients of one worker.
 pub struct Swarm {
@@ -35,11 +41,20 @@ pub struct Swarm {
     ledger: RefCell<Ledger>,
     /// By place in the worker: who wakes the client while it waits.
     wakers: RefCell<Vec<Option<Waker>>>,
-    /// By place in the worker: what the client has seen of its stream.
-    windows: RefCell<Vec<SequenceWindow>>,
+    /// By place in the worker: what the client has seen of its streams.
+    windows: RefCell<Vec<Windows>>,
+    /// By place in the worker: whether the client is to leave and come back.
+    leaving: RefCell<Vec<bool>>,
     counts: Counts,
     is_closing: Cell<bool>,
     complaint: RefCell<Option<String>>,
+}
+
+/// What a client has seen of its channel's stream and of its own.
+#[derive(Debug, Clone, Copy)]
+struct Windows {
+    channel: SequenceWindow,
+    user: SequenceWindow,
 }
 
 /// How many clients are how far.
@@ -51,8 +66,12 @@ pub struct Counts {
     pub failed: Cell<u32>,
     /// Ended by the server.
     pub dropped: Cell<u32>,
+    /// Slow clients ended by the server.
+    pub slow_dropped: Cell<u32>,
     /// Pings answered.
     pub pings: Cell<u64>,
+    /// Clients that left and came back.
+    pub churned: Cell<u64>,
 }
 
 impl Swarm {
@@ -62,9 +81,10 @@ impl Swarm {
         Rc::new(Swarm {
             receive_buffer: RefCell::new(vec![0; RECEIVE_BYTES_MAX]),
             finder: RefCell::new(StampFinder::new()),
-            ledger: RefCell::new(Ledger::new((!plan.stream_per_client).then_some(plan.streams))),
+            ledger: RefCell::new(Ledger::new(plan.channels)),
             wakers: RefCell::new(vec![None; clients]),
-            windows: RefCell::new(vec![SequenceWindow::expecting(1); clients]),
+            windows: RefCell::new(vec![Windows::from_whatever_comes(); clients]),
+            leaving: RefCell::new(vec![false; clients]),
             counts: Counts::default(),
             is_closing: Cell::new(false),
             complaint: RefCell::new(None),
@@ -106,22 +126,48 @@ impl Swarm {
         }
     }
 
-    /// Each stream ended with its number: judges what every client has seen.
-    pub fn end_streams(&self, last: &[u64]) {
-        let mut ledger = self.ledger.borrow_mut();
-        for (window, client) in self.windows.borrow_mut().iter_mut().zip(self.plan.clients.clone()) {
-            if let Some(&last) = last.get(self.stream_of(client) as usize) {
-                ledger.end_stream(window, last);
-            }
+    /// Clients will be opened (again): they must receive everything after these positions.
+    pub fn prepare(&self, positions: &Positions) {
+        self.is_closing.set(false);
+        for (windows, client) in self.windows.borrow_mut().iter_mut().zip(self.plan.clients.clone()) {
+            let expecting = |stream| SequenceWindow::expecting(positions.last(stream) + 1);
+            let channel = expecting(Stream::Channel(self.channel_of(client)));
+            *windows = Windows { channel, user: expecting(Stream::User(client)) };
         }
     }
 
-    fn stream_of(&self, client: u32) -> u32 {
-        if self.plan.stream_per_client { client } else { client % self.plan.streams.max(1) }
+    /// The client at this place leaves and comes back.
+    pub fn renew(&self, place: usize) {
+        if let Some(waker) = self.wakers.borrow_mut()[place].take() {
+            self.leaving.borrow_mut()[place] = true;
+            waker.wake();
+        }
+    }
+
+    /// Streams are so far now: judges what every client has seen.
+    pub fn judge(&self, positions: &Positions) {
+        let mut ledger = self.ledger.borrow_mut();
+        for (windows, client) in self.windows.borrow_mut().iter_mut().zip(self.plan.clients.clone()) {
+            if Slow::is_slow(self.plan.slow, client) {
+                continue;
+            }
+            ledger.end_stream(&mut windows.channel, positions.last(Stream::Channel(self.channel_of(client))));
+            ledger.end_stream(&mut windows.user, positions.last(Stream::User(client)));
+        }
+    }
+
+    fn channel_of(&self, client: u32) -> u32 {
+        client % self.plan.channels.max(1)
     }
 
     fn complain(&self, error: &anyhow::Error) {
         self.complaint.borrow_mut().get_or_insert_with(|| format!("{error:#}"));
+    }
+}
+
+impl Windows {
+    fn from_whatever_comes() -> Windows {
+        Windows { channel: SequenceWindow::from_whatever_comes(), user: SequenceWindow::from_whatever_comes() }
     }
 }
 
@@ -147,7 +193,8 @@ impl Client {
         let index = swarm.plan.clients.start + place as u32;
         let sources = &swarm.plan.sources;
         let source = (!sources.is_empty()).then(|| sources[index as usize % sources.len()]);
-        let socket = Socket::connect(source, swarm.plan.target)
+        let receive_buffer_bytes = Slow::is_slow(swarm.plan.slow, index).then_some(SLOW_BUFFER_BYTES);
+        let socket = Socket::connect(source, swarm.plan.target, receive_buffer_bytes)
             .await
             .with_context(|| format!("connect to {}", swarm.plan.target))?;
         let expectation = swarm.plan.dialect.expectation(index);
@@ -158,13 +205,34 @@ impl Client {
         Ok(client)
     }
 
-    /// Reads until the connection ends.
+    /// Reads until the connection ends; leaves and comes back when told to.
     pub async fn attend(mut self) {
-        if let Err(error) = self.read_to_the_end().await
-            && !self.swarm.is_closing.get()
-        {
-            add(&self.swarm.counts.dropped, 1);
-            self.swarm.complain(&error);
+        let (swarm, place) = (self.swarm.clone(), self.place);
+        loop {
+            let slow = swarm.plan.slow.filter(|_| Slow::is_slow(swarm.plan.slow, self.index));
+            let Err(error) = match slow {
+                Some(slow) => self.read_slowly(slow).await,
+                None => self.read_to_the_end().await,
+            };
+            if swarm.is_closing.get() {
+                return;
+            }
+            if !swarm.leaving.borrow_mut()[place] {
+                let dropped = if slow.is_some() { &swarm.counts.slow_dropped } else { &swarm.counts.dropped };
+                add(dropped, 1);
+                if slow.is_none() {
+                    swarm.complain(&error);
+                }
+                return;
+            }
+            drop(self);
+            swarm.leaving.borrow_mut()[place] = false;
+            swarm.windows.borrow_mut()[place] = Windows::from_whatever_comes();
+            match Client::open(swarm.clone(), place).await {
+                Ok(client) => self = client,
+                Err(error) => return swarm.record_failure(&error),
+            }
+            add_u64(&swarm.counts.churned, 1);
         }
     }
 
@@ -203,7 +271,21 @@ impl Client {
         }
     }
 
-    async fn read_to_the_end(&mut self) -> Result<()> {
+    /// Reads a little now and then, whatever waits.
+    async fn read_slowly(&mut self, slow: Slow) -> Result<Infallible> {
+        let mut buffer = vec![0; (slow.bytes_per_second / 10).max(1) as usize];
+        loop {
+            monoio::time::sleep(Duration::from_millis(100)).await;
+            ensure!(!self.swarm.is_closing.get(), "closed by the coordinator");
+            if let Some(received) = self.socket.receive(&mut buffer).context("the connection broke")? {
+                ensure!(received > 0, "the server ended the connection without a close frame");
+                let answers = self.take(&buffer[..received])?;
+                self.socket.send(&answers).await?;
+            }
+        }
+    }
+
+    async fn read_to_the_end(&mut self) -> Result<Infallible> {
         loop {
             self.readable_or_closing().await?;
             let answers = self.receive()?;
@@ -217,7 +299,7 @@ impl Client {
     async fn readable_or_closing(&self) -> Result<()> {
         let mut readable = pin!(self.socket.readable());
         poll_fn(|context| {
-            if self.swarm.is_closing.get() {
+            if self.swarm.is_closing.get() || self.swarm.leaving.borrow()[self.place] {
                 return Poll::Ready(Err(anyhow!("closed by the coordinator")));
             }
             self.swarm.wakers.borrow_mut()[self.place] = Some(context.waker().clone());
@@ -247,8 +329,8 @@ impl Client {
         let mask = self.mask();
         let mut intake = Intake {
             swarm: &self.swarm,
-            window: &mut self.swarm.windows.borrow_mut()[self.place],
-            stream: self.swarm.stream_of(self.index),
+            windows: &mut self.swarm.windows.borrow_mut()[self.place],
+            client: self.index,
             expectation: &mut self.expectation,
             mask,
             now_ns: now_ns(),
@@ -274,8 +356,8 @@ impl Drop for Client {
 /// What one receive brings to one client.
 struct Intake<'a> {
     swarm: &'a Swarm,
-    window: &'a mut SequenceWindow,
-    stream: u32,
+    windows: &'a mut Windows,
+    client: u32,
     expectation: &'a mut Expectation,
     mask: [u8; 4],
     now_ns: u64,
@@ -323,17 +405,36 @@ impl Intake<'_> {
             return Ok(());
         };
         ledger.keep_sample(|| server_frame(Opcode::Text, line));
-        ledger.record(stamp, self.stream, self.window, self.now_ns);
+        self.record(stamp, &mut ledger);
         // Servers may join messages by other means than lines.
         let mut rest = &line[place + STAMP_BYTES..];
         if !matches!(self.swarm.plan.dialect, Dialect::Texts { .. }) {
             return Ok(());
         }
         while let Some((place, stamp)) = finder.find(rest) {
-            ledger.record(stamp, self.stream, self.window, self.now_ns);
+            self.record(stamp, &mut ledger);
             rest = &rest[place + STAMP_BYTES..];
         }
         Ok(())
+    }
+
+    fn record(&mut self, stamp: Stamp, ledger: &mut Ledger) {
+        let plan = &self.swarm.plan;
+        let window = match stamp.stream {
+            Stream::Channel(channel) if channel == self.swarm.channel_of(self.client) => {
+                Some(&mut self.windows.channel)
+            }
+            // The floor does not know which client is which.
+            Stream::User(user) if user == self.client || matches!(plan.dialect, Dialect::Bare) => {
+                Some(&mut self.windows.user)
+            }
+            _ => None,
+        };
+        if Slow::is_slow(plan.slow, self.client) {
+            ledger.record_slowly(stamp, window);
+        } else {
+            ledger.record(stamp, window, self.now_ns);
+        }
     }
 
     fn answer(&mut self, opcode: Opcode, payload: &[u8]) {

@@ -13,6 +13,7 @@ use crate::{
     link::{Link, Plan, Progress, Tally, WorkerCommand, WorkerEvent},
     sequence::Faults,
     statistics::{Durations, Summary},
+    stream::Positions,
     watch::Watch,
 };
 
@@ -25,6 +26,8 @@ pub struct Fleet {
     events: Receiver<(usize, Result<WorkerEvent>)>,
     clients: u32,
     patience_ns: u64,
+    /// Whether clients may fail and be dropped: something has gone wrong already.
+    is_forgiving: bool,
 }
 
 struct Worker {
@@ -36,7 +39,7 @@ struct Worker {
 /// What all workers together counted.
 #[derive(Debug, Clone, Default)]
 pub struct Findings {
-    /// From TCP connect to subscribed.
+    /// From TCP connect to subscribed, of clients that came back.
     pub setup: Option<Summary>,
     /// Of every message.
     pub latency: Option<Summary>,
@@ -44,8 +47,10 @@ pub struct Findings {
     pub last_client: Option<Summary>,
     /// What should not be.
     pub faults: Faults,
-    /// Messages with a stamp.
+    /// Messages with a stamp, but those of slow clients.
     pub received: u64,
+    /// Messages of slow clients.
+    pub received_slowly: u64,
     /// Bytes received.
     pub received_bytes: u64,
     /// Messages without a stamp.
@@ -81,7 +86,7 @@ impl Fleet {
             forward_events(workers.len(), &link, sender.clone())?;
             workers.push(Worker { link, child, progress: Progress::default() });
         }
-        Ok(Fleet { workers, events, clients, patience_ns: patience_seconds * SECOND_NS })
+        Ok(Fleet { workers, events, clients, patience_ns: patience_seconds * SECOND_NS, is_forgiving: false })
     }
 
     /// Clients of all workers.
@@ -104,15 +109,40 @@ impl Fleet {
         self.workers.iter().map(|worker| worker.progress.pings).sum()
     }
 
-    /// Opens all clients.
+    /// Slow clients that the server has ended.
+    pub fn slow_dropped(&self) -> u32 {
+        self.workers.iter().map(|worker| worker.progress.slow_dropped).sum()
+    }
+
+    /// Clients that left and came back.
+    pub fn churned(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.progress.churned).sum()
+    }
+
+    /// Opens all clients; they must receive everything after these positions. Gives back how long each took.
     ///
     /// # Errors
     /// If one cannot be opened.
-    pub fn open(&mut self, attend: bool, watch: &mut Watch) -> Result<()> {
-        self.tell_all(&WorkerCommand::Open { attend })?;
-        self.await_all(watch, |event| matches!(event, WorkerEvent::Opened))
+    pub fn open(&mut self, attend: bool, positions: &Positions, watch: &mut Watch) -> Result<Option<Summary>> {
+        self.tell_all(&WorkerCommand::Open { attend, positions: positions.clone() })?;
+        let events = self
+            .await_all(watch, |event| matches!(event, WorkerEvent::Opened { .. }))
             .with_context(|| format!("{} of {} clients are open", self.open_now(), self.clients))?;
-        Ok(())
+        let mut durations = Durations::new();
+        for event in events {
+            if let WorkerEvent::Opened { setup } = event {
+                durations.add_pairs(&setup);
+            }
+        }
+        Ok(durations.summary())
+    }
+
+    /// Clients leave and come back from now on, at this rate; 0: no more.
+    ///
+    /// # Errors
+    /// If a worker has ended.
+    pub fn churn(&self, per_second: f64) -> Result<()> {
+        self.tell_all(&WorkerCommand::Churn { per_second: per_second / self.workers.len() as f64 })
     }
 
     /// Lets clients read that were opened without attendance.
@@ -137,18 +167,30 @@ impl Fleet {
         Ok(())
     }
 
-    /// What was counted, given where each stream ended.
+    /// What was counted, given how far streams are.
     ///
     /// # Errors
     /// If a worker ends.
-    pub fn collect(&mut self, last: &[u64], watch: &mut Watch) -> Result<Findings> {
-        self.tell_all(&WorkerCommand::Collect { last: last.to_vec() })?;
+    pub fn collect(&mut self, positions: &Positions, watch: &mut Watch) -> Result<Findings> {
+        self.tell_all(&WorkerCommand::Collect { positions: positions.clone() })?;
         let events = self.await_all(watch, |event| matches!(event, WorkerEvent::Collected(_)))?;
         let tallies = events.into_iter().filter_map(|event| match event {
             WorkerEvent::Collected(tally) => Some(*tally),
             _ => None,
         });
         Ok(merge(tallies.collect()))
+    }
+
+    /// What was counted so far, after something went wrong.
+    ///
+    /// # Errors
+    /// If a worker is gone.
+    pub fn collect_remains(&mut self, watch: &mut Watch) -> Result<Findings> {
+        self.is_forgiving = true;
+        watch.forget_server();
+        let findings = self.collect(&Positions::default(), watch)?;
+        // What was still under way is not lost.
+        Ok(Findings { faults: Faults { lost: 0, ..findings.faults }, ..findings })
     }
 
     /// Closes all clients.
@@ -209,7 +251,9 @@ impl Fleet {
             rest => rest,
         };
         watch.observe(self.open_now(), self.received())?;
-        self.check()?;
+        if !self.is_forgiving {
+            self.check()?;
+        }
         Ok(rest)
     }
 
@@ -285,11 +329,12 @@ fn merge(tallies: Vec<Tally>) -> Findings {
         setup.add_pairs(&tally.setup);
         latencies.add_pairs(&tally.latencies);
         for publication in &tally.publications {
-            let last_us = publications.entry((publication.stream, publication.sequence)).or_default();
+            let last_us = publications.entry((publication.channel, publication.sequence)).or_default();
             *last_us = publication.last_us.max(*last_us);
         }
         findings.faults.add(&tally.faults);
         findings.received += tally.received;
+        findings.received_slowly += tally.received_slowly;
         findings.received_bytes += tally.received_bytes;
         findings.unstamped += tally.unstamped;
         findings.sample_frame = findings.sample_frame.take().or(tally.sample_frame);
@@ -315,7 +360,7 @@ mod tests {
     #[test]
     fn the_last_client_of_a_publication_is_the_last_of_all_workers() {
         let tally = |last_us| Tally {
-            publications: vec![PublicationTally { stream: 0, sequence: 1, receivers: 1, last_us }],
+            publications: vec![PublicationTally { channel: 0, sequence: 1, receivers: 1, last_us }],
             faults: Faults { lost: 1, ..Faults::default() },
             ..Tally::default()
         };

@@ -18,8 +18,9 @@ use nix::{
 use crate::{
     clock::{SECOND_NS, now_ns, sleep_until_ns},
     cores,
-    link::{FloorCommand, FloorEvent, FloorSend, Link},
+    link::{FloorAddressees, FloorCommand, FloorEvent, FloorSend, Link},
     stamp::{STAMP_BYTES, Stamp, StampFinder},
+    stream::Stream,
     websocket::upgrade_response,
 };
 
@@ -83,35 +84,86 @@ fn accept(listener: &TcpListener, clients: usize) -> Result<Vec<TcpStream>> {
     Ok(answered)
 }
 
-/// Sends the order's frames to all sockets, at each of its instants.
+/// Sends the order's frames at each of its instants.
 fn send_all(link: &Link, sockets: &[TcpStream], order: &FloorSend) -> Result<()> {
-    let (place, stamp) = StampFinder::new().find(&order.frame).context("the floor's frame carries no stamp")?;
-    let mut bytes = order.frame.repeat(order.burst as usize);
-    let mut sequence = order.first_sequence;
+    let mut round = Round::new(sockets, order)?;
     let mut loops_us = Vec::with_capacity(order.instants as usize);
-    let mut repeated = 0;
     let mut next_event_ns = now_ns();
     for instant in 0..order.instants {
         let intended_ns = order.start_ns + (instant as f64 * SECOND_NS as f64 / order.rate) as u64;
-        for index in 0..order.burst as usize {
-            let at = index * order.frame.len() + place;
-            let written = Stamp { stream: stamp.stream, sequence, intended_ns }.to_bytes();
-            bytes[at..at + STAMP_BYTES].copy_from_slice(&written);
-            sequence += 1;
-        }
         sleep_until_ns(intended_ns);
         let started_ns = now_ns();
-        for socket in sockets {
-            repeated += send_whole(socket, &bytes)?;
+        match order.to {
+            FloorAddressees::All => round.send_to_all(intended_ns)?,
+            FloorAddressees::OneByOne => round.send_one_by_one(intended_ns)?,
         }
         let ended_ns = now_ns();
         loops_us.push((ended_ns - started_ns) / 1000);
         if ended_ns >= next_event_ns {
             next_event_ns = ended_ns + SECOND_NS / 5;
-            link.send(&FloorEvent::Sending { publications: sequence - order.first_sequence })?;
+            link.send(&FloorEvent::Sending { publications: round.published - order.published })?;
         }
     }
-    link.send(&FloorEvent::Sent { loops_us, repeated })
+    link.send(&FloorEvent::Sent { loops_us, repeated: round.repeated })
+}
+
+/// The sending at one instant after the other.
+struct Round<'a> {
+    sockets: &'a [TcpStream],
+    burst: u64,
+    frame_bytes: usize,
+    /// Place of the stamp in a frame.
+    place: usize,
+    /// The frames of one send.
+    bytes: Vec<u8>,
+    published: u64,
+    repeated: u64,
+}
+
+impl<'a> Round<'a> {
+    fn new(sockets: &'a [TcpStream], order: &FloorSend) -> Result<Round<'a>> {
+        let (place, _) = StampFinder::new().find(&order.frame).context("the floor's frame carries no stamp")?;
+        let frames = match order.to {
+            FloorAddressees::All => order.burst as usize,
+            FloorAddressees::OneByOne => 1,
+        };
+        Ok(Round {
+            sockets,
+            burst: u64::from(order.burst),
+            frame_bytes: order.frame.len(),
+            place,
+            bytes: order.frame.repeat(frames),
+            published: order.published,
+            repeated: 0,
+        })
+    }
+
+    fn send_to_all(&mut self, intended_ns: u64) -> Result<()> {
+        for index in 0..self.burst {
+            self.published += 1;
+            self.write_stamp(index as usize, Stream::Channel(0), self.published, intended_ns);
+        }
+        for socket in self.sockets {
+            self.repeated += send_whole(socket, &self.bytes)?;
+        }
+        Ok(())
+    }
+
+    fn send_one_by_one(&mut self, intended_ns: u64) -> Result<()> {
+        for _ in 0..self.burst {
+            let clients = self.sockets.len() as u64;
+            let (turn, client) = (self.published / clients, self.published % clients);
+            self.published += 1;
+            self.write_stamp(0, Stream::User(client as u32), turn + 1, intended_ns);
+            self.repeated += send_whole(&self.sockets[client as usize], &self.bytes)?;
+        }
+        Ok(())
+    }
+
+    fn write_stamp(&mut self, frame: usize, stream: Stream, sequence: u64, intended_ns: u64) {
+        let at = frame * self.frame_bytes + self.place;
+        self.bytes[at..at + STAMP_BYTES].copy_from_slice(&Stamp { stream, sequence, intended_ns }.to_bytes());
+    }
 }
 
 /// One send, repeated only where the socket is full; how often it was repeated.

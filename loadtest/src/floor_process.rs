@@ -13,8 +13,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     clock::{SECOND_NS, now_ns},
-    link::{FloorCommand, FloorEvent, FloorSend, Link},
+    link::{FloorAddressees, FloorCommand, FloorEvent, FloorSend, Link},
     producer::{Pace, Pushed, Source},
+    stream::Positions,
 };
 
 /// The floor's server process.
@@ -24,15 +25,18 @@ pub struct FloorProcess {
     events: Receiver<Result<FloorEvent>>,
     address: SocketAddr,
     frame: Vec<u8>,
-    sequences: Vec<u64>,
+    to: FloorAddressees,
+    clients: u32,
+    published: u64,
+    positions: Positions,
 }
 
 impl FloorProcess {
-    /// Starts it; it waits for this many clients. It will send `frame`.
+    /// Starts it; it waits for this many clients. It will send `frame`, to all of them or to one after the other.
     ///
     /// # Errors
     /// If it cannot be started, or cannot listen.
-    pub fn start(core: Option<usize>, clients: u32, frame: Vec<u8>) -> Result<FloorProcess> {
+    pub fn start(core: Option<usize>, clients: u32, frame: Vec<u8>, to: FloorAddressees) -> Result<FloorProcess> {
         let (link, child) = Link::to_child("floor-server")?;
         link.send(&FloorCommand::Listen { core, clients })?;
         let messages = link.messages::<FloorEvent>()?;
@@ -44,7 +48,17 @@ impl FloorProcess {
                 }
             }
         });
-        let mut floor = FloorProcess { link, child, events, address: ([0; 4], 0).into(), frame, sequences: vec![0] };
+        let mut floor = FloorProcess {
+            link,
+            child,
+            events,
+            address: ([0; 4], 0).into(),
+            frame,
+            to,
+            clients,
+            published: 0,
+            positions: Positions::default(),
+        };
         match floor.next_event()? {
             FloorEvent::Listening { address } => floor.address = address,
             other => bail!("the floor's server says {other:?} instead of where it listens"),
@@ -86,9 +100,17 @@ impl Source for FloorProcess {
             rate: pace.rate,
             burst: pace.burst,
             instants: pace.instants,
-            first_sequence: self.sequences[0] + 1,
+            to: self.to,
+            published: self.published,
         }))?;
-        self.sequences[0] += pace.publications();
+        self.published += pace.publications();
+        match self.to {
+            FloorAddressees::All => self.positions.channels = vec![self.published],
+            FloorAddressees::OneByOne => {
+                // The first ones have one more, when it is not everybody's turn; nobody knows which clients these are.
+                self.positions.users = vec![self.published / u64::from(self.clients); self.clients as usize];
+            }
+        }
         loop {
             match self.next_event()? {
                 FloorEvent::Sending { publications } => published.store(publications, Relaxed),
@@ -101,8 +123,8 @@ impl Source for FloorProcess {
         }
     }
 
-    fn last_sequences(&self) -> &[u64] {
-        &self.sequences
+    fn positions(&self) -> &Positions {
+        &self.positions
     }
 }
 

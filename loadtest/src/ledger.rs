@@ -5,6 +5,7 @@ use crate::{
     sequence::{Faults, SequenceWindow},
     stamp::Stamp,
     statistics::{Durations, Pairs},
+    stream::Stream,
 };
 
 /// Publications of one stream whose last receivers are kept, at most.
@@ -23,22 +24,21 @@ pub struct Ledger {
     received: u64,
     received_bytes: u64,
     unstamped: u64,
-    streams: Vec<StreamTally>,
-    /// Whether the last receiver of each publication is of interest.
-    keeps_publications: bool,
+    received_slowly: u64,
+    channels: Vec<ChannelTally>,
     sample_frame: Option<Vec<u8>>,
 }
 
-/// How the publications of one stream arrived, from the first one after the mark.
+/// How the publications of one channel arrived, from the first one after the mark.
 #[derive(Debug, Default, Clone)]
-struct StreamTally {
+struct ChannelTally {
     first_sequence: u64,
     publications: Vec<(u32, u64)>,
 }
 
 impl Ledger {
-    /// Nothing counted yet; with streams that many clients share, the last receiver of each publication is kept.
-    pub fn new(shared_streams: Option<u32>) -> Self {
+    /// Nothing counted yet, of this many channels.
+    pub fn new(channels: u32) -> Self {
         Self {
             setup: Durations::new(),
             latencies: Durations::new(),
@@ -47,8 +47,8 @@ impl Ledger {
             received: 0,
             received_bytes: 0,
             unstamped: 0,
-            streams: vec![StreamTally::default(); shared_streams.unwrap_or_default() as usize],
-            keeps_publications: shared_streams.is_some(),
+            received_slowly: 0,
+            channels: vec![ChannelTally::default(); channels as usize],
             sample_frame: None,
         }
     }
@@ -63,28 +63,41 @@ impl Ledger {
         self.received_bytes += bytes as u64;
     }
 
-    /// A client of this stream received a message.
-    pub fn record(&mut self, stamp: Stamp, stream: u32, window: &mut SequenceWindow, now_ns: u64) {
-        if stamp.stream != stream {
+    /// A client received a message; `window` is none if it should not have.
+    pub fn record(&mut self, stamp: Stamp, window: Option<&mut SequenceWindow>, now_ns: u64) {
+        let Some(window) = window else {
             self.faults.misrouted += 1;
             return;
-        }
+        };
         window.receive(stamp.sequence, &mut self.faults);
         let latency_us = now_ns.saturating_sub(stamp.intended_ns) / 1000;
         self.latencies.record_us(latency_us);
         self.interval.record_us(latency_us);
         self.received += 1;
-        if self.keeps_publications {
-            self.record_publication(stamp, latency_us);
+        if let Stream::Channel(channel) = stamp.stream {
+            self.record_publication(channel, stamp.sequence, latency_us);
         }
     }
 
-    fn record_publication(&mut self, stamp: Stamp, latency_us: u64) {
-        let Some(stream) = self.streams.get_mut(stamp.stream as usize) else { return };
-        if stream.publications.is_empty() {
-            stream.first_sequence = stamp.sequence;
+    /// A slow client received a message: it may miss some, as the server's policy has it, but none comes twice or late.
+    pub fn record_slowly(&mut self, stamp: Stamp, window: Option<&mut SequenceWindow>) {
+        let lost = self.faults.lost;
+        // What comes late is taken off those lost, which are not counted here.
+        self.faults.lost += 1;
+        match window {
+            Some(window) => window.receive(stamp.sequence, &mut self.faults),
+            None => self.faults.misrouted += 1,
         }
-        let Some(index) = stamp.sequence.checked_sub(stream.first_sequence) else { return };
+        self.faults.lost = lost;
+        self.received_slowly += 1;
+    }
+
+    fn record_publication(&mut self, channel: u32, sequence: u64, latency_us: u64) {
+        let Some(stream) = self.channels.get_mut(channel as usize) else { return };
+        if stream.publications.is_empty() {
+            stream.first_sequence = sequence;
+        }
+        let Some(index) = sequence.checked_sub(stream.first_sequence) else { return };
         let index = index as usize;
         if index >= PUBLICATIONS_MAX {
             return;
@@ -126,14 +139,22 @@ impl Ledger {
         pairs
     }
 
+    /// From TCP connect to subscribed, since the last call.
+    pub fn take_setup(&mut self) -> Pairs {
+        let pairs = self.setup.to_pairs();
+        self.setup.clear();
+        pairs
+    }
+
     /// Forgets what was preparation. Faults stay: nothing may go wrong while preparing either.
     pub fn mark(&mut self) {
         self.latencies.clear();
         self.interval.clear();
         self.received = 0;
         self.received_bytes = 0;
+        self.received_slowly = 0;
         self.unstamped = 0;
-        self.streams.fill(StreamTally::default());
+        self.channels.fill(ChannelTally::default());
     }
 
     /// What was counted.
@@ -144,6 +165,7 @@ impl Ledger {
             publications: self.publications(),
             faults: self.faults,
             received: self.received,
+            received_slowly: self.received_slowly,
             received_bytes: self.received_bytes,
             unstamped: self.unstamped,
             sample_frame: self.sample_frame.clone(),
@@ -151,12 +173,12 @@ impl Ledger {
     }
 
     fn publications(&self) -> Vec<PublicationTally> {
-        let streams = self.streams.iter().zip(0..);
-        streams
-            .flat_map(|(tally, stream)| {
+        let channels = self.channels.iter().zip(0..);
+        channels
+            .flat_map(|(tally, channel)| {
                 let numbered = tally.publications.iter().zip(tally.first_sequence..);
                 numbered.map(move |(&(receivers, last_us), sequence)| PublicationTally {
-                    stream,
+                    channel,
                     sequence,
                     receivers,
                     last_us,
@@ -171,23 +193,23 @@ mod tests {
     use super::*;
 
     fn stamp(sequence: u64) -> Stamp {
-        Stamp { stream: 0, sequence, intended_ns: sequence * 1_000_000 }
+        Stamp { stream: Stream::Channel(0), sequence, intended_ns: sequence * 1_000_000 }
     }
 
     #[test]
     fn publications_know_their_last_receiver() {
-        let mut ledger = Ledger::new(Some(1));
+        let mut ledger = Ledger::new(1);
         let mut clients = [SequenceWindow::expecting(1), SequenceWindow::expecting(1)];
-        ledger.record(stamp(1), 0, &mut clients[0], 1_000_000);
-        ledger.record(stamp(1), 0, &mut clients[1], 1_000_000);
+        ledger.record(stamp(1), Some(&mut clients[0]), 1_000_000);
+        ledger.record(stamp(1), Some(&mut clients[1]), 1_000_000);
         ledger.mark();
-        ledger.record(stamp(2), 0, &mut clients[0], 2_005_000);
-        ledger.record(stamp(2), 0, &mut clients[1], 2_030_000);
-        ledger.record(stamp(3), 0, &mut clients[1], 3_001_000);
+        ledger.record(stamp(2), Some(&mut clients[0]), 2_005_000);
+        ledger.record(stamp(2), Some(&mut clients[1]), 2_030_000);
+        ledger.record(stamp(3), Some(&mut clients[1]), 3_001_000);
         let tally = ledger.tally();
         let expected = [
-            PublicationTally { stream: 0, sequence: 2, receivers: 2, last_us: 30 },
-            PublicationTally { stream: 0, sequence: 3, receivers: 1, last_us: 1 },
+            PublicationTally { channel: 0, sequence: 2, receivers: 2, last_us: 30 },
+            PublicationTally { channel: 0, sequence: 3, receivers: 1, last_us: 1 },
         ];
         assert_eq!(tally.publications, expected);
         assert_eq!((tally.received, tally.faults), (3, Faults::default()));
@@ -195,9 +217,21 @@ mod tests {
 
     #[test]
     fn another_users_message_is_a_fault() {
-        let mut ledger = Ledger::new(None);
-        ledger.record(stamp(1), 5, &mut SequenceWindow::expecting(1), 0);
+        let mut ledger = Ledger::new(1);
+        ledger.record(stamp(1), None, 0);
         assert_eq!(ledger.tally().faults, Faults { misrouted: 1, ..Faults::default() });
         assert_eq!(ledger.received(), 0);
+    }
+
+    #[test]
+    fn a_slow_client_may_miss_but_not_see_twice() {
+        let mut ledger = Ledger::new(1);
+        let mut window = SequenceWindow::expecting(1);
+        for sequence in [1, 5, 5] {
+            ledger.record_slowly(stamp(sequence), Some(&mut window));
+        }
+        let tally = ledger.tally();
+        assert_eq!(tally.faults, Faults { doubled: 1, ..Faults::default() });
+        assert_eq!((tally.received, tally.received_slowly), (0, 3));
     }
 }

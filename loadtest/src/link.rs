@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{dialect::Dialect, sequence::Faults, statistics::Pairs};
+use crate::{dialect::Dialect, sequence::Faults, statistics::Pairs, stream::Positions};
 
 /// What a worker does, told once.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,10 +27,8 @@ pub struct Plan {
     pub path: String,
     /// What clients say.
     pub dialect: Dialect,
-    /// Whether every client is a stream of its own; else clients of one channel share its stream.
-    pub stream_per_client: bool,
-    /// Number of channels, if clients of one channel share its stream.
-    pub streams: u32,
+    /// Number of channels, over which clients are spread in turn.
+    pub channels: u32,
     /// Clients of this worker: their indices in the whole run.
     pub clients: std::ops::Range<u32>,
     /// Loopback addresses to connect from, in turn; empty: as the kernel chooses.
@@ -41,6 +39,24 @@ pub struct Plan {
     pub core: Option<usize>,
     /// Whether the worker never sleeps.
     pub busy_poll: bool,
+    /// Clients that read slowly.
+    pub slow: Option<Slow>,
+}
+
+/// Clients that read slowly.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Slow {
+    /// Every so-manieth client does.
+    pub every: u32,
+    /// Bytes that such a client reads per second.
+    pub bytes_per_second: u32,
+}
+
+impl Slow {
+    /// Whether this client does.
+    pub fn is_slow(slow: Option<Slow>, client: u32) -> bool {
+        slow.is_some_and(|slow| client % slow.every == slow.every - 1)
+    }
 }
 
 /// To a worker.
@@ -52,15 +68,22 @@ pub enum WorkerCommand {
     Open {
         /// Whether clients read from now on.
         attend: bool,
+        /// How far streams are: clients must receive everything after this.
+        positions: Positions,
     },
     /// Clients opened without attendance read from now on.
     Attend,
     /// Everything so far was preparation: begin to count.
     Mark,
-    /// Say what was counted; each stream ended with this sequence number.
+    /// Say what was counted.
     Collect {
-        /// Last sequence number of each stream.
-        last: Vec<u64>,
+        /// How far streams are: clients must have received everything up to this.
+        positions: Positions,
+    },
+    /// From now on clients leave and come back at this rate; 0: no more.
+    Churn {
+        /// Clients per second.
+        per_second: f64,
     },
     /// Close all clients.
     Close,
@@ -72,7 +95,10 @@ pub enum WorkerEvent {
     /// Several times a second.
     Progress(Progress),
     /// All clients are open (or have failed to).
-    Opened,
+    Opened {
+        /// From TCP connect to subscribed.
+        setup: Pairs,
+    },
     /// Clients read.
     Attending,
     /// Counting has begun.
@@ -96,6 +122,10 @@ pub struct Progress {
     pub received: u64,
     /// Pings answered since the start.
     pub pings: u64,
+    /// Slow clients that the server ended.
+    pub slow_dropped: u32,
+    /// Clients that left and came back since the start.
+    pub churned: u64,
     /// Latencies since the last progress.
     pub latencies: Pairs,
     /// The first thing that went wrong, in words.
@@ -105,29 +135,31 @@ pub struct Progress {
 /// What a worker counted since the mark.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Tally {
-    /// From TCP connect to subscribed, since the start.
+    /// From TCP connect to subscribed, of clients that came back since the mark.
     pub setup: Pairs,
     /// From the intended instant to the receive, every message.
     pub latencies: Pairs,
-    /// Per publication: stream, sequence, receivers, latency of the last one.
+    /// Per publication in a channel.
     pub publications: Vec<PublicationTally>,
     /// What should not be.
     pub faults: Faults,
-    /// Messages with a stamp.
+    /// Messages with a stamp, but those of slow clients.
     pub received: u64,
+    /// Messages of slow clients.
+    pub received_slowly: u64,
     /// Bytes received.
     pub received_bytes: u64,
     /// Messages without a stamp that were no pings.
     pub unstamped: u64,
-    /// Bytes of the first message with a stamp, with its frame, as hexadecimal digits.
+    /// Bytes of the first message with a stamp, with its frame.
     pub sample_frame: Option<Vec<u8>>,
 }
 
 /// How one publication reached the subscribers of one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublicationTally {
-    /// Its stream.
-    pub stream: u32,
+    /// Its channel.
+    pub channel: u32,
     /// Its place there.
     pub sequence: u64,
     /// Subscribers that received it.
@@ -146,7 +178,7 @@ pub enum FloorCommand {
         /// Clients that will come.
         clients: u32,
     },
-    /// Send to all clients, at a steady rate.
+    /// Send to clients, at a steady rate.
     Send(FloorSend),
 }
 
@@ -163,8 +195,19 @@ pub struct FloorSend {
     pub burst: u32,
     /// Number of instants.
     pub instants: u64,
-    /// Sequence number of the first publication.
-    pub first_sequence: u64,
+    /// Who gets a publication.
+    pub to: FloorAddressees,
+    /// Publications before.
+    pub published: u64,
+}
+
+/// Who gets a publication of the floor's server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FloorAddressees {
+    /// Every client.
+    All,
+    /// One client after the other.
+    OneByOne,
 }
 
 /// From the floor's server.

@@ -29,6 +29,7 @@ mod served;
 mod socket;
 mod stamp;
 mod statistics;
+mod stream;
 mod target;
 mod token;
 mod watch;
@@ -40,8 +41,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
-use arguments::{Arguments, Command, CommonArguments};
+use arguments::{Arguments, BroadcastArguments, Command, CommonArguments, SlowArguments};
+use link::Slow;
 use report::Report;
+use scenario::publishing::{Kind, Publishing};
 use served::Served;
 use target::Target;
 
@@ -52,10 +55,29 @@ fn main() -> ExitCode {
         Command::Idle(arguments) => {
             measure("idle", &arguments.common, |target, report| scenario::idle::run(&arguments, target, report))
         }
-        Command::Broadcast(arguments) => measure("broadcast", &arguments.common, |target, report| {
-            scenario::broadcast::run(&arguments, target, report)
-        }),
+        Command::Broadcast(arguments) => publish("broadcast", Kind::Broadcast, &arguments, None),
+        Command::Routed(arguments) => publish("routed", Kind::Routed, &arguments, None),
+        Command::Mixed(arguments) => publish("mixed", Kind::Mixed, &arguments, None),
+        Command::Slow(SlowArguments { common, publications, slow_every, slow_bytes_per_second }) => {
+            let slow = Slow { every: slow_every, bytes_per_second: slow_bytes_per_second };
+            publish("slow", Kind::Broadcast, &BroadcastArguments { common, publications }, Some(slow))
+        }
+        Command::Storm(arguments) => {
+            measure("storm", &arguments.common, |target, report| scenario::storm::run(&arguments, target, report))
+        }
+        Command::Churn(arguments) => {
+            measure("churn", &arguments.common, |target, report| scenario::churn::run(&arguments, target, report))
+        }
+        Command::Ramp(arguments) => {
+            measure("ramp", &arguments.common, |target, report| scenario::ramp::run(&arguments, target, report))
+        }
     }
+}
+
+fn publish(scenario: &'static str, kind: Kind, arguments: &BroadcastArguments, slow: Option<Slow>) -> ExitCode {
+    let BroadcastArguments { common, publications } = arguments;
+    let publishing = Publishing { kind, common, publications, slow };
+    measure(scenario, common, |target, report| publishing.run(target, report))
 }
 
 fn child(result: Result<()>) -> ExitCode {
@@ -77,6 +99,9 @@ fn measure(
     let mut report = Report::new(scenario);
     if let Err(error) = serve_and_run(common, &mut report, run) {
         report.problems.push(format!("{error:#}"));
+    }
+    if common.gate {
+        report.gate();
     }
     print!("{}", report.table());
     if let Err(error) = report.write(common.json.as_deref(), common.html.as_deref()) {

@@ -17,6 +17,7 @@ use crate::{
     clock::{SECOND_NS, now_ns, sleep_until_ns},
     resp::{ReplyReader, push_command},
     stamp::Stamp,
+    stream::{Positions, Stream},
 };
 
 /// A steady rate.
@@ -41,6 +42,11 @@ impl Pace {
         self.instants * u64::from(self.burst)
     }
 
+    /// Seconds that it lasts.
+    pub fn seconds(&self) -> f64 {
+        self.instants as f64 / self.rate
+    }
+
     /// Nanoseconds from the first instant to this one.
     pub fn offset_ns(&self, instant: u64) -> u64 {
         (instant as f64 * SECOND_NS as f64 / self.rate) as u64
@@ -60,6 +66,19 @@ pub struct Pushed {
     pub repeated: u64,
 }
 
+impl Pushed {
+    /// What two sources did together.
+    pub fn merge(mut self, mut other: Pushed) -> Pushed {
+        self.loops_us.append(&mut other.loops_us);
+        Pushed {
+            publications: self.publications + other.publications,
+            late_us_max: self.late_us_max.max(other.late_us_max),
+            loops_us: self.loops_us,
+            repeated: self.repeated + other.repeated,
+        }
+    }
+}
+
 /// Something that pushes publications.
 pub trait Source: Send {
     /// Pushes at this pace; counts in `published`; ends early when told to stop.
@@ -68,27 +87,37 @@ pub trait Source: Send {
     /// If the server refuses or goes away.
     fn push(&mut self, pace: &Pace, published: &AtomicU64, stop: &AtomicBool) -> Result<Pushed>;
 
-    /// The last sequence number of each stream.
-    fn last_sequences(&self) -> &[u64];
+    /// How far its streams are.
+    fn positions(&self) -> &Positions;
 }
 
 /// Whom a producer addresses: stream i is the i-th of them.
 #[derive(Debug, Clone)]
 pub enum Addressees {
-    /// Channels, in turn.
+    /// Channels, in turn; the publications of one instant go to one channel.
     Channels(Vec<String>),
+    /// Users, in turn; each publication goes to the next one.
+    Users(Vec<String>),
 }
 
 impl Addressees {
     fn len(&self) -> usize {
         match self {
-            Addressees::Channels(names) => names.len(),
+            Addressees::Channels(names) | Addressees::Users(names) => names.len(),
         }
     }
 
-    fn push_command(&self, stream: usize, payload: &[u8], buffer: &mut Vec<u8>) {
+    fn stream(&self, index: usize) -> Stream {
         match self {
-            Addressees::Channels(names) => push_command(buffer, &[b"PUBLISH", names[stream].as_bytes(), payload]),
+            Addressees::Channels(_) => Stream::Channel(index as u32),
+            Addressees::Users(_) => Stream::User(index as u32),
+        }
+    }
+
+    fn push_command(&self, index: usize, payload: &[u8], buffer: &mut Vec<u8>) {
+        match self {
+            Addressees::Channels(names) => push_command(buffer, &[b"PUBLISH", names[index].as_bytes(), payload]),
+            Addressees::Users(names) => push_command(buffer, &[b"TG.SEND", names[index].as_bytes(), payload]),
         }
     }
 }
@@ -102,8 +131,8 @@ pub struct RespProducer {
     outstanding: u64,
     addressees: Addressees,
     payload_bytes: usize,
-    sequences: Vec<u64>,
-    next_stream: usize,
+    positions: Positions,
+    next: usize,
     commands: Vec<u8>,
 }
 
@@ -122,15 +151,14 @@ impl RespProducer {
             format!("no ingest port at {address}: is the server running, and is --ingest its ingest.listen?")
         })?;
         stream.set_nodelay(true)?;
-        let sequences = vec![0; addressees.len()];
         let mut producer = RespProducer {
             stream,
             replies: ReplyReader::default(),
             outstanding: 0,
             addressees,
             payload_bytes,
-            sequences,
-            next_stream: 0,
+            positions: Positions::default(),
+            next: 0,
             commands: Vec::new(),
         };
         if let Some(password) = password {
@@ -141,14 +169,14 @@ impl RespProducer {
         Ok(producer)
     }
 
-    /// A burst goes to one stream; bursts take turns.
     fn push_burst(&mut self, burst: u32, intended_ns: u64) -> Result<()> {
-        let stream = self.next_stream;
-        self.next_stream = (stream + 1) % self.sequences.len();
-        for _ in 0..burst {
-            self.sequences[stream] += 1;
-            let stamp = Stamp { stream: stream as u32, sequence: self.sequences[stream], intended_ns };
-            self.addressees.push_command(stream, &stamp.payload(self.payload_bytes), &mut self.commands);
+        for number in 1..=burst {
+            let stream = self.addressees.stream(self.next);
+            let stamp = Stamp { stream, sequence: self.positions.advance(stream), intended_ns };
+            self.addressees.push_command(self.next, &stamp.payload(self.payload_bytes), &mut self.commands);
+            if number == burst || matches!(self.addressees, Addressees::Users(_)) {
+                self.next = (self.next + 1) % self.addressees.len();
+            }
         }
         self.send(u64::from(burst))
     }
@@ -208,15 +236,15 @@ impl Source for RespProducer {
             self.push_burst(pace.burst, intended_ns)?;
             pushed.late_us_max = pushed.late_us_max.max(now_ns().saturating_sub(intended_ns) / 1000);
             pushed.publications += u64::from(pace.burst);
-            published.store(pushed.publications, Relaxed);
+            published.fetch_add(u64::from(pace.burst), Relaxed);
             self.drain_replies()?;
         }
         self.await_replies()?;
         Ok(pushed)
     }
 
-    fn last_sequences(&self) -> &[u64] {
-        &self.sequences
+    fn positions(&self) -> &Positions {
+        &self.positions
     }
 }
 
@@ -266,12 +294,13 @@ mod tests {
         let pushed =
             producer.push(&Pace { rate: 1e4, burst: 2, instants: 4 }, &published, &AtomicBool::new(false)).unwrap();
         assert_eq!((pushed.publications, published.load(Relaxed)), (8, 8));
-        assert_eq!(producer.last_sequences(), [4, 4]);
+        assert_eq!(producer.positions(), &Positions { channels: vec![4, 4], users: vec![] });
         let received = port.join().unwrap();
         let places = memchr::memmem::find_iter(&received, b"~tgl~");
         let stamps: Vec<_> =
             places.filter_map(|at| Stamp::parse(&received[at..])).map(|stamp| (stamp.stream, stamp.sequence)).collect();
-        assert_eq!(stamps, [(0, 1), (0, 2), (1, 1), (1, 2), (0, 3), (0, 4), (1, 3), (1, 4)]);
+        let expected = [(0, 1), (0, 2), (1, 1), (1, 2), (0, 3), (0, 4), (1, 3), (1, 4)];
+        assert_eq!(stamps, expected.map(|(channel, sequence)| (Stream::Channel(channel), sequence)));
     }
 
     #[test]

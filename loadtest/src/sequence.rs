@@ -40,6 +40,8 @@ impl Faults {
 /// What one subscriber has seen of one stream.
 #[derive(Debug, Clone, Copy)]
 pub struct SequenceWindow {
+    /// Whether the first expected number is known.
+    has_begun: bool,
     highest: u64,
     /// Bit i: `highest - 1 - i` was seen, or is before the first expected number.
     seen: u64,
@@ -48,11 +50,19 @@ pub struct SequenceWindow {
 impl SequenceWindow {
     /// A subscriber that must receive everything from this number on.
     pub fn expecting(first: u64) -> Self {
-        Self { highest: first - 1, seen: u64::MAX }
+        Self { has_begun: true, highest: first - 1, seen: u64::MAX }
+    }
+
+    /// A subscriber that came while the stream was under way: it must receive everything after the first that it sees.
+    pub fn from_whatever_comes() -> Self {
+        Self { has_begun: false, highest: 0, seen: u64::MAX }
     }
 
     /// A number arrived. A gap counts as lost until what is missing arrives.
     pub fn receive(&mut self, sequence: u64, faults: &mut Faults) {
+        if !self.has_begun {
+            *self = Self::expecting(sequence);
+        }
         if sequence > self.highest {
             let step = sequence - self.highest;
             faults.lost += step - 1;
@@ -76,7 +86,7 @@ impl SequenceWindow {
 
     /// The stream ended with this number: what has not arrived is lost.
     pub fn end(&mut self, last: u64, faults: &mut Faults) {
-        if last > self.highest {
+        if self.has_begun && last > self.highest {
             faults.lost += last - self.highest;
             self.highest = last;
             self.seen = u64::MAX;
@@ -128,6 +138,18 @@ mod tests {
         let mut shuffled: Vec<u64> = (2..=65).collect();
         shuffled.push(1);
         assert_eq!(faults(&shuffled, 65), Faults { out_of_order: 1, ..Faults::default() });
+    }
+
+    #[test]
+    fn who_comes_late_misses_nothing_after_its_first() {
+        let mut window = SequenceWindow::from_whatever_comes();
+        let mut faults = Faults::default();
+        window.end(7, &mut faults);
+        window.receive(10, &mut faults);
+        window.receive(11, &mut faults);
+        assert!(faults.is_clean());
+        window.receive(13, &mut faults);
+        assert_eq!(faults.lost, 1);
     }
 
     #[test]

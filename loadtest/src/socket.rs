@@ -22,15 +22,22 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Connects, from a given address if there is one.
+    /// Connects, from a given address if there is one, with a receive buffer of a given size if there is one.
     ///
     /// # Errors
     /// As the system calls do.
-    pub async fn connect(source: Option<Ipv4Addr>, target: SocketAddr) -> io::Result<Socket> {
+    pub async fn connect(
+        source: Option<Ipv4Addr>,
+        target: SocketAddr,
+        receive_buffer_bytes: Option<usize>,
+    ) -> io::Result<Socket> {
         let socket =
             socket2::Socket::new(Domain::for_address(target), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.set_linger(Some(Duration::ZERO))?;
         socket.set_tcp_nodelay(true)?;
+        if let Some(bytes) = receive_buffer_bytes {
+            socket.set_recv_buffer_size(bytes)?;
+        }
         if let Some(source) = source {
             // The port is chosen at connect, where a pair of addresses and not an address must be free.
             setsockopt(&socket, IpBindAddressNoPort, &true)?;

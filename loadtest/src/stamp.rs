@@ -7,6 +7,8 @@
 
 use memchr::memmem;
 
+use crate::stream::Stream;
+
 /// Bytes of a stamp in its written form.
 pub const STAMP_BYTES: usize = MARKER.len() + 8 + 16 + 16 + 1;
 
@@ -21,8 +23,8 @@ const PAYLOAD_TAIL: &[u8] = b"\",\"p\":\"\"}";
 /// A message's identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
-    /// Index of the channel or of the user that it was sent to.
-    pub stream: u32,
+    /// The channel or the user that it was sent to.
+    pub stream: Stream,
     /// Place in the stream, from 1.
     pub sequence: u64,
     /// When it was meant to be sent, on the monotonic clock.
@@ -34,7 +36,7 @@ impl Stamp {
     pub fn to_bytes(self) -> [u8; STAMP_BYTES] {
         let mut bytes = [END; STAMP_BYTES];
         bytes[..5].copy_from_slice(MARKER);
-        write_hex(u64::from(self.stream), &mut bytes[5..13]);
+        write_hex(u64::from(self.stream.code()), &mut bytes[5..13]);
         write_hex(self.sequence, &mut bytes[13..29]);
         write_hex(self.intended_ns, &mut bytes[29..45]);
         bytes
@@ -58,7 +60,7 @@ impl Stamp {
             return None;
         }
         Some(Stamp {
-            stream: read_hex(&bytes[5..13])? as u32,
+            stream: Stream::from_code(read_hex(&bytes[5..13])? as u32),
             sequence: read_hex(&bytes[13..29])?,
             intended_ns: read_hex(&bytes[29..45])?,
         })
@@ -124,7 +126,7 @@ fn read_hex(digits: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const STAMP: Stamp = Stamp { stream: 7, sequence: 0x1234, intended_ns: u64::MAX - 1 };
+    const STAMP: Stamp = Stamp { stream: Stream::User(7), sequence: 0x1234, intended_ns: u64::MAX - 1 };
 
     #[test]
     fn a_stamp_reads_as_it_was_written() {

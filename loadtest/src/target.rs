@@ -10,7 +10,7 @@ use crate::{
     cores,
     dialect::{Dialect, Identity},
     fleet::split,
-    link::Plan,
+    link::{Plan, Slow},
     proc::{cpu, listener},
 };
 
@@ -75,11 +75,24 @@ impl Target {
         cores::without(&self.allowed, &taken)
     }
 
+    /// Plans for some clients more than those of the command line.
+    ///
+    /// # Errors
+    /// If there are too few descriptors.
+    pub fn plans_of_more(&self, arguments: &CommonArguments, dialect: &Dialect, clients: u32) -> Result<Vec<Plan>> {
+        let few = CommonArguments { connections: clients, ..arguments.clone() };
+        let shift = |plan: Plan| {
+            let first = arguments.connections;
+            Plan { clients: first + plan.clients.start..first + plan.clients.end, ..plan }
+        };
+        Ok(self.plans(&few, dialect, None)?.into_iter().map(shift).collect())
+    }
+
     /// A plan for each worker.
     ///
     /// # Errors
     /// If there are too few descriptors.
-    pub fn plans(&self, arguments: &CommonArguments, dialect: &Dialect, stream_per_client: bool) -> Result<Vec<Plan>> {
+    pub fn plans(&self, arguments: &CommonArguments, dialect: &Dialect, slow: Option<Slow>) -> Result<Vec<Plan>> {
         let descriptors = raise_descriptor_limit()?;
         let cores = self.tester_cores(arguments);
         let ranges = split(arguments.connections, cores.len().max(1), descriptors)?;
@@ -92,13 +105,13 @@ impl Target {
                 host: self.host.clone(),
                 path: self.path.clone(),
                 dialect: dialect.clone(),
-                stream_per_client,
-                streams: arguments.channels,
+                channels: arguments.channels,
                 clients,
                 sources: sources.clone(),
                 opening_max: arguments.opening_max,
                 core: (!cores.is_empty()).then(|| cores[worker % cores.len()]),
                 busy_poll: arguments.busy_poll,
+                slow,
             })
             .collect())
     }

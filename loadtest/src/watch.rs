@@ -58,7 +58,7 @@ pub struct Watch {
 #[derive(Debug, Clone, Copy)]
 enum Goal {
     Open,
-    Received,
+    Pushed,
     Time,
 }
 
@@ -85,10 +85,14 @@ impl Watch {
         self.show(what, u64::from(clients), Goal::Open);
     }
 
-    /// The bar counts received messages from now on.
-    pub fn show_receiving(&mut self, what: &str, messages: u64) {
-        self.last_received = 0;
-        self.show(what, messages, Goal::Received);
+    /// The bar counts publications from now on.
+    pub fn show_pushing(&mut self, what: &str, publications: u64) {
+        self.show(what, publications, Goal::Pushed);
+    }
+
+    /// So many publications have left.
+    pub fn set_pushed(&self, publications: u64) {
+        self.bar.set_position(publications);
     }
 
     /// The bar counts tenths of seconds from now on.
@@ -105,6 +109,11 @@ impl Watch {
         self.goal = goal;
     }
 
+    /// The server is gone: watches the clients alone.
+    pub fn forget_server(&mut self) {
+        self.pid = None;
+    }
+
     /// Latencies that a worker has reported.
     pub fn record_latencies(&mut self, latencies: &Pairs) {
         self.latencies.add_pairs(latencies);
@@ -117,7 +126,7 @@ impl Watch {
     pub fn observe(&mut self, connections: u32, received: u64) -> Result<()> {
         match self.goal {
             Goal::Open => self.bar.set_position(u64::from(connections)),
-            Goal::Received => self.bar.set_position(received),
+            Goal::Pushed => {}
             Goal::Time => self.bar.set_position(self.bar.elapsed().as_millis() as u64 / 100),
         }
         let now = now_ns();
@@ -141,15 +150,19 @@ impl Watch {
         let seconds = Duration::from_nanos(now_ns - self.last_ns).as_secs_f64();
         let (mut resident_bytes, mut cores_busy) = (None, None);
         if let Some(pid) = self.pid {
-            let Ok(cpu) = CpuTimes::of_process(pid) else { bail!("the server (process {pid}) is gone") };
+            // A process that has ended but is not yet waited for has no memory any more.
             resident_bytes = user_memory::resident_bytes(pid);
+            let (Some(_), Ok(cpu)) = (resident_bytes, CpuTimes::of_process(pid)) else {
+                bail!("the server (process {pid}) is gone");
+            };
             let used_ns = self.last_cpu.as_ref().map(|last| cpu.since_ns(last));
             cores_busy = used_ns.map(|ns| ns as f64 / SECOND_NS as f64 / seconds);
             self.last_cpu = Some(cpu);
         }
         let latency = self.latencies.summary();
         self.latencies.clear();
-        let messages = received.saturating_sub(self.last_received) as f64;
+        // After a mark the count begins anew.
+        let messages = received.checked_sub(self.last_received).unwrap_or(received) as f64;
         self.last_ns = now_ns;
         self.last_received = received;
         Ok(Point {

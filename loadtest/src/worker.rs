@@ -53,7 +53,14 @@ pub fn run() -> Result<()> {
         .enable_timer()
         .build()
         .context("io_uring cannot be set up: a kernel from 6.1 on is needed, and kernel.io_uring_disabled = 0")?;
-    let worker = Worker { swarm: Swarm::new(*plan), link, idle: RefCell::default(), opening: Rc::default() };
+    let worker = Worker {
+        swarm: Swarm::new(*plan),
+        link,
+        idle: RefCell::default(),
+        opening: Rc::default(),
+        churn: Cell::default(),
+        next_to_leave: Cell::new(0),
+    };
     runtime.block_on(async {
         let swarm = worker.swarm.clone();
         // A task and not the main future: the runtime looks for completions between tasks only.
@@ -70,6 +77,18 @@ struct Worker {
     idle: RefCell<Vec<Client>>,
     /// The opening in progress.
     opening: Rc<Opening>,
+    /// The coming and going.
+    churn: Cell<Churn>,
+    /// Place of the next client to leave and come back.
+    next_to_leave: Cell<usize>,
+}
+
+/// At what rate clients leave and come back.
+#[derive(Default, Clone, Copy)]
+struct Churn {
+    per_second: f64,
+    since_ns: u64,
+    done: u64,
 }
 
 #[derive(Default)]
@@ -100,12 +119,14 @@ impl Worker {
                 self.opening.is_awaited.set(false);
                 self.idle.borrow_mut().append(&mut self.opening.opened.borrow_mut());
                 self.report_progress()?;
-                self.link.send(&WorkerEvent::Opened)?;
+                let setup = self.swarm.ledger().borrow_mut().take_setup();
+                self.link.send(&WorkerEvent::Opened { setup })?;
             }
             if is_closing && self.swarm.counts().open.get() == 0 {
                 is_closing = false;
                 self.link.send(&WorkerEvent::Closed)?;
             }
+            self.renew_clients();
             if now_ns() >= next_progress_ns {
                 next_progress_ns = now_ns() + PROGRESS_NS;
                 self.report_progress()?;
@@ -117,7 +138,10 @@ impl Worker {
     fn execute(&self, command: WorkerCommand) -> Result<()> {
         match command {
             WorkerCommand::Plan(_) => bail!("a worker has one plan"),
-            WorkerCommand::Open { attend } => self.open(attend),
+            WorkerCommand::Open { attend, positions } => {
+                self.swarm.prepare(&positions);
+                self.open(attend);
+            }
             WorkerCommand::Attend => {
                 for client in self.idle.borrow_mut().drain(..) {
                     monoio::spawn(client.attend());
@@ -128,8 +152,9 @@ impl Worker {
                 self.swarm.ledger().borrow_mut().mark();
                 self.link.send(&WorkerEvent::Marked)?;
             }
-            WorkerCommand::Collect { last } => {
-                self.swarm.end_streams(&last);
+            WorkerCommand::Churn { per_second } => self.churn.set(Churn { per_second, since_ns: now_ns(), done: 0 }),
+            WorkerCommand::Collect { positions } => {
+                self.swarm.judge(&positions);
                 let tally = self.swarm.ledger().borrow().tally();
                 self.link.send(&WorkerEvent::Collected(Box::new(tally)))?;
             }
@@ -148,6 +173,19 @@ impl Worker {
         }
     }
 
+    /// Lets those leave and come back whose time it is.
+    fn renew_clients(&self) {
+        let churn = self.churn.get();
+        let elapsed_seconds = (now_ns() - churn.since_ns) as f64 / SECOND_NS as f64;
+        let due = (elapsed_seconds * churn.per_second) as u64;
+        for _ in churn.done..due {
+            let place = self.next_to_leave.get();
+            self.next_to_leave.set((place + 1) % self.swarm.plan().clients.len());
+            self.swarm.renew(place);
+        }
+        self.churn.set(Churn { done: due, ..churn });
+    }
+
     fn report_progress(&self) -> Result<()> {
         let counts = self.swarm.counts();
         let mut ledger = self.swarm.ledger().borrow_mut();
@@ -157,6 +195,8 @@ impl Worker {
             dropped: counts.dropped.get(),
             received: ledger.received(),
             pings: counts.pings.get(),
+            slow_dropped: counts.slow_dropped.get(),
+            churned: counts.churned.get(),
             latencies: ledger.take_interval(),
             complaint: self.swarm.complaint(),
         }))

@@ -3,7 +3,9 @@
 //! An object counts with its share of its slab's pages (a TCP socket of 2,368 B lives 13 to a
 //! 32 KiB slab and costs 2,521 B): free room in partial slabs, which comes and goes, is left out.
 //! So are the caches of file systems, which grow with whatever else the machine does; of directory
-//! entries, as many count as sockets came, since each socket has one.
+//! entries and their like, as many count as sockets came, since each socket has one. A connection
+//! has a whole number of most objects: what is near one is taken for it, since the kernel counts free
+//! objects of slabs that a core holds as used.
 
 use std::{collections::BTreeMap, fs};
 
@@ -97,9 +99,9 @@ impl KernelMemory {
             .map(|(name, cache)| {
                 let objects =
                     |caches: &BTreeMap<String, Cache>, name: &str| caches.get(name).map_or(0.0, |cache| cache.objects);
-                let counted = if name == DENTRIES { SOCKETS } else { name };
-                let grown = objects(now, counted) - objects(before, counted);
-                CacheGrowth { name: name.clone(), bytes: grown * cache.object_bytes / connections as f64 }
+                let counted = if ONE_PER_SOCKET.contains(&name.as_str()) { SOCKETS } else { name };
+                let grown = (objects(now, counted) - objects(before, counted)) / connections as f64;
+                CacheGrowth { name: name.clone(), bytes: nearly_whole(grown) * cache.object_bytes }
             })
             // Less than that per connection has nothing to do with connections.
             .filter(|cache| cache.bytes.abs() >= CACHE_BYTES_MIN)
@@ -125,10 +127,19 @@ fn cache_of<'a>(name: &str, mut shown: impl Iterator<Item = &'a String>) -> Opti
 }
 
 const SOCKETS: &str = "sock_inode_cache";
-const DENTRIES: &str = "dentry";
+
+/// Caches that file systems fill too, of which each socket has one object.
+const ONE_PER_SOCKET: [&str; 2] = ["dentry", "lsm_inode_cache"];
+
+/// How far from a whole number of objects per connection a count may be to be taken for it.
+const WHOLE_TOLERANCE: f64 = 0.1;
+
+fn nearly_whole(objects: f64) -> f64 {
+    if (objects - objects.round()).abs() <= WHOLE_TOLERANCE { objects.round() } else { objects }
+}
 
 fn is_of_file_systems(name: &str) -> bool {
-    let is_inode_cache = name.contains("inode") && ![SOCKETS, "lsm_inode_cache"].contains(&name);
+    let is_inode_cache = name.contains("inode") && name != SOCKETS && !ONE_PER_SOCKET.contains(&name);
     is_inode_cache
         || ["buffer_head", "radix_tree_node", "xfs_", "ext4_", "btrfs_"].iter().any(|part| name.starts_with(part))
 }
@@ -186,6 +197,13 @@ mod tests {
         assert_eq!(growth.caches, expected);
         assert_eq!(growth.slab_bytes, 32_768.0 + 2048.0 + 512.0);
         assert_eq!(growth.slab_total_bytes, 40_000.0);
+    }
+
+    #[test]
+    fn objects_per_connection_are_whole_where_they_nearly_are() {
+        for (counted, taken) in [(1.95, 2.0), (2.08, 2.0), (0.04, 0.0), (-0.05, 0.0), (1.25, 1.25), (0.47, 0.47)] {
+            assert_eq!(nearly_whole(counted), taken);
+        }
     }
 
     #[test]

@@ -143,6 +143,15 @@ impl Report {
         }
     }
 
+    /// Goals in bytes that are missed, or of which nothing is known, are problems.
+    pub fn gate(&mut self) {
+        for figure in self.figures.iter().filter(|figure| figure.unit == "B" && figure.goal.is_some()) {
+            if figure.meets_goal() != Some(true) {
+                self.problems.push(format!("the goal is missed: {}, {}", figure.name, figure.unit));
+            }
+        }
+    }
+
     /// The table, for a terminal.
     pub fn table(&self) -> String {
         table::render(self)
@@ -200,6 +209,17 @@ mod tests {
         assert_eq!(figure(Goal::Ratio(1.05)).meets_goal(), Some(false));
         assert_eq!(figure(Goal::Value(10.9)).meets_goal(), Some(false));
         assert_eq!(Figure { floor: None, ..figure(Goal::Ratio(1.1)) }.meets_goal(), None);
+    }
+
+    #[test]
+    fn the_gate_is_for_bytes() {
+        let mut report = Report::new("idle");
+        for (name, unit, value) in [("time", "us", 9.0), ("few", "B", 1.0), ("many", "B", 9.0)] {
+            report.set_server(name, unit, value);
+            report.set_goal(name, unit, Goal::Value(5.0));
+        }
+        report.gate();
+        assert_eq!(report.problems, ["the goal is missed: many, B"]);
     }
 
     #[test]

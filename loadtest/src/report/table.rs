@@ -77,7 +77,9 @@ fn push_rows<const COLUMNS: usize>(text: &mut String, rows: &[[String; COLUMNS]]
 /// Three significant digits at least, none after the point for large numbers.
 pub fn number(value: f64) -> String {
     match value.abs() {
-        0.0..10.0 => format!("{value:.2}"),
+        0.0 => "0".to_owned(),
+        0.0..0.1 => format!("{value:.4}"),
+        0.1..10.0 => format!("{value:.2}"),
         10.0..100.0 => format!("{value:.1}"),
         _ => format!("{value:.0}"),
     }

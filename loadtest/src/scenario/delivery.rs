@@ -1,30 +1,40 @@
 //! Pushes publications and waits for them at the clients: the measured part of every scenario with messages.
 
-use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use anyhow::{Context, Result, anyhow};
 
+use super::stage::Stage;
 use crate::{
-    fleet::{Findings, Fleet},
-    proc::cpu::{CpuTimes, NamedTime},
+    fleet::Findings,
+    proc::cpu::NamedTime,
     producer::{Pace, Pushed, Source},
-    watch::Watch,
+    stream::{Positions, Stream},
 };
 
+/// A source and its timetables.
+pub struct Feed<'a> {
+    /// Who pushes.
+    pub source: &'a mut dyn Source,
+    /// Before the measurement.
+    pub warmup: Pace,
+    /// While it lasts.
+    pub pace: Pace,
+}
+
 /// What was measured while publications were pushed.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Delivery {
     /// What clients counted.
     pub findings: Findings,
-    /// What the source did.
+    /// What the sources did.
     pub pushed: Pushed,
     /// CPU nanoseconds of the server, all threads.
     pub cpu_ns: Option<u64>,
     /// The same by thread.
     pub threads: Vec<NamedTime>,
+    /// What ended it early: then the findings are those so far, and nothing is said of CPU.
+    pub failure: Option<anyhow::Error>,
 }
 
 impl Delivery {
@@ -45,66 +55,95 @@ fn per_message(ns: u64, messages: u64) -> Option<f64> {
     (messages > 0).then(|| ns as f64 / 1000.0 / messages as f64)
 }
 
-/// How many clients receive a publication of this stream.
-pub type Receivers = dyn Fn(usize) -> u64;
+/// How many clients are sure to receive a publication.
+pub type Receivers<'a> = dyn Fn(Stream) -> u64 + 'a;
 
 /// Warms up, then pushes at the pace and measures.
 ///
 /// # Errors
-/// If the server refuses, drops a client, or goes away.
-pub fn measure(
-    fleet: &mut Fleet,
-    watch: &mut Watch,
-    source: &mut dyn Source,
-    receivers: &Receivers,
-    warmup: &Pace,
-    pace: &Pace,
-    pid: Option<u32>,
+/// If the server refuses, drops a client, or goes away before the measurement has begun. What goes
+/// wrong later is told beside the findings.
+pub fn measure(stage: &mut Stage, feeds: &mut [Feed<'_>], receivers: &Receivers<'_>) -> Result<Delivery> {
+    push(stage, feeds, receivers, "warming up", |feed| feed.warmup)?;
+    measure_warm(stage, feeds, receivers, "delivering")
+}
+
+/// The same without warming up.
+///
+/// # Errors
+/// As [`measure`].
+pub fn measure_warm(
+    stage: &mut Stage,
+    feeds: &mut [Feed<'_>],
+    receivers: &Receivers<'_>,
+    what: &str,
 ) -> Result<Delivery> {
-    push(fleet, watch, source, receivers, warmup, "warming up")?;
-    fleet.mark(watch)?;
-    let before = pid.and_then(|pid| CpuTimes::of_process(pid).ok());
-    let pushed = push(fleet, watch, source, receivers, pace, "delivering")?;
-    let after = pid.and_then(|pid| CpuTimes::of_process(pid).ok());
-    let findings = fleet.collect(source.last_sequences(), watch)?;
-    let times = before.zip(after);
+    stage.fleet.mark(&mut stage.watch)?;
+    let before = stage.cpu();
+    let pushed = match push(stage, feeds, receivers, what, |feed| feed.pace) {
+        Ok(pushed) => pushed,
+        Err(failure) => {
+            let findings = stage.fleet.collect_remains(&mut stage.watch).unwrap_or_default();
+            return Ok(Delivery { findings, failure: Some(failure), ..Delivery::default() });
+        }
+    };
+    let times = before.zip(stage.cpu());
+    let findings = stage.fleet.collect(&positions(feeds), &mut stage.watch)?;
     Ok(Delivery {
         findings,
         pushed,
         cpu_ns: times.as_ref().map(|(before, after)| after.since_ns(before)),
         threads: times.map(|(before, after)| after.since_by_name(&before)).unwrap_or_default(),
+        failure: None,
     })
 }
 
+/// How far the streams of all feeds are.
+pub fn positions(feeds: &[Feed<'_>]) -> Positions {
+    feeds.iter().fold(Positions::default(), |positions, feed| positions.merge(feed.source.positions()))
+}
+
 /// Pushes at the pace, and waits until all has arrived that will.
-fn push(
-    fleet: &mut Fleet,
-    watch: &mut Watch,
-    source: &mut dyn Source,
-    receivers: &Receivers,
-    pace: &Pace,
+///
+/// # Errors
+/// If the server refuses, drops a client, or goes away.
+pub fn push(
+    stage: &mut Stage,
+    feeds: &mut [Feed<'_>],
+    receivers: &Receivers<'_>,
     what: &str,
+    pace: fn(&Feed<'_>) -> Pace,
 ) -> Result<Pushed> {
-    let before = source.last_sequences().to_vec();
-    let base = fleet.received();
+    let before = positions(feeds);
+    let base = stage.fleet.received();
+    stage.watch.show_pushing(what, feeds.iter().map(|feed| pace(feed).publications()).sum());
     let (published, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-    watch.show_receiving(what, base + pace.publications() * receivers(0));
     let pushed = std::thread::scope(|scope| {
-        let pushing = scope.spawn(|| source.push(pace, &published, &stop));
+        let pushing: Vec<_> = feeds
+            .iter_mut()
+            .map(|feed| {
+                let (pace, published, stop) = (pace(feed), &published, &stop);
+                scope.spawn(move || feed.source.push(&pace, published, stop))
+            })
+            .collect();
         let mut attended = Ok(());
-        while !pushing.is_finished() && attended.is_ok() {
-            attended = fleet.attend_for(0.05, watch);
+        while attended.is_ok() && !pushing.iter().all(|thread| thread.is_finished()) {
+            stage.watch.set_pushed(published.load(Relaxed));
+            attended = stage.wait(0.05);
         }
         stop.store(true, Relaxed);
-        let pushed = pushing.join().map_err(|_| anyhow!("the producer's thread panicked"))?;
-        // What happened to clients says more than what the producer saw of it.
-        attended.with_context(|| format!("after {} publications", published.load(Relaxed)))?;
-        pushed
+        let mut all = Ok(Pushed::default());
+        for thread in pushing {
+            let pushed = thread.join().map_err(|_| anyhow!("a producer's thread panicked")).flatten();
+            all = all.and_then(|all| pushed.map(|pushed| all.merge(pushed)));
+        }
+        if attended.is_ok() && all.is_err() {
+            attended = stage.wait(0.5);
+        }
+        // What happened to the server and its clients says more than what the producers saw of it.
+        attended.and(all).with_context(|| format!("after {} publications", published.load(Relaxed)))
     })?;
-    let expected = before.iter().zip(source.last_sequences()).enumerate();
-    let expected: u64 = expected.map(|(stream, (before, after))| (after - before) * receivers(stream)).sum();
-    fleet.await_received(base + expected, watch)?;
-    // CPU accounts of a running thread are brought up to date by its next tick.
-    std::thread::sleep(Duration::from_millis(10));
+    let expected = positions(feeds).deliveries_since(&before, receivers);
+    stage.fleet.await_received(base + expected, &mut stage.watch)?;
     Ok(pushed)
 }

@@ -1,5 +1,10 @@
-//! What is done to a server, and what of it is measured. One scenario per file.
+//! What is done to a server, and what of it is measured. One scenario per file; [`stage`] and
+//! [`delivery`] are what they share.
 
-pub mod broadcast;
+pub mod churn;
 pub mod delivery;
 pub mod idle;
+pub mod publishing;
+pub mod ramp;
+pub mod stage;
+pub mod storm;

@@ -1,0 +1,70 @@
+//! `storm`: all clients are cut at once and all come back as fast as they can, some times over. How
+//! long until all are subscribed again, at what cost, and does a publication reach everybody then?
+
+use anyhow::Result;
+
+use super::{
+    delivery::{self, Feed},
+    stage::Stage,
+};
+use crate::{
+    arguments::StormArguments,
+    proc::user_memory,
+    producer::{Addressees, Pace, RespProducer},
+    report::Report,
+    sequence::Faults,
+    stream::{Positions, Stream},
+    target::{self, Target},
+};
+
+/// Runs the scenario; the report has what was found even if it fails half-way.
+///
+/// # Errors
+/// If something went wrong that ends the measurement.
+pub fn run(arguments: &StormArguments, target: &Target, report: &mut Report) -> Result<()> {
+    let common = &arguments.common;
+    let names = target::channel_names(common);
+    // One publication to each channel: each client has to receive one.
+    let check = Pace { rate: 100.0, burst: 1, instants: u64::from(common.channels) };
+    let password = arguments.ingest_password.as_deref();
+    let mut producer = RespProducer::connect(arguments.ingest, password, Addressees::Channels(names), 128)?;
+    let clients = f64::from(common.connections);
+    let (clients_total, channels) = (u64::from(common.connections), u64::from(common.channels));
+    let receivers = move |stream| match stream {
+        Stream::Channel(channel) => clients_total / channels + u64::from(u64::from(channel) < clients_total % channels),
+        Stream::User(_) => 0,
+    };
+    let stage = Stage::server(target, common, None)?;
+    let mut points = Vec::new();
+    let result = stage.play(&mut points, |stage| {
+        let mut faults = Faults::default();
+        let mut positions = Positions::default();
+        for round in 0..=arguments.rounds {
+            let what = if round == 0 { "opening clients".to_owned() } else { format!("storm {round}") };
+            let setup = stage.open(&what, true, &positions)?;
+            report.add_distribution(&format!("{what}: subscribed after"), setup.durations);
+            report.set_server(&format!("{what}: until all are subscribed"), "s", setup.seconds);
+            report.set_server(&format!("{what}: clients per second"), "1/s", clients / setup.seconds);
+            if let Some(cpu_us) = setup.cpu_us {
+                report.set_server(&format!("{what}: CPU per client"), "us", cpu_us / clients);
+            }
+            if let Some(resident) = stage.pid.and_then(user_memory::resident_bytes) {
+                report.set_server(&format!("{what}: resident memory"), "MiB", resident as f64 / f64::from(1 << 20));
+            }
+            let mut feeds = [Feed { source: &mut producer, warmup: check, pace: check }];
+            let delivery = delivery::measure_warm(stage, &mut feeds, &receivers, "checking")?;
+            faults.add(&delivery.findings.faults);
+            if let Some(failure) = delivery.failure {
+                return Err(failure);
+            }
+            positions = delivery::positions(&feeds);
+            if round < arguments.rounds {
+                stage.fleet.close(&mut stage.watch)?;
+            }
+        }
+        report.add_faults("server", &faults);
+        Ok(())
+    });
+    report.points = points;
+    result
+}
