@@ -268,7 +268,10 @@ impl<K: Kernel> Shard<K> {
                         self.state.converse_with_input(index, input);
                         self.state.receive_again(index, bytes == RECEIVE_BYTES_MAX);
                     }
-                    Err(Errno::EAGAIN) => self.state.receive_again(index, false),
+                    Err(Errno::EAGAIN) => {
+                        // An end would have been received: a failed watch said so wrongly.
+                        self.state.connection_mut(index).clear(Flag::Ended);
+                    }
                     Err(Errno::EINTR | Errno::ENOBUFS | Errno::ENOMEM) => self.state.receive_again(index, true),
                     Err(_) => self.state.peer_ended(index, Reason::PeerReset),
                 }
