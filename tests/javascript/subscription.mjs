@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import Redis from 'ioredis';
-import { Received, connectedClient, event, ingestPort, newClient, numbers, subscribed, token } from './support.mjs';
+import { Received, connectedClient, event, ingestPort, newClient, numbers, subscribed, token, until } from './support.mjs';
 
 test('publications of a client arrive in order, with its identity', async (t) => {
   const publisher = await connectedClient(t);
@@ -34,11 +34,7 @@ test('nothing arrives after unsubscribing', async (t) => {
   subscription.unsubscribe();
   await unsubscribed;
   // The library sends the command behind our back: the server's own count says when it has been read.
-  const redis = producer(t);
-  let subscribers;
-  do {
-    [, subscribers] = await redis.call('PUBSUB', 'NUMSUB', 'open:left');
-  } while (Number(subscribers) > 0);
+  await subscribers(producer(t), 'open:left', 0);
   await publisher.publish('open:left', 2);
 
   const again = event(subscription, 'subscribed');
@@ -94,6 +90,7 @@ test('a user is reached on all its connections, and on no one else’s', async (
   );
   const received = clients.map((client) => new Received(client));
   const redis = producer(t);
+  await subscribers(redis, '#frank', 2);
   assert.equal(await redis.call('TG.SEND', 'frank', '{"for":"frank"}'), 2);
   assert.equal(await redis.call('TG.SEND', 'grace', '{"for":"grace"}'), 1);
   assert.equal(await redis.call('TG.SEND', 'heidi', '{"for":"nobody"}'), 0);
@@ -109,6 +106,14 @@ test('a broadcast reaches every connection', async (t) => {
   assert.ok(reached >= clients.length, `${reached} connections`);
   assert.deepEqual((await Promise.all(messages)).map((message) => message.data), numbers(3).map(() => ({ to: 'all' })));
 });
+
+/** Waits until a channel has that many subscribers; the server's count of them may be a little old. */
+function subscribers(redis, channel, count) {
+  return until(`${count} subscribers of ${channel}`, async () => {
+    const [, subscribers] = await redis.pubsub('NUMSUB', channel);
+    return subscribers === count;
+  });
+}
 
 function producer(t) {
   const redis = new Redis(ingestPort, '127.0.0.1');
