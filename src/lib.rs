@@ -1,7 +1,7 @@
 //! Tidegate: a push server for one Linux host.
 //!
 //! Modules are listed in their order of ideas; each imports only from those above it
-//! (`tests/tidy.rs` checks it). ARCHITECTURE.md tells how they play together.
+//! (`tests/tidy` checks it). ARCHITECTURE.md tells how they play together.
 
 pub mod limits;
 
