@@ -32,6 +32,7 @@ mod statistics;
 mod stream;
 mod target;
 mod token;
+mod turnstile;
 mod watch;
 mod websocket;
 mod worker;

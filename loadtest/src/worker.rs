@@ -2,10 +2,8 @@
 
 use std::{
     cell::{Cell, RefCell},
-    future::poll_fn,
     rc::Rc,
     sync::mpsc::{Receiver, TryRecvError, channel},
-    task::Poll,
     time::Duration,
 };
 
@@ -17,6 +15,7 @@ use crate::{
     clock::{SECOND_NS, now_ns},
     cores,
     link::{Link, Progress, WorkerCommand, WorkerEvent},
+    turnstile::Turnstile,
 };
 
 /// Nanoseconds between two reports of progress.
@@ -104,6 +103,7 @@ impl Worker {
     async fn obey(self, commands: Receiver<WorkerCommand>) -> Result<()> {
         let mut next_progress_ns = now_ns();
         let mut is_closing = false;
+        let turnstile = self.swarm.plan().busy_poll.then(Turnstile::open);
         loop {
             match commands.try_recv() {
                 Ok(WorkerCommand::Close) => {
@@ -131,7 +131,7 @@ impl Worker {
                 next_progress_ns = now_ns() + PROGRESS_NS;
                 self.report_progress()?;
             }
-            self.pause().await;
+            self.pause(turnstile.as_deref()).await;
         }
     }
 
@@ -203,13 +203,13 @@ impl Worker {
     }
 
     /// Until the next look for commands; a worker that busy-polls lets other tasks run meanwhile, but never sleeps.
-    async fn pause(&self) {
-        if !self.swarm.plan().busy_poll {
+    async fn pause(&self, turnstile: Option<&Turnstile>) {
+        let Some(turnstile) = turnstile else {
             return monoio::time::sleep(Duration::from_nanos(COMMAND_NS)).await;
-        }
+        };
         let end_ns = now_ns() + COMMAND_NS;
         while now_ns() < end_ns {
-            yield_to_others().await;
+            turnstile.give_way().await;
         }
     }
 }
@@ -225,17 +225,4 @@ async fn open_clients(swarm: Rc<Swarm>, opening: Rc<Opening>, attend: bool) {
         }
     }
     opening.openers.set(opening.openers.get() - 1);
-}
-
-async fn yield_to_others() {
-    let mut has_yielded = false;
-    poll_fn(|context| {
-        if has_yielded {
-            return Poll::Ready(());
-        }
-        has_yielded = true;
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }

@@ -7,4 +7,5 @@ pub mod cpu;
 pub mod kernel_memory;
 pub mod listener;
 pub mod machine;
+pub mod sockets;
 pub mod user_memory;

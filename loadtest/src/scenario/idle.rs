@@ -8,7 +8,7 @@
 //! Some clients come before the measurement and stay: what the server does for its first client only
 //! (code that is loaded, tables that are made) is no price of a connection.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -19,6 +19,7 @@ use crate::{
     link::FloorAddressees,
     proc::{
         kernel_memory::{KernelGrowth, KernelMemory},
+        sockets,
         user_memory::UserMemory,
     },
     report::{Goal, Report},
@@ -46,6 +47,9 @@ const FIRST_CLIENTS: u32 = 64;
 /// Time for the kernel to free what closed sockets leave behind (RCU, deferred work).
 const SETTLE_SECONDS: f64 = 2.0;
 
+/// Longest wait for the sockets of clients that have left.
+const SOCKETS_GONE_MAX: Duration = Duration::from_secs(30);
+
 /// Runs the scenario; the report has what was found even if it fails half-way.
 ///
 /// # Errors
@@ -57,11 +61,27 @@ pub fn run(arguments: &IdleArguments, target: &Target, report: &mut Report) -> R
     let common = &arguments.common;
     let server = if common.floor_only { None } else { Some(measure_server(arguments, target, report)?) };
     if common.floor || common.floor_only {
-        std::thread::sleep(Duration::from_secs_f64(SETTLE_SECONDS));
+        await_sockets_gone(common.connections);
         let floor = measure_floor(arguments, target, report).context("the floor")?;
         record_distance(server.as_ref(), &floor, report);
     }
     Ok(())
+}
+
+/// Waits until the server has let go of the clients that have left: as long as sockets go.
+fn await_sockets_gone(connections: u32) {
+    let started = Instant::now();
+    let mut before = sockets::tcp_sockets();
+    loop {
+        std::thread::sleep(Duration::from_secs_f64(SETTLE_SECONDS));
+        let now = sockets::tcp_sockets();
+        let gone = before.zip(now).map_or(0, |(before, now)| before.saturating_sub(now));
+        // Less than one in a thousand: others on the machine have sockets too.
+        if gone <= u64::from(connections) / 1000 || started.elapsed() > SOCKETS_GONE_MAX {
+            return;
+        }
+        before = now;
+    }
 }
 
 /// What one server's clients cost, per connection.
