@@ -3,8 +3,6 @@
 //! Owns what a connection costs while it is idle. What it needs only at times lives in [`Extra`],
 //! which is made on first use and goes when it is empty.
 
-use std::fmt::Write;
-
 use bytes::Bytes;
 
 use super::wheel::TimerLinks;
@@ -204,12 +202,14 @@ impl ClientIds {
         let mut bytes = hasher.finish128().as_bytes();
         bytes[6] = bytes[6] & 0x0f | 0x40;
         bytes[8] = bytes[8] & 0x3f | 0x80;
+        const HEX: &[u8; 16] = b"0123456789abcdef";
         let mut text = String::with_capacity(36);
         for (position, byte) in bytes.into_iter().enumerate() {
             if matches!(position, 4 | 6 | 8 | 10) {
                 text.push('-');
             }
-            let _ = write!(text, "{byte:02x}");
+            text.push(HEX[usize::from(byte >> 4)].into());
+            text.push(HEX[usize::from(byte & 0x0f)].into());
         }
         text
     }
