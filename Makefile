@@ -6,10 +6,13 @@ SHELL := /bin/bash
 # Seconds that each fuzz target runs.
 FUZZ_SECONDS ?= 60
 
-.PHONY: help run test test-tools check deny test-unit test-black-box simulate fuzz memory bench-fanout gate-memory
+# Benchmarks by time, a file of benches/ each.
+BENCHES := websocket protocol resp channel mesh slab wheel fanout shard
+
+.PHONY: help run test test-tools check deny test-unit test-black-box simulate fuzz memory bench-fanout gate-memory bench bench-instructions
 
 help: ## Lists these targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Builds in release mode and runs the server with a demonstration producer; the console's address is printed.
 	@command -v cargo >/dev/null || { echo "make run needs a Rust toolchain (cargo 1.90 or later): install rustup, then run 'rustup default stable'"; exit 1; }
@@ -52,3 +55,9 @@ bench-fanout: ## CPU per delivered message, beside a plain send() loop's, in bur
 
 gate-memory: ## Fails if an idle connection costs more bytes than its budget; CONNECTIONS=5000.
 	@loadtest/measure.sh gate
+
+bench: ## Benchmarks by time; `make bench ONLY=wheel` runs one file.
+	cargo bench $(addprefix --bench ,$(or $(ONLY),$(BENCHES)))
+
+bench-instructions: ## Fails where instructions per operation have grown; UPDATE=1 writes their baseline anew.
+	cargo bench --bench instructions $(if $(UPDATE),-- --update)
