@@ -25,8 +25,11 @@ use crate::{
     wheel::Heartbeats,
 };
 
-/// By name: what sets an operation up and runs it often enough that what is done once does not count.
-pub const OPERATIONS: &[(&str, fn(&mut Counter))] = &[
+/// A name, and what sets the operation up and runs it often enough that what is done once does not count.
+type Operation = (&'static str, fn(&mut Counter));
+
+/// All operations that are counted.
+pub const OPERATIONS: &[Operation] = &[
     ("websocket/read/16-bytes", |counter| read(counter, 16)),
     ("websocket/read/128-bytes", |counter| read(counter, 128)),
     ("websocket/read/4096-bytes", |counter| read(counter, 4096)),
