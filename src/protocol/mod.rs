@@ -14,6 +14,7 @@
 //! the `push_` and `reply_` functions, chosen once per connection.
 
 mod command;
+mod delta;
 mod disconnect;
 mod error;
 mod json;
@@ -28,6 +29,7 @@ pub use self::{
         Command, Commands, ConnectRequest, HistoryRequest, Malformed, Method, PublishRequest, RefreshRequest,
         StreamPosition, SubRefreshRequest, SubscribeRequest, UnsubscribeRequest, decode,
     },
+    delta::DeltaEncoder,
     disconnect::Disconnect,
     error::ErrorCode,
     publication::{ClientInfoView, PublicationView},
