@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 60
 # Benchmarks by time, a file of benches/ each.
 BENCHES := websocket protocol resp channel mesh slab wheel fanout shard
 
-.PHONY: help run test test-tools check deny test-unit test-black-box simulate fuzz memory bench-fanout gate-memory bench bench-instructions
+.PHONY: help run test test-tools check deny test-unit test-black-box simulate fuzz memory bench-fanout bench-heartbeat gate-memory bench bench-instructions
 
 help: ## Lists these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ memory: ## Bytes per idle connection, user and kernel, beside a bare accepted so
 
 bench-fanout: ## CPU per delivered message, beside a plain send() loop's, in bursts of 1, 8 and 16; CONNECTIONS=10000 RATE=5.
 	@loadtest/measure.sh fanout
+
+bench-heartbeat: ## CPU per heartbeat (ping out, pong in), beside a bare send() and recv(); CONNECTIONS=10000.
+	@loadtest/measure.sh heartbeat
 
 gate-memory: ## Fails if an idle connection costs more bytes than its budget; CONNECTIONS=5000.
 	@loadtest/measure.sh gate

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What a connection and a message cost, beside the kernel's own cost, in fresh server processes.
-# Reports go to target/reports/ as JSON and as pages. `loadtest/measure.sh memory|fanout|gate`
+# Reports go to target/reports/ as JSON and as pages. `loadtest/measure.sh memory|fanout|heartbeat|gate`
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -46,12 +46,18 @@ fanout)
             --rate "${RATE:-5}" --seconds "${SECONDS_MEASURED:-10}"
     done
     ;;
+heartbeat)
+    clients=$(clients_of "${CONNECTIONS:-10000}")
+    # As often as the configuration allows.
+    export TIDEGATE_CLIENT_PING_INTERVAL=1s TIDEGATE_CLIENT_PONG_TIMEOUT=900ms
+    measure heartbeat heartbeat --connections "$clients" --seconds "${SECONDS_MEASURED:-20}"
+    ;;
 gate)
     clients=$(clients_of "${CONNECTIONS:-5000}")
     measure gate-anonymous idle --connections "$clients" --gate
     ;;
 *)
-    echo "usage: loadtest/measure.sh memory|fanout|gate" >&2
+    echo "usage: loadtest/measure.sh memory|fanout|heartbeat|gate" >&2
     exit 2
     ;;
 esac

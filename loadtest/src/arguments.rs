@@ -19,8 +19,10 @@ pub struct Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Holds idle clients: user and kernel memory per connection, CPU per opened client and per heartbeat.
+    /// Holds idle clients: user and kernel memory per connection, CPU per opened client.
     Idle(IdleArguments),
+    /// Holds idle clients of a server that pings often: CPU per heartbeat (ping out, pong in).
+    Heartbeat(HeartbeatArguments),
     /// Publishes to channels that all clients subscribe to: CPU per delivered message, latency of the last client.
     Broadcast(BroadcastArguments),
     /// Sends each message to one user, to one after the other: CPU per message, latency.
@@ -121,6 +123,20 @@ pub struct IdleArguments {
     /// Seconds for which all clients are held once they are open, answering pings.
     #[arg(long, default_value_t = 5.0)]
     pub seconds: f64,
+}
+
+/// The scenario `heartbeat`.
+#[derive(Debug, Args)]
+pub struct HeartbeatArguments {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub common: CommonArguments,
+    /// Seconds that are measured: several of the server's ping intervals.
+    #[arg(long, default_value_t = 20.0, value_parser = positive)]
+    pub seconds: f64,
+    /// Seconds before, unmeasured: more than one ping interval.
+    #[arg(long, default_value_t = 3.0, value_parser = positive)]
+    pub warmup_seconds: f64,
 }
 
 /// The scenarios `broadcast`, `routed` and `mixed`.

@@ -68,8 +68,6 @@ pub struct Counts {
     pub dropped: Cell<u32>,
     /// Slow clients ended by the server.
     pub slow_dropped: Cell<u32>,
-    /// Pings answered.
-    pub pings: Cell<u64>,
     /// Clients that left and came back.
     pub churned: Cell<u64>,
 }
@@ -438,7 +436,7 @@ impl Intake<'_> {
     }
 
     fn answer(&mut self, opcode: Opcode, payload: &[u8]) {
-        add_u64(&self.swarm.counts.pings, 1);
+        self.swarm.ledger.borrow_mut().record_ping();
         self.answers.extend(client_frame(opcode, payload, self.mask));
     }
 }

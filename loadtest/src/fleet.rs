@@ -55,6 +55,8 @@ pub struct Findings {
     pub received_bytes: u64,
     /// Messages without a stamp.
     pub unstamped: u64,
+    /// Pings answered.
+    pub pings: u64,
     /// The frame in which a message came.
     pub sample_frame: Option<Vec<u8>>,
 }
@@ -102,11 +104,6 @@ impl Fleet {
     /// Messages received since the mark.
     pub fn received(&self) -> u64 {
         self.workers.iter().map(|worker| worker.progress.received).sum()
-    }
-
-    /// Pings answered since the start.
-    pub fn pings(&self) -> u64 {
-        self.workers.iter().map(|worker| worker.progress.pings).sum()
     }
 
     /// Slow clients that the server has ended.
@@ -337,6 +334,7 @@ fn merge(tallies: Vec<Tally>) -> Findings {
         findings.received_slowly += tally.received_slowly;
         findings.received_bytes += tally.received_bytes;
         findings.unstamped += tally.unstamped;
+        findings.pings += tally.pings;
         findings.sample_frame = findings.sample_frame.take().or(tally.sample_frame);
     }
     publications.values().for_each(|&last_us| last.record_us(last_us));

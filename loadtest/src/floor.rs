@@ -1,6 +1,6 @@
 //! The floor: what the kernel itself costs. A child process that accepts, answers each request
-//! once, and sends the same bytes to all in a plain loop. One thread, no epoll, no ring, no state
-//! beyond a descriptor.
+//! once, and sends the same bytes to all in a plain loop. One thread, no ring, no state beyond a
+//! descriptor; readiness is asked for only where it is measured too (its heartbeats).
 
 use std::{
     io::Read,
@@ -18,6 +18,7 @@ use nix::{
 use crate::{
     clock::{SECOND_NS, now_ns, sleep_until_ns},
     cores,
+    floor_heartbeat::Heart,
     link::{FloorAddressees, FloorCommand, FloorEvent, FloorSend, Link},
     stamp::{STAMP_BYTES, Stamp, StampFinder},
     stream::Stream,
@@ -44,10 +45,19 @@ pub fn run() -> Result<()> {
     link.send(&FloorEvent::Listening { address: listener.local_addr()? })?;
     let sockets = accept(&listener, clients as usize)?;
     link.send(&FloorEvent::Accepted)?;
+    let mut heart = None::<Heart<'_>>;
     for command in commands {
         match command? {
             FloorCommand::Listen { .. } => bail!("the floor's server listens already"),
             FloorCommand::Send(order) => send_all(&link, &sockets, &order)?,
+            FloorCommand::Beat(order) => {
+                let kept = heart.take().filter(|heart| heart.asks_readiness() == order.asks_readiness);
+                let beating = match kept {
+                    Some(kept) => heart.insert(kept),
+                    None => heart.insert(Heart::new(&sockets, order.asks_readiness)?),
+                };
+                link.send(&FloorEvent::Beaten { heartbeats: beating.beat(&order)? })?;
+            }
         }
     }
     Ok(())

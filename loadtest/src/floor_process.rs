@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     clock::{SECOND_NS, now_ns},
-    link::{FloorAddressees, FloorCommand, FloorEvent, FloorSend, Link},
+    link::{FloorAddressees, FloorBeat, FloorCommand, FloorEvent, FloorSend, Link},
     producer::{Pace, Pushed, Source},
     stream::Positions,
 };
@@ -84,6 +84,25 @@ impl FloorProcess {
         match self.next_event()? {
             FloorEvent::Accepted => Ok(()),
             other => bail!("the floor's server says {other:?} instead of having accepted"),
+        }
+    }
+
+    /// Lets it ping; [`FloorProcess::await_beaten`] says when all is answered.
+    ///
+    /// # Errors
+    /// If it ended.
+    pub fn beat(&self, order: FloorBeat) -> Result<()> {
+        self.link.send(&FloorCommand::Beat(order))
+    }
+
+    /// Waits until all its pings are answered; how many were.
+    ///
+    /// # Errors
+    /// If it ended, or a client owes a pong.
+    pub fn await_beaten(&mut self) -> Result<u64> {
+        match self.next_event()? {
+            FloorEvent::Beaten { heartbeats } => Ok(heartbeats),
+            other => bail!("the floor's server says {other:?} while it should ping"),
         }
     }
 

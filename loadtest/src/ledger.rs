@@ -24,6 +24,7 @@ pub struct Ledger {
     received: u64,
     received_bytes: u64,
     unstamped: u64,
+    pings: u64,
     received_slowly: u64,
     channels: Vec<ChannelTally>,
     sample_frame: Option<Vec<u8>>,
@@ -47,6 +48,7 @@ impl Ledger {
             received: 0,
             received_bytes: 0,
             unstamped: 0,
+            pings: 0,
             received_slowly: 0,
             channels: vec![ChannelTally::default(); channels as usize],
             sample_frame: None,
@@ -115,6 +117,11 @@ impl Ledger {
         self.unstamped += 1;
     }
 
+    /// A client answered a ping.
+    pub fn record_ping(&mut self) {
+        self.pings += 1;
+    }
+
     /// A message with a stamp in its frame, for the floor to send the same.
     pub fn keep_sample(&mut self, frame: impl FnOnce() -> Vec<u8>) {
         if self.sample_frame.is_none() {
@@ -154,6 +161,7 @@ impl Ledger {
         self.received_bytes = 0;
         self.received_slowly = 0;
         self.unstamped = 0;
+        self.pings = 0;
         self.channels.fill(ChannelTally::default());
     }
 
@@ -168,6 +176,7 @@ impl Ledger {
             received_slowly: self.received_slowly,
             received_bytes: self.received_bytes,
             unstamped: self.unstamped,
+            pings: self.pings,
             sample_frame: self.sample_frame.clone(),
         }
     }

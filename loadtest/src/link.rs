@@ -120,8 +120,6 @@ pub struct Progress {
     pub dropped: u32,
     /// Messages with a stamp since the mark.
     pub received: u64,
-    /// Pings answered since the start.
-    pub pings: u64,
     /// Slow clients that the server ended.
     pub slow_dropped: u32,
     /// Clients that left and came back since the start.
@@ -151,6 +149,8 @@ pub struct Tally {
     pub received_bytes: u64,
     /// Messages without a stamp that were no pings.
     pub unstamped: u64,
+    /// Pings answered.
+    pub pings: u64,
     /// Bytes of the first message with a stamp, with its frame.
     pub sample_frame: Option<Vec<u8>>,
 }
@@ -180,6 +180,21 @@ pub enum FloorCommand {
     },
     /// Send to clients, at a steady rate.
     Send(FloorSend),
+    /// Ping clients and take their pongs.
+    Beat(FloorBeat),
+}
+
+/// Pings of a bare server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FloorBeat {
+    /// The first instant, on the monotonic clock.
+    pub start_ns: u64,
+    /// Nanoseconds between two pings of one client.
+    pub interval_ns: u64,
+    /// Pings of each client.
+    pub rounds: u64,
+    /// Whether epoll says which pongs have come; else each is read a tick after its ping, unasked.
+    pub asks_readiness: bool,
 }
 
 /// A plain send() loop.
@@ -231,6 +246,11 @@ pub enum FloorEvent {
         loops_us: Vec<u64>,
         /// Sends that found a full socket and were repeated.
         repeated: u64,
+    },
+    /// All pings are answered.
+    Beaten {
+        /// Pongs received.
+        heartbeats: u64,
     },
 }
 

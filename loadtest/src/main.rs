@@ -15,6 +15,7 @@ mod cores;
 mod dialect;
 mod fleet;
 mod floor;
+mod floor_heartbeat;
 mod floor_process;
 mod ledger;
 mod link;
@@ -56,6 +57,9 @@ fn main() -> ExitCode {
         Command::Idle(arguments) => {
             measure("idle", &arguments.common, |target, report| scenario::idle::run(&arguments, target, report))
         }
+        Command::Heartbeat(arguments) => measure("heartbeat", &arguments.common, |target, report| {
+            scenario::heartbeat::run(&arguments, target, report)
+        }),
         Command::Broadcast(arguments) => publish("broadcast", Kind::Broadcast, &arguments, None),
         Command::Routed(arguments) => publish("routed", Kind::Routed, &arguments, None),
         Command::Mixed(arguments) => publish("mixed", Kind::Mixed, &arguments, None),

@@ -194,7 +194,6 @@ impl Worker {
             failed: counts.failed.get(),
             dropped: counts.dropped.get(),
             received: ledger.received(),
-            pings: counts.pings.get(),
             slow_dropped: counts.slow_dropped.get(),
             churned: counts.churned.get(),
             latencies: ledger.take_interval(),

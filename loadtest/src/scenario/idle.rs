@@ -34,7 +34,6 @@ const PSS: &str = "user memory per connection, PSS";
 const BOTH_ENDS: &str = "kernel memory per connection, both ends";
 const KERNEL: &str = "kernel memory per connection, server's end";
 const TOTAL: &str = "memory per connection, user and kernel";
-const HOLD_CPU: &str = "CPU per heartbeat";
 
 /// The server's memory budget of an idle connection, in bytes.
 const USER_BYTES_MAX: f64 = 120.0;
@@ -134,23 +133,19 @@ fn measure_server(arguments: &IdleArguments, target: &Target, report: &mut Repor
     result
 }
 
-/// Holds the clients for a while: what do heartbeats cost?
+/// Holds the clients for a while: what do they cost though nothing happens?
 fn hold(arguments: &IdleArguments, stage: &mut Stage, report: &mut Report) -> Result<()> {
+    stage.fleet.mark(&mut stage.watch)?;
     let before = stage.cpu();
-    let pings = stage.fleet.pings();
     stage.watch.show_time("holding clients", arguments.seconds);
     stage.wait(arguments.seconds)?;
-    let pings = stage.fleet.pings() - pings;
     if let Some((before, after)) = before.zip(stage.cpu()) {
         let cpu_us = after.since_ns(&before) as f64 / 1000.0;
         report.set_server("CPU while idle, of one core", "%", cpu_us / arguments.seconds / 10_000.0);
         report.threads = after.since_by_name(&before);
-        // Fewer would tell more about everything else that the server does.
-        if pings >= 1_000 {
-            report.set_server(HOLD_CPU, "us", cpu_us / pings as f64);
-        }
     }
-    report.set_server("heartbeats", "", pings as f64);
+    let findings = stage.fleet.collect(&Positions::default(), &mut stage.watch)?;
+    report.set_server("heartbeats meanwhile", "", findings.pings as f64);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 
 pub mod churn;
 pub mod delivery;
+pub mod heartbeat;
 pub mod idle;
 pub mod publishing;
 pub mod ramp;
