@@ -5,7 +5,7 @@ use slab::Slab;
 use super::publication::PUBLICATION;
 use tidegate::{
     config::SlowConsumerPolicy,
-    fanout::{Topics, Turn},
+    fanout::{Form, Topics, Turn},
     mesh::ChannelHasher,
     protocol::push_publication,
     session::Session,
@@ -28,10 +28,10 @@ impl Audience {
         let mut audience =
             Self { connections: Slab::new(), topics: Topics::default(), topic: 0, turn: Turn::default() };
         let channel = ChannelHasher::with_key([7; 16]).name(PUBLICATION.channel);
-        audience.topic = audience.topics.find_or_insert(&channel, SlowConsumerPolicy::default);
+        audience.topic = audience.topics.find_or_insert(&channel, Form::default(), SlowConsumerPolicy::default);
         for generation in 0..subscribers {
             let index = audience.connections.insert(Connection::new(Socket(3), generation, Session::default()));
-            audience.topics.attach(audience.topic, index as u32);
+            audience.topics.attach(audience.topic, index as u32, |_, _| {});
         }
         audience
     }
@@ -48,7 +48,7 @@ impl Audience {
             batch.end_frame();
         }
         let (batch, end) = self.turn.close_batch(open);
-        for &index in &self.topics.get(self.topic).subscribers {
+        for &index in self.topics.get(self.topic).subscribers() {
             let entry = &mut self.connections[index as usize].entry;
             self.turn.give(index, entry, batch, 0, end);
         }

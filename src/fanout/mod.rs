@@ -1,6 +1,6 @@
 //! From one publication to all its subscribers on this shard.
 //!
-//! Owns the topics (a channel with its subscribers on this shard), the frames that a turn of the
+//! Owns the topics (a channel in one form, with its members on this shard), the frames that a turn of the
 //! loop brings, and the outboxes of clients that cannot keep up. Numbering publications is the home
 //! shard's business (`channel`), writing to sockets the loop's (`shard`).
 //!
@@ -11,9 +11,12 @@
 //!   before anything else is given to one of its subscribers that must come after it, and before its
 //!   list of subscribers changes; otherwise a subscriber would see a publication twice or not at all.
 //! - A frame whose first bytes have gone out goes out whole, whatever a policy drops.
-//! - A subscriber's place in its topic's list and the topic in its own list name each other.
+//! - A member's place in its topic's list and the topic in its own list name each other.
+//! - A connection is in one topic of a channel at most, the one of its own form; otherwise it would be sent a publication
+//!   twice.
 
 mod batch;
+mod form;
 mod glob;
 mod outbox;
 mod subscription;
@@ -22,6 +25,7 @@ mod turn;
 
 pub use self::{
     batch::Batch,
+    form::Form,
     glob::glob_matches,
     outbox::{Outbox, Overflow},
     subscription::{Subscription, Subscriptions},

@@ -1,15 +1,17 @@
-//! What one connection is subscribed to.
+//! The topics that one connection is in.
 
-/// A connection's place among a topic's subscribers.
+/// A connection's place among a topic's members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subscription {
     /// The topic; [`Subscription::NONE`]'s means that there is none.
     pub topic: u32,
-    /// [`Subscription::position`], and in the highest bit [`Subscription::is_server_side`].
+    /// [`Subscription::position`], and in the highest bits [`Subscription::is_server_side`] and [`Subscription::is_silent`].
     place: u32,
 }
 
 const SERVER_SIDE: u32 = 1 << 31;
+const SILENT: u32 = 1 << 30;
+const POSITION_MAX: u32 = SILENT - 1;
 
 impl Subscription {
     /// No subscription.
@@ -17,8 +19,15 @@ impl Subscription {
 
     /// A place in a topic's list.
     pub fn new(topic: u32, position: u32, is_server_side: bool) -> Self {
-        assert!(position < SERVER_SIDE, "descriptors end before 2^31");
+        assert!(position <= POSITION_MAX, "memory ends before a shard has 2^30 connections");
         Self { topic, place: if is_server_side { position | SERVER_SIDE } else { position } }
+    }
+
+    /// The place of a member that is not subscribed.
+    pub fn silent(topic: u32, position: u32) -> Self {
+        let mut silent = Self::new(topic, position, false);
+        silent.place |= SILENT;
+        silent
     }
 
     /// Whether there is one.
@@ -26,9 +35,14 @@ impl Subscription {
         self != Self::NONE
     }
 
-    /// Index in the topic's list of subscribers.
+    /// Index in the topic's list of members.
     pub fn position(self) -> u32 {
-        self.place & !SERVER_SIDE
+        self.place & POSITION_MAX
+    }
+
+    /// Whether the connection is in the topic without being subscribed: it is found there, but is sent nothing.
+    pub fn is_silent(self) -> bool {
+        self.place & SILENT != 0
     }
 
     /// Whether the server made it when the client connected; the client can have it anew only by connecting anew.
@@ -37,7 +51,7 @@ impl Subscription {
     }
 }
 
-/// The subscriptions of one connection: two in place (a user's personal channel and one more), the rest in a list that
+/// The topics that one connection is in: two in place (a user's personal channel and one more), the rest in a list that
 /// exists only then.
 #[derive(Debug)]
 pub struct Subscriptions {
@@ -55,12 +69,12 @@ impl Default for Subscriptions {
 }
 
 impl Subscriptions {
-    /// How many.
-    pub fn len(&self) -> usize {
-        self.iter().count()
+    /// How many, silent ones excluded.
+    pub fn subscribed(&self) -> usize {
+        self.iter().filter(|subscription| !subscription.is_silent()).count()
     }
 
-    /// Whether there is none.
+    /// Whether there is none, not even a silent one.
     pub fn is_empty(&self) -> bool {
         self.iter().next().is_none()
     }
@@ -92,17 +106,26 @@ impl Subscriptions {
 
     /// The topic's list was rearranged.
     pub fn set_position(&mut self, topic: u32, position: u32) {
-        let more = self.more.iter_mut().flat_map(|more| more.iter_mut());
-        let mut all = self.inline.iter_mut().chain(more);
-        let subscription = all.find(|subscription| subscription.topic == topic);
-        let subscription = subscription.expect("a topic lists only its subscribers");
-        *subscription = Subscription::new(topic, position, subscription.is_server_side());
+        let subscription = self.find_mut(topic);
+        assert!(position <= POSITION_MAX, "memory ends before a shard has 2^30 connections");
+        subscription.place = subscription.place & !POSITION_MAX | position;
     }
 
-    /// Takes one away: where it stood in the topic's list.
-    pub fn remove(&mut self, topic: u32) -> Option<u32> {
+    /// The connection has begun or ceased to be subscribed to a topic that it is in.
+    pub fn replace(&mut self, subscription: Subscription) {
+        *self.find_mut(subscription.topic) = subscription;
+    }
+
+    fn find_mut(&mut self, topic: u32) -> &mut Subscription {
+        let more = self.more.iter_mut().flat_map(|more| more.iter_mut());
+        let mut all = self.inline.iter_mut().chain(more);
+        all.find(|subscription| subscription.topic == topic).expect("a topic lists only its members")
+    }
+
+    /// Takes one away.
+    pub fn remove(&mut self, topic: u32) -> Option<Subscription> {
         if let Some(place) = self.inline.iter_mut().find(|place| place.topic == topic) {
-            return Some(std::mem::replace(place, Subscription::NONE).position());
+            return Some(std::mem::replace(place, Subscription::NONE));
         }
         let more = self.more.as_mut()?;
         let index = more.iter().position(|subscription| subscription.topic == topic)?;
@@ -110,7 +133,7 @@ impl Subscriptions {
         if more.is_empty() {
             self.more = None;
         }
-        Some(subscription.position())
+        Some(subscription)
     }
 }
 
@@ -124,9 +147,9 @@ mod tests {
         for topic in 0..5 {
             subscriptions.insert(Subscription::new(topic, topic * 10, topic == 4));
         }
-        assert_eq!(subscriptions.len(), 5);
-        assert_eq!(subscriptions.remove(0), Some(0));
-        assert_eq!(subscriptions.remove(3), Some(30));
+        assert_eq!(subscriptions.subscribed(), 5);
+        assert_eq!(subscriptions.remove(0).map(Subscription::position), Some(0));
+        assert_eq!(subscriptions.remove(3).map(Subscription::position), Some(30));
         assert_eq!(subscriptions.remove(3), None);
         subscriptions.set_position(4, 7);
         assert_eq!(subscriptions.position(4), Some(7));
@@ -134,11 +157,25 @@ mod tests {
         subscriptions.insert(Subscription::new(9, 1, false));
         let mut rest: Vec<u32> = subscriptions.iter().map(|subscription| subscription.topic).collect();
         for topic in &rest {
-            assert_eq!(subscriptions.remove(*topic), Some([0, 10, 20, 0, 7, 0, 0, 0, 0, 1][*topic as usize]));
+            let position = subscriptions.remove(*topic).map(Subscription::position);
+            assert_eq!(position, Some([0, 10, 20, 0, 7, 0, 0, 0, 0, 1][*topic as usize]));
         }
         rest.sort_unstable();
         assert_eq!(rest, [1, 2, 4, 9]);
         assert!(subscriptions.is_empty());
         assert!(subscriptions.more.is_none(), "the list goes with its last element");
+    }
+
+    #[test]
+    fn a_silent_place_keeps_its_mark_when_it_moves() {
+        let mut subscriptions = Subscriptions::default();
+        subscriptions.insert(Subscription::silent(1, 4));
+        subscriptions.insert(Subscription::new(2, 0, true));
+        assert_eq!(subscriptions.subscribed(), 1);
+        subscriptions.set_position(1, 2);
+        assert_eq!(subscriptions.find(1), Some(Subscription::silent(1, 2)));
+        subscriptions.replace(Subscription::new(1, 0, false));
+        assert_eq!(subscriptions.subscribed(), 2);
+        assert_eq!(subscriptions.remove(1), Some(Subscription::new(1, 0, false)));
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::wheel::TimerLinks;
 use crate::{
-    fanout::{Outbox, Subscriptions, Turn},
+    fanout::{Form, Outbox, Subscriptions, Turn},
     mesh::{ConnectionId, Subscribed},
     session::{Session, Transient},
     uring::{Socket, Token},
@@ -27,11 +27,11 @@ pub struct Connection {
     pub generation: u32,
     /// Its one timer: a deadline, or the heartbeat.
     pub timer: TimerLinks,
-    /// What it is subscribed to.
+    /// The topics that it is in.
     pub subscriptions: Subscriptions,
     /// What it needs at times.
     pub extra: Option<Box<Extra>>,
-    /// The topic of its user's personal channel, which keeps the user's id.
+    /// The topic of its user's personal channel, which keeps the user's id; the connection is in it, if only silently.
     pub user: u32,
     /// When its token expires, in seconds since 1970; 0: never.
     pub expires_unix_seconds: u32,
@@ -39,6 +39,8 @@ pub struct Connection {
     pub entry: u32,
     /// Where its conversation stands.
     pub session: Session,
+    /// How it is written to.
+    pub form: Form,
     flags: u16,
 }
 
@@ -122,6 +124,7 @@ impl Connection {
             expires_unix_seconds: 0,
             entry: Turn::NO_ENTRY,
             session,
+            form: Form::default(),
             flags: 0,
         }
     }

@@ -83,7 +83,7 @@ impl State {
             core: self.core,
             sockets: self.connections.len() as u64,
             connections: counters.connections,
-            channels: self.topics.len() as u64,
+            channels: self.topics.channels() as u64,
             subscriptions: self.topics.subscriptions(),
             outbox_bytes: self.outbox_bytes,
             outboxes: self.backlogged.len() as u64,

@@ -80,8 +80,7 @@ impl State {
                 }
             }
             ToShard::ListChannels { pattern, reply_to } => {
-                let subscribed = self.topics.iter().filter(|(_, topic)| !topic.subscribers.is_empty());
-                let names = subscribed.map(|(_, topic)| &topic.channel.name);
+                let names = self.topics.subscribed_channels();
                 let matching =
                     names.filter(|name| pattern.as_ref().is_none_or(|pattern| glob_matches(pattern, name.as_bytes())));
                 let names = matching.map(Arc::clone).collect();
@@ -121,19 +120,29 @@ impl State {
         }
     }
 
-    /// Encodes a publication once, next to those of its topic that the turn has brought already.
+    /// Passes a publication to each of its channel's topics.
     fn deliver(&mut self, publication: &Publication) {
         let channel = &publication.channel;
-        let Some(topic) = self.topics.find(channel.hash, &channel.name) else { return };
+        let Some(first) = self.topics.first_of_channel(channel.hash, &channel.name) else { return };
         self.counters.deliveries += 1;
-        self.topics.count_delivery(topic);
+        self.topics.count_delivery(first);
+        let mut next = Some(first);
+        while let Some(topic) = next {
+            // Asked first: a topic that loses its subscribers may end, but no other of its channel with it.
+            next = self.topics.next_of_channel(topic);
+            self.deliver_to(topic, publication);
+        }
+    }
+
+    /// Encodes a publication once, next to those of the topic that the turn has brought already.
+    fn deliver_to(&mut self, topic: u32, publication: &Publication) {
         let state = self.topics.get_mut(topic);
-        if state.subscribers.is_empty() {
+        if state.subscribers().is_empty() {
             return;
         }
         if !publication.is_json {
             self.hand_out(topic);
-            for index in self.topics.get(topic).subscribers.clone() {
+            for index in self.topics.get(topic).subscribers().to_vec() {
                 self.disconnect(index, Disconnect::INAPPROPRIATE_PROTOCOL, Reason::InappropriateProtocol);
             }
             return;

@@ -59,13 +59,13 @@ impl Effects for Peer<'_> {
     }
 
     fn is_subscribed(&self, channel: &str) -> bool {
-        let topic = self.state.topics.find(self.state.hasher.hash(channel), channel);
+        let topic = self.state.topic_of(self.index, channel);
         topic.is_some_and(|topic| self.state.is_subscribed(self.index, topic))
     }
 
     fn subscriptions(&self) -> usize {
         let connection = self.state.connection(self.index);
-        connection.subscriptions.len() + connection.extra.as_ref().map_or(0, |extra| extra.pending.len())
+        connection.subscriptions.subscribed() + connection.extra.as_ref().map_or(0, |extra| extra.pending.len())
     }
 
     fn connect(&mut self, connect: Connect) -> Flow {

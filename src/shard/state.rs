@@ -303,8 +303,7 @@ impl State {
             self.writable.push(index);
         }
         let connection = self.connection_mut(index);
-        let user = connection.user;
-        if user != REFUSED {
+        if connection.user != REFUSED {
             connection.user = NO_USER;
         }
         let pending = connection.extra.as_mut().map(|extra| {
@@ -316,10 +315,6 @@ impl State {
         for pending in pending.into_iter().flatten() {
             self.topics.get_mut(pending.topic).pending -= 1;
             self.release_topic(pending.topic);
-        }
-        if user != NO_USER && user != REFUSED {
-            self.topics.get_mut(user).users -= 1;
-            self.release_topic(user);
         }
         self.schedule(index, if self.is_draining() { CLOSE_HANDSHAKE_STOPPING_MS_MAX } else { CLOSE_HANDSHAKE_MS_MAX });
     }

@@ -23,11 +23,13 @@ impl State {
     /// A client has proved who it is: its server-side subscriptions are made, then it is told.
     pub fn begin_connect(&mut self, index: u32, connect: Connect) -> Flow {
         if !connect.user.is_empty() {
-            let channel = self.hasher.name(&format!("#{}", connect.user));
-            let policy = self.policy(&channel.name);
-            let topic = self.topics.find_or_insert(&channel, || policy);
-            self.topics.get_mut(topic).users += 1;
-            self.connection_mut(index).user = topic;
+            // In the topic from now on, subscribed or not: there the user's connections are found.
+            let topic = self.find_or_insert_topic(index, &self.hasher.name(&format!("#{}", connect.user)));
+            self.hand_out(topic);
+            let position = self.topics.attach_silent(topic, index);
+            let connection = self.connection_mut(index);
+            connection.user = topic;
+            connection.subscriptions.insert(Subscription::silent(topic, position));
         }
         let connection = self.connection_mut(index);
         connection.expires_unix_seconds = connect.expires_at.map_or(0, |at| u32::try_from(at).unwrap_or(u32::MAX));
@@ -88,15 +90,16 @@ impl State {
     /// server-side one, made at connect.
     pub fn begin_subscribe(&mut self, index: u32, channel: &str, command: u32, terms: Terms) {
         let channel = self.hasher.name(channel);
-        let policy = self.policy(&channel.name);
-        let topic = self.topics.find_or_insert(&channel, || policy);
+        let topic = self.find_or_insert_topic(index, &channel);
         if self.is_subscribed(index, topic) {
             return match command {
                 0 => self.server_side_made(index, None),
                 _ => self.reply(index, |out| protocol::reply_error(out, command, ErrorCode::AlreadySubscribed)),
             };
         }
-        let has_subscribers = !self.topics.get(topic).subscribers.is_empty();
+        let mut topics = self.topics.of_channel(channel.hash, &channel.name);
+        let has_subscribers = topics.any(|(_, topic)| !topic.subscribers().is_empty());
+        drop(topics);
         self.topics.get_mut(topic).pending += 1;
         self.connection_mut(index).extra_mut().pending.push(Pending { topic, command });
         let connection = self.id(index);
@@ -114,7 +117,7 @@ impl State {
         }
         let home = channel.home(self.mesh.to_shards.len());
         let subscribe = ToShard::Subscribe(Box::new(Subscribe {
-            subscribers: self.topics.get(topic).interest(),
+            subscribers: self.topics.interest(&channel),
             channel,
             connection,
             command,
@@ -130,7 +133,8 @@ impl State {
     pub fn subscribed(&mut self, subscribed: Subscribed) {
         // Whoever went, or unsubscribed meanwhile, took its pending subscription along.
         let Some(index) = self.live_index(subscribed.connection) else { return };
-        let Some(topic) = self.topics.find(subscribed.channel.hash, &subscribed.channel.name) else { return };
+        let ChannelName { hash, name } = &subscribed.channel;
+        let Some(topic) = self.topics.find(*hash, name, self.connection(index).form) else { return };
         let Some(extra) = self.connection_mut(index).extra.as_mut() else { return };
         let pending = Pending { topic, command: subscribed.command };
         let Some(position) = extra.pending.iter().position(|candidate| *candidate == pending) else { return };
@@ -146,8 +150,7 @@ impl State {
                 // Publications wait behind the connect reply.
                 self.begin_backlog(index, Outbox::default());
             }
-            let position = self.topics.attach(topic, index);
-            self.connection_mut(index).subscriptions.insert(Subscription::new(topic, position, command == 0));
+            self.enter_topic(index, topic, command == 0);
             self.count_is_stale(topic);
             match command {
                 0 => return self.server_side_made(index, Some(subscribed)),
@@ -183,9 +186,10 @@ impl State {
 
     /// A client leaves a channel, or takes back that it wanted to enter.
     pub fn unsubscribe(&mut self, index: u32, channel: &str) {
-        let Some(topic) = self.topics.find(self.hasher.hash(channel), channel) else { return };
-        if self.connection(index).subscriptions.position(topic).is_some() {
-            return self.detach(index, topic);
+        let Some(topic) = self.topic_of(index, channel) else { return };
+        let subscription = self.connection(index).subscriptions.find(topic);
+        if subscription.is_some_and(|subscription| !subscription.is_silent()) {
+            return self.leave_topic(index, topic);
         }
         let Some(extra) = self.connection_mut(index).extra.as_mut() else { return };
         let Some(position) = extra.pending.iter().position(|pending| pending.topic == topic) else { return };
@@ -196,28 +200,70 @@ impl State {
         self.release_topic(topic);
     }
 
-    /// Takes a subscriber out of a topic.
-    pub fn detach(&mut self, index: u32, topic: u32) {
-        self.hand_out(topic);
-        let position = self.connection_mut(index).subscriptions.remove(topic).expect("the caller has seen it");
-        if let Some(moved) = self.topics.detach(topic, position) {
-            self.connection_mut(moved).subscriptions.set_position(topic, position);
+    /// Makes a connection a subscriber of a topic. In that of its user it is already, but silent.
+    fn enter_topic(&mut self, index: u32, topic: u32, is_server_side: bool) {
+        let member = self.connection(index).subscriptions.position(topic);
+        let moved = |connection: u32, position| {
+            self.connections[connection as usize].subscriptions.set_position(topic, position);
+        };
+        match member {
+            Some(position) => {
+                let position = self.topics.make_subscriber(topic, position, moved);
+                let subscription = Subscription::new(topic, position, is_server_side);
+                self.connection_mut(index).subscriptions.replace(subscription);
+            }
+            None => {
+                let position = self.topics.attach(topic, index, moved);
+                let subscription = Subscription::new(topic, position, is_server_side);
+                self.connection_mut(index).subscriptions.insert(subscription);
+            }
         }
+    }
+
+    /// Ends a subscription. In the topic of its user the connection stays, silent.
+    pub fn leave_topic(&mut self, index: u32, topic: u32) {
+        if self.connection(index).user != topic {
+            return self.detach(index, topic);
+        }
+        self.hand_out(topic);
+        let connections = &mut self.connections;
+        let position = connections[index as usize].subscriptions.position(topic).expect("the caller has seen it");
+        let position = self.topics.make_silent(topic, position, |connection, position| {
+            connections[connection as usize].subscriptions.set_position(topic, position);
+        });
+        connections[index as usize].subscriptions.replace(Subscription::silent(topic, position));
         self.release_topic(topic);
     }
 
-    /// A topic has one subscriber less: ends it if nobody needs it any more, and tells its home shard.
-    pub fn release_topic(&mut self, topic: u32) {
+    /// Takes a member out of a topic.
+    pub fn detach(&mut self, index: u32, topic: u32) {
         self.hand_out(topic);
-        if let Some(channel) = self.topics.remove_if_unused(topic) {
-            self.tell_count(channel, 0);
-        } else if self.topics.get(topic).interest() == 0 {
-            self.tell_count(self.topics.get(topic).channel.clone(), 0);
+        let connections = &mut self.connections;
+        let left = connections[index as usize].subscriptions.remove(topic).expect("the caller has seen it");
+        self.topics.detach(topic, left.position(), |connection, position| {
+            connections[connection as usize].subscriptions.set_position(topic, position);
+        });
+        if left.is_silent() {
+            self.topics.remove_if_unused(topic);
         } else {
-            self.count_is_stale(topic);
+            self.release_topic(topic);
         }
     }
 
+    /// A topic has one subscriber less, or one less that wants to be: ends it if nobody needs it any more, and tells its
+    /// home shard.
+    pub fn release_topic(&mut self, topic: u32) {
+        self.hand_out(topic);
+        let channel = self.topics.get(topic).channel.clone();
+        self.topics.remove_if_unused(topic);
+        if self.topics.interest(&channel) == 0 {
+            self.tell_count(channel, 0);
+        } else if let Some(first) = self.topics.first_of_channel(channel.hash, &channel.name) {
+            self.count_is_stale(first);
+        }
+    }
+
+    /// The home shard is to be told how many subscribers the topic's channel has here.
     fn count_is_stale(&mut self, topic: u32) {
         let topic_state = self.topics.get_mut(topic);
         if !std::mem::replace(&mut topic_state.is_count_stale, true) {
@@ -237,7 +283,8 @@ impl State {
             // The topic may have ended, and another may have its index: then that one's count is told once too often.
             let Some(state) = self.topics.try_get_mut(topic) else { continue };
             state.is_count_stale = false;
-            let (channel, subscribers) = (state.channel.clone(), state.interest());
+            let channel = state.channel.clone();
+            let subscribers = self.topics.interest(&channel);
             self.tell_count(channel, subscribers);
         }
     }
@@ -248,10 +295,20 @@ impl State {
         self.mesh.to_shards[home].send(ToShard::Interest { channel, shard, subscribers });
     }
 
-    /// Whether a connection is in a topic, or on its way into it.
+    /// The topic of a channel in a connection's form.
+    pub fn topic_of(&self, index: u32, channel: &str) -> Option<u32> {
+        self.topics.find(self.hasher.hash(channel), channel, self.connection(index).form)
+    }
+
+    fn find_or_insert_topic(&mut self, index: u32, channel: &ChannelName) -> u32 {
+        let policy = self.policy(&channel.name);
+        self.topics.find_or_insert(channel, self.connections[index as usize].form, || policy)
+    }
+
+    /// Whether a connection is subscribed to a topic, or about to be.
     pub fn is_subscribed(&self, index: u32, topic: u32) -> bool {
         let connection = self.connection(index);
-        connection.subscriptions.position(topic).is_some()
+        connection.subscriptions.find(topic).is_some_and(|subscription| !subscription.is_silent())
             || connection.extra.as_ref().is_some_and(|extra| extra.pending.iter().any(|pending| pending.topic == topic))
     }
 
@@ -261,6 +318,16 @@ impl State {
             topic if topic < super::connection::REFUSED => &self.topics.get(topic).channel.name[1..],
             _ => "",
         }
+    }
+
+    /// A user's connections on this shard, in any form, subscribed to the personal channel or not.
+    #[cfg_attr(not(test), expect(dead_code, reason = "what acts on a user is to come: the server API"))]
+    pub fn connections_of_user(&self, user: &str) -> Vec<u32> {
+        let channel = self.hasher.name(&format!("#{user}"));
+        let topics = self.topics.of_channel(channel.hash, &channel.name);
+        let members = topics.flat_map(|(topic, state)| state.members().iter().map(move |index| (topic, *index)));
+        // Whoever was allowed to subscribe to another user's channel is not that user.
+        members.filter(|(topic, index)| self.connection(*index).user == *topic).map(|(_, index)| index).collect()
     }
 
     fn policy(&self, channel: &str) -> SlowConsumerPolicy {

@@ -38,9 +38,10 @@ impl State {
     pub fn hand_out(&mut self, topic: u32) {
         let state = self.topics.get_mut(topic);
         let Some(open) = state.open_batch.take() else { return };
-        let subscribers = std::mem::take(&mut state.subscribers);
-        self.give_batch(open, &subscribers);
-        self.topics.get_mut(topic).subscribers = subscribers;
+        let subscribers = state.subscribers().len();
+        let members = self.topics.lend_members(topic);
+        self.give_batch(open, &members[..subscribers]);
+        self.topics.return_members(topic, members);
     }
 
     /// Closes a batch and gives it to connections.
@@ -108,7 +109,7 @@ impl State {
             return self.disconnect(index, Disconnect::INSUFFICIENT_STATE, Reason::Resync);
         }
         let channel = std::sync::Arc::clone(&self.topics.get(topic).channel.name);
-        self.detach(index, topic);
+        self.leave_topic(index, topic);
         let connection = &mut self.connections[index as usize];
         if let Some(outbox) = connection.extra.as_mut().and_then(|extra| extra.outbox.as_mut()) {
             let before = outbox.bytes();

@@ -5,6 +5,7 @@ mod ending;
 mod heartbeats;
 mod pressure;
 mod slow;
+mod users;
 
 use std::sync::Arc;
 
