@@ -56,6 +56,10 @@ pub const HISTORY_REPLY_PUBLICATIONS_MAX: usize = 300;
 /// make a frame of gigabytes. Recovery of more begins anew, as that of too many does; history goes on from the last.
 pub const HISTORY_REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Clients that a presence reply names at most: some 2 MB. Beyond, the command is answered error 106, and
+/// `presence_stats` still tells how many there are.
+pub const PRESENCE_REPLY_CLIENTS_MAX: usize = 10_000;
+
 /// Bytes of frames after which a shard takes no more messages in a turn, but sends: what it has encoded is addressed
 /// by 32 bits, and is memory.
 pub const TURN_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -1,7 +1,8 @@
 //! A home shard's state: the channels that it owns.
 //!
 //! Owns, for the channels whose hash falls to this shard: which shards have subscribers and how
-//! many, the numbering and the history of publications, recovery, and idempotency keys. It leaves
+//! many, the numbering and the history of publications, recovery, who is present where a namespace
+//! wants to know, and idempotency keys. It leaves
 //! to others: who may do what (the session and the ingest thread have asked the namespace), the
 //! subscribers themselves (`fanout`), and the sending of what it answers (`shard`).
 //!
@@ -9,16 +10,19 @@
 //! a seed, and nothing is ever waited for, so a simulation replays.
 //!
 //! Invariants:
-//! - A channel whose namespace keeps no history has no state but its entry in the interest table.
+//! - A channel whose namespace keeps no history and knows no members has no state but its entry in the interest table.
 //! - Offsets of one epoch rise by one with each stored publication and are never given twice;
 //!   clients trust them without looking.
 //! - A reply to a subscription and the publications that this state returns after it are in one
 //!   order; if the caller sends them in that order, nothing is missed or doubled between them.
-//! - Everything is bounded: history by size and age, replies by count, keys by age and bytes,
-//!   streams by [`crate::limits::STREAM_POSITION_MS`], and [`Channels::expire`] by its budget.
+//! - Whoever is announced is announced to all in one order, after the answer to its subscription.
+//! - Everything is bounded: history by size, age and the bytes of the whole shard, replies by count,
+//!   keys by age and bytes, streams by [`crate::limits::STREAM_POSITION_MS`], members by connections,
+//!   and [`Channels::expire`] by its budget.
 
 mod idempotency;
 mod interest;
+mod member_table;
 mod random;
 mod stream;
 mod stream_table;
@@ -26,12 +30,15 @@ mod stream_table;
 use std::sync::Arc;
 
 pub use self::random::Random;
-use self::{idempotency::IdempotencyKeys, interest::InterestTable, stream_table::StreamTable};
+use self::{
+    idempotency::IdempotencyKeys, interest::InterestTable, member_table::MemberTable, stream_table::StreamTable,
+};
 use crate::{
     config::{Config, Namespaces},
+    limits::PRESENCE_REPLY_CLIENTS_MAX,
     mesh::{
-        ChannelName, History, HistoryFound, HistoryResult, Position, Publication, Publish, Published, Recovery,
-        Subscribe, Subscribed,
+        Announcement, ChannelName, ConnectionId, History, HistoryFound, HistoryResult, Member, MemberChange, Position,
+        Presence, PresenceFound, PresenceResult, Publication, Publish, Published, Recovery, Subscribe, Subscribed,
     },
 };
 
@@ -39,6 +46,7 @@ use crate::{
 pub struct Channels {
     interests: InterestTable,
     streams: StreamTable,
+    members: MemberTable,
     keys: IdempotencyKeys,
     /// The latest time that a caller named.
     now_ms: u64,
@@ -55,16 +63,36 @@ pub struct PublishOutcome {
     pub published: Published,
 }
 
+/// What became of a subscription.
+#[derive(Debug)]
+pub struct SubscribeOutcome {
+    /// The subscriber's answer.
+    pub subscribed: Subscribed,
+    /// Somebody has come: to be told behind the answer.
+    pub told: Option<Telling>,
+}
+
+/// News for the subscribers of a channel.
+#[derive(Debug)]
+pub struct Telling {
+    /// The news.
+    pub announcement: Arc<Announcement>,
+    /// Shards to tell, by bit.
+    pub shards: u64,
+}
+
 impl Channels {
     /// No channels yet. The seed chooses the epochs of streams; it must differ with every start of the server.
     pub fn new(config: Arc<Config>, seed: u64) -> Self {
-        Self::with_rules(config.namespaces.clone(), u64::from(config.ingest.idempotency_ms), seed)
+        let idempotency_ms = u64::from(config.ingest.idempotency_ms);
+        Self::with_rules(config.namespaces.clone(), config.shards.history_bytes_max, idempotency_ms, seed)
     }
 
-    fn with_rules(namespaces: Namespaces, idempotency_ms: u64, seed: u64) -> Self {
+    fn with_rules(namespaces: Namespaces, history_bytes_max: u64, idempotency_ms: u64, seed: u64) -> Self {
         Self {
             interests: InterestTable::new(),
-            streams: StreamTable::new(namespaces, Random::new(seed)),
+            streams: StreamTable::new(namespaces, history_bytes_max, Random::new(seed)),
+            members: MemberTable::default(),
             keys: IdempotencyKeys::new(idempotency_ms),
             now_ms: 0,
         }
@@ -94,6 +122,7 @@ impl Channels {
         if let Some(key) = key {
             self.keys.remember(&publication.channel, &key, position.clone(), now_ms);
         }
+        self.make_room();
         PublishOutcome {
             publication: Some(publication),
             shards: interest.shards,
@@ -102,9 +131,9 @@ impl Channels {
     }
 
     /// Takes the subscriber's shard in, and tells the stream's position and what the subscriber missed
-    /// (protocol.md section 7). If recovery is [`Recovery::Rejected`], the shard takes its subscriber
-    /// back and says its count again.
-    pub fn subscribe(&mut self, subscribe: &Subscribe, now_ms: u64) -> Subscribed {
+    /// (protocol.md section 7). If recovery is [`Recovery::Rejected`], nobody has come: the shard takes its
+    /// subscriber back and says its count again.
+    pub fn subscribe(&mut self, subscribe: &Subscribe, now_ms: u64) -> SubscribeOutcome {
         self.now_ms = now_ms;
         let Subscribe { channel, connection, command, subscribers, positioned, recoverable, .. } = subscribe;
         self.interest(channel, connection.shard, *subscribers);
@@ -120,15 +149,52 @@ impl Channels {
                 None => Recovery::Unrecovered,
             }
         });
-        Subscribed {
+        let position = stream.map(|stream| stream.position());
+        let member = subscribe.member.as_ref().filter(|_| !matches!(recovery, Some(Recovery::Rejected)));
+        let told = member.and_then(|member| self.join(channel, *connection, member));
+        self.make_room();
+        let subscribed = Subscribed {
             channel: channel.clone(),
             connection: *connection,
             command: *command,
             positioned: *positioned,
             recoverable: *recoverable,
-            position: stream.map(|stream| stream.position()),
+            position,
             recovery,
-        }
+        };
+        SubscribeOutcome { subscribed, told }
+    }
+
+    fn join(&mut self, channel: &ChannelName, connection: ConnectionId, member: &Arc<Member>) -> Option<Telling> {
+        self.members.insert(channel, connection, Arc::clone(member));
+        self.telling(channel, MemberChange::Join, member)
+    }
+
+    /// A member is subscribed no more: who is to be told.
+    pub fn leave(&mut self, channel: &ChannelName, connection: ConnectionId) -> Option<Telling> {
+        let member = self.members.remove(channel, connection)?;
+        self.telling(channel, MemberChange::Leave, &member)
+    }
+
+    fn telling(&self, channel: &ChannelName, change: MemberChange, member: &Arc<Member>) -> Option<Telling> {
+        let shards = self.interests.get(channel.hash).shards;
+        (member.is_announced && shards != 0).then(|| Telling {
+            announcement: Arc::new(Announcement { channel: channel.clone(), change, member: Arc::clone(member) }),
+            shards,
+        })
+    }
+
+    /// Who is in a channel (protocol.md section 9).
+    pub fn presence(&self, presence: &Presence) -> PresenceResult {
+        let stats = self.members.stats(&presence.channel);
+        let found = if presence.stats_only {
+            PresenceFound::Stats(stats)
+        } else if stats.clients as usize > PRESENCE_REPLY_CLIENTS_MAX {
+            PresenceFound::TooMany
+        } else {
+            PresenceFound::Members(self.members.present(&presence.channel).map(Arc::clone).collect())
+        };
+        PresenceResult { connection: presence.connection, command: presence.command, found }
     }
 
     /// `shard` has `subscribers` subscribers of the channel now.
@@ -153,6 +219,7 @@ impl Channels {
             let publications = stream.history(history.limit, history.since.as_ref(), history.reverse)?;
             Some(HistoryFound { publications, position: stream.position() })
         });
+        self.make_room();
         HistoryResult { connection: history.connection, command: history.command, found }
     }
 
@@ -170,6 +237,16 @@ impl Channels {
         self.next_due_ms()
     }
 
+    /// Streams hold no more than they may together. What goes was paid for by what came.
+    fn make_room(&mut self) {
+        while self.streams.is_full()
+            && let Some(channel) = self.streams.next_to_evict()
+        {
+            let has_subscribers = self.interests.get(channel.hash).subscribers > 0;
+            self.streams.evict_next(has_subscribers);
+        }
+    }
+
     /// When [`Channels::expire`] has something to do; it may be early.
     pub fn next_due_ms(&self) -> Option<u64> {
         self.keys.next_due_ms().into_iter().chain(self.streams.next_due_ms()).min()
@@ -185,6 +262,16 @@ impl Channels {
         self.streams.len()
     }
 
+    /// Bytes of all streams, and publications that were forgotten before their time for want of room.
+    pub fn history_figures(&self) -> (u64, u64) {
+        (self.streams.bytes() as u64, self.streams.evicted())
+    }
+
+    /// Subscribers that are known by name.
+    pub fn members(&self) -> usize {
+        self.members.len()
+    }
+
     /// Idempotency keys that were forgotten before their time for want of memory.
     pub fn keys_forgotten_early(&self) -> u64 {
         self.keys.forgotten_early()
@@ -192,7 +279,7 @@ impl Channels {
 
     /// Bytes held for all of this; payloads among them.
     pub fn bytes(&self) -> u64 {
-        (self.interests.bytes() + self.streams.bytes() + self.keys.bytes()) as u64
+        (self.interests.bytes() + self.streams.bytes() + self.members.bytes() + self.keys.bytes()) as u64
     }
 }
 

@@ -13,7 +13,7 @@ use std::{collections::VecDeque, mem::size_of, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    config::Namespace,
+    config::{Namespace, RecoveryMode},
     limits::{HISTORY_REPLY_BYTES_MAX, HISTORY_REPLY_PUBLICATIONS_MAX, STREAM_POSITION_MS, STREAM_UNUSED_MS},
     mesh::{ChannelName, ClientInfo, Position, Publication, Publish},
 };
@@ -26,6 +26,7 @@ pub(super) struct Stream {
     top: u64,
     history_size: usize,
     history_ttl_ms: u64,
+    recovery: RecoveryMode,
     stored: VecDeque<Stored>,
     /// When the stream last had a use: a publication, a question, a subscriber.
     used_ms: u64,
@@ -52,6 +53,7 @@ impl Stream {
             top: 0,
             history_size: namespace.history_size as usize,
             history_ttl_ms: u64::from(namespace.history_ttl_ms),
+            recovery: namespace.force_recovery_mode,
             stored: VecDeque::new(),
             used_ms: now_ms,
             stored_bytes: 0,
@@ -90,8 +92,25 @@ impl Stream {
         publication
     }
 
-    /// All that came after `from`; none if something of it is missing, or too much to send at once.
+    /// What brings a client that stands at `from` up to date; none: it cannot be had.
     pub(super) fn recover(&self, from: &Position) -> Option<Vec<Arc<Publication>>> {
+        match self.recovery {
+            RecoveryMode::Stream => self.recover_all(from),
+            RecoveryMode::Cache => self.recover_latest(from),
+        }
+    }
+
+    /// The latest publication, unless the client has it.
+    fn recover_latest(&self, from: &Position) -> Option<Vec<Arc<Publication>>> {
+        // An epoch that the client does not name proves nothing here.
+        if self.top > 0 && from.offset == self.top && from.epoch == self.epoch {
+            return Some(Vec::new());
+        }
+        self.stored.back().map(|latest| vec![Arc::clone(&latest.publication)])
+    }
+
+    /// All that came after `from`; none if something of it is missing, or too much to send at once.
+    fn recover_all(&self, from: &Position) -> Option<Vec<Arc<Publication>>> {
         let missed = self.top.checked_sub(from.offset)?;
         let is_whole = self.is_of_this_stream(from) && missed <= self.stored.len() as u64;
         if !is_whole || missed > HISTORY_REPLY_PUBLICATIONS_MAX as u64 {
@@ -138,10 +157,16 @@ impl Stream {
             self.forget_oldest();
             forgotten += 1;
         }
-        if self.stored.capacity() > 4 && self.stored.len() < self.stored.capacity() / 4 {
-            self.stored.shrink_to(self.stored.len() * 2);
-        }
+        self.shrink();
         forgotten
+    }
+
+    /// Forgets the oldest publication before its time; whether there was one.
+    pub(super) fn evict_oldest(&mut self) -> bool {
+        let is_some = !self.stored.is_empty();
+        self.forget_oldest();
+        self.shrink();
+        is_some
     }
 
     /// The stream has a use now.
@@ -181,6 +206,12 @@ impl Stream {
 
     fn publications(&self, range: std::ops::Range<usize>) -> impl DoubleEndedIterator<Item = Arc<Publication>> + '_ {
         self.stored.range(range).map(|stored| Arc::clone(&stored.publication))
+    }
+
+    fn shrink(&mut self) {
+        if self.stored.capacity() > 4 && self.stored.len() < self.stored.capacity() / 4 {
+            self.stored.shrink_to(self.stored.len() * 2);
+        }
     }
 
     fn forget_oldest(&mut self) {

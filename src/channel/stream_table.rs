@@ -1,7 +1,7 @@
 //! The streams of a home shard, by name, and when each is due to lose something.
 //!
 //! Owns the lookup by name, the creation of streams by their namespace's rules, the schedule of
-//! what expires, and the sum of what they hold.
+//! what expires, the sum of what they hold, and its bound.
 //!
 //! Invariants:
 //! - Streams are found by hash and then by name: two channels' publications never mix.
@@ -31,6 +31,8 @@ pub(super) struct StreamTable {
     by_hash: HashTable<HashedIndex>,
     schedule: BTreeSet<(u64, u32)>,
     stream_bytes: usize,
+    stream_bytes_max: usize,
+    evicted: u64,
 }
 
 struct Slot {
@@ -45,7 +47,7 @@ struct HashedIndex {
 }
 
 impl StreamTable {
-    pub(super) fn new(namespaces: Namespaces, random: Random) -> Self {
+    pub(super) fn new(namespaces: Namespaces, stream_bytes_max: u64, random: Random) -> Self {
         let is_used = namespaces.without.iter().chain(&namespaces.by_name).any(|namespace| Stream::is_kept(namespace));
         Self {
             namespaces,
@@ -55,6 +57,8 @@ impl StreamTable {
             by_hash: HashTable::new(),
             schedule: BTreeSet::new(),
             stream_bytes: 0,
+            stream_bytes_max: usize::try_from(stream_bytes_max).unwrap_or(usize::MAX),
+            evicted: 0,
         }
     }
 
@@ -124,6 +128,43 @@ impl StreamTable {
         self.change(index, has_subscribers, |stream| stream.expire(now_ms, budget)).max(1)
     }
 
+    /// Whether streams hold more than they may: [`StreamTable::evict_next`] is to be called until they do not.
+    pub(super) fn is_full(&self) -> bool {
+        self.stream_bytes > self.stream_bytes_max
+    }
+
+    /// The channel whose history would expire first; its subscribers decide what [`StreamTable::evict_next`] frees.
+    pub(super) fn next_to_evict(&self) -> Option<&ChannelName> {
+        self.schedule.first().map(|&(_, index)| self.stream(index).channel())
+    }
+
+    /// Forgets publications of the channel that [`StreamTable::next_to_evict`] names until there is room, or, if it has
+    /// none, its whole stream.
+    pub(super) fn evict_next(&mut self, has_subscribers: bool) {
+        let Some((_, index)) = self.schedule.pop_first() else { return };
+        self.streams[index as usize].due_ms = None;
+        let excess = self.stream_bytes.saturating_sub(self.stream_bytes_max);
+        let evicted = self.change(index, has_subscribers, |stream| {
+            let bytes_before = stream.bytes();
+            let mut evicted = 0;
+            while bytes_before - stream.bytes() < excess && stream.evict_oldest() {
+                evicted += 1;
+            }
+            evicted
+        });
+        self.evicted += evicted;
+        // With subscribers its position must stay: they would be told offsets of another epoch.
+        if evicted == 0 && !has_subscribers {
+            self.unschedule(index);
+            self.remove(index);
+        }
+    }
+
+    /// Publications forgotten before their time for want of room.
+    pub(super) fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
     /// When the first stream is due.
     pub(super) fn next_due_ms(&self) -> Option<u64> {
         self.schedule.first().map(|&(due_ms, _)| due_ms)
@@ -157,6 +198,12 @@ impl StreamTable {
             table_hash(entry.hash)
         });
         Some(index)
+    }
+
+    fn unschedule(&mut self, index: u32) {
+        if let Some(due_ms) = self.streams[index as usize].due_ms.take() {
+            self.schedule.remove(&(due_ms, index));
+        }
     }
 
     fn remove(&mut self, index: u32) {

@@ -7,22 +7,34 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    config::Namespace,
+    config::{Namespace, RecoveryMode},
     limits::{HISTORY_REPLY_PUBLICATIONS_MAX, STREAM_POSITION_MS, STREAM_UNUSED_MS},
-    mesh::{ChannelHasher, ConnectionId, ReplyTo},
+    mesh::{ChannelHasher, ClientInfo, ConnectionId, ReplyTo},
 };
 
 const SIZE: u32 = 5;
 const TTL_MS: u32 = 10_000;
 const IDEMPOTENCY_MS: u64 = 2_000;
 
-/// `kept:` keeps 5 publications for 10 s, `deep:` keeps 1,000; `plain:` keeps none.
+/// `kept:` keeps 5 publications for 10 s, `deep:` keeps 1,000, `cache:` 2 and recovers the latest; `plain:` keeps none.
 fn channels() -> Channels {
+    channels_within(u64::MAX)
+}
+
+/// The same with a bound to the bytes of history.
+fn channels_within(history_bytes_max: u64) -> Channels {
     let namespace = |name: &str, history_size, history_ttl_ms| {
         Arc::new(Namespace { name: name.into(), history_size, history_ttl_ms, ..Namespace::default() })
     };
-    let by_name = vec![namespace("deep", 1_000, TTL_MS), namespace("kept", SIZE, TTL_MS), namespace("plain", 0, 0)];
-    Channels::with_rules(Namespaces { without: None, by_name }, IDEMPOTENCY_MS, 1)
+    let cache =
+        Namespace { force_recovery_mode: RecoveryMode::Cache, ..Namespace::clone(&namespace("cache", 2, TTL_MS)) };
+    let by_name = vec![
+        Arc::new(cache),
+        namespace("deep", 1_000, TTL_MS),
+        namespace("kept", SIZE, TTL_MS),
+        namespace("plain", 0, 0),
+    ];
+    Channels::with_rules(Namespaces { without: None, by_name }, history_bytes_max, IDEMPOTENCY_MS, 1)
 }
 
 fn name(name: &str) -> ChannelName {
@@ -64,6 +76,7 @@ fn subscribe_of(channel: &ChannelName, recover: Option<Position>) -> Subscribe {
         reject_unrecovered: false,
         positioned: true,
         recoverable: true,
+        member: None,
     }
 }
 
@@ -74,7 +87,7 @@ fn position(offset: u64, epoch: &str) -> Position {
 /// Offsets that a recovery from there brings; none: unrecovered.
 fn recover(channels: &mut Channels, channel: &ChannelName, from: Position, now_ms: u64) -> Option<Vec<u64>> {
     let offset = from.offset;
-    match channels.subscribe(&subscribe_of(channel, Some(from)), now_ms).recovery {
+    match channels.subscribe(&subscribe_of(channel, Some(from)), now_ms).subscribed.recovery {
         Some(Recovery::Recovered { from, publications }) => {
             assert_eq!(from, offset, "the client goes on from the offset that it named");
             Some(offsets(&publications))
@@ -187,23 +200,23 @@ fn a_duplicate_is_answered_like_the_first_and_not_delivered() {
 fn a_plain_subscription_has_no_position_and_costs_no_stream() {
     let mut channels = channels();
     let plain = Subscribe { positioned: false, recoverable: false, ..subscribe_of(&name("kept:a"), None) };
-    assert_eq!(channels.subscribe(&plain, 0).position, None);
+    assert_eq!(channels.subscribe(&plain, 0).subscribed.position, None);
     let positioned = subscribe_of(&name("plain:a"), None);
-    assert_eq!(channels.subscribe(&positioned, 0).position, None);
+    assert_eq!(channels.subscribe(&positioned, 0).subscribed.position, None);
     assert_eq!((channels.channels(), channels.streams()), (2, 0));
 }
 
 #[test]
 fn a_subscription_is_told_the_top() {
     let (mut channels, channel) = (channels(), name("kept:a"));
-    let empty = channels.subscribe(&subscribe_of(&channel, None), 0);
+    let empty = channels.subscribe(&subscribe_of(&channel, None), 0).subscribed;
     assert_eq!((empty.connection, empty.command), (connection(0), 7));
     let at = empty.position.unwrap();
     assert_eq!(at.offset, 0);
     assert!(empty.recovery.is_none());
     let top = publish(&mut channels, &channel, 3, 0);
     assert_eq!((top.offset, &top.epoch), (3, &at.epoch));
-    assert_eq!(channels.subscribe(&subscribe_of(&channel, None), 0).position, Some(top));
+    assert_eq!(channels.subscribe(&subscribe_of(&channel, None), 0).subscribed.position, Some(top));
 }
 
 #[test]
@@ -282,19 +295,73 @@ fn an_unrecovered_subscription_begins_at_the_top_unless_it_is_to_be_rejected() {
     let (mut channels, channel) = (channels(), name("kept:a"));
     let top = publish(&mut channels, &channel, 9, 0);
     let mut subscribe = subscribe_of(&channel, Some(position(1, &top.epoch)));
-    let subscribed = channels.subscribe(&subscribe, 0);
+    let subscribed = channels.subscribe(&subscribe, 0).subscribed;
     assert!(matches!(subscribed.recovery, Some(Recovery::Unrecovered)));
     assert_eq!(subscribed.position, Some(top.clone()));
     subscribe.reject_unrecovered = true;
-    assert!(matches!(channels.subscribe(&subscribe, 0).recovery, Some(Recovery::Rejected)));
+    assert!(matches!(channels.subscribe(&subscribe, 0).subscribed.recovery, Some(Recovery::Rejected)));
     subscribe.recover = Some(position(9, &top.epoch));
-    assert!(matches!(channels.subscribe(&subscribe, 0).recovery, Some(Recovery::Recovered { .. })));
+    assert!(matches!(channels.subscribe(&subscribe, 0).subscribed.recovery, Some(Recovery::Recovered { .. })));
+}
+
+#[test]
+fn a_cache_recovers_the_latest_publication_and_nothing_else() {
+    let (mut channels, channel) = (channels(), name("cache:a"));
+    assert_eq!(recover(&mut channels, &channel, position(0, ""), 0), None, "there is nothing yet");
+    let epoch = channels.subscribe(&subscribe_of(&channel, None), 0).subscribed.position.unwrap().epoch;
+    assert_eq!(recover(&mut channels, &channel, position(0, &epoch), 0), None);
+    publish(&mut channels, &channel, 7, 0);
+    for (from, offset) in [("", 0), (&*epoch, 0), (&epoch, 6), ("ANOTHER", 7), ("", 7), (&epoch, 9)] {
+        assert_eq!(recover(&mut channels, &channel, position(offset, from), 0), Some(vec![7]), "{from:?} {offset}");
+    }
+    assert_eq!(recover(&mut channels, &channel, position(7, &epoch), 0), Some(vec![]), "the client has it");
+    let later_ms = u64::from(TTL_MS);
+    assert_eq!(recover(&mut channels, &channel, position(7, &epoch), later_ms), Some(vec![]), "gone, but it has it");
+    assert_eq!(recover(&mut channels, &channel, position(6, &epoch), later_ms), None);
+}
+
+#[test]
+fn history_gives_way_where_it_would_expire_first() {
+    const BYTES_MAX: u64 = 1 << 20;
+    let mut channels = channels_within(BYTES_MAX);
+    let payload =
+        |channel: &ChannelName, number: u64| Publish { data: vec![b'1'; 10_000].into(), ..publish_of(channel, number) };
+    let (old, quiet, watched) = (name("kept:old"), name("kept:quiet"), name("kept:watched"));
+    let top = channels.publish(payload(&old, 0), 0).published.position.unwrap();
+    channels.expire(u64::from(TTL_MS), usize::MAX);
+    // A position alone, of which the first is watched.
+    let at = channels.subscribe(&subscribe_of(&watched, None), 1).subscribed.position.unwrap();
+    channels.history(&history_of(&quiet, 0, None, false), 1);
+    for number in 0..200 {
+        channels.publish(payload(&name(&format!("deep:{}", number / 10)), number), 2 + number);
+        assert!(channels.history_figures().0 <= BYTES_MAX + 100_000, "{:?}", channels.history_figures());
+    }
+    let evicted = channels.history_figures().1;
+    assert!((80..150).contains(&evicted), "{evicted}");
+    // The oldest publications are gone and the youngest there, with the positions of both.
+    assert_eq!(history(&mut channels, &name("deep:0"), -1, None, false).unwrap().len(), 0);
+    assert_eq!(channels.history(&history_of(&name("deep:0"), 0, None, false), 300).found.unwrap().position.offset, 10);
+    assert_eq!(history(&mut channels, &name("deep:19"), -1, None, false).unwrap().len(), 10);
+    // What has subscribers keeps its epoch.
+    let again = channels.subscribe(&subscribe_of(&watched, None), 300).subscribed.position.unwrap();
+    assert_eq!(again, at);
+    assert_eq!(recover(&mut channels, &old, position(0, &top.epoch), 300), None);
+}
+
+#[test]
+fn positions_without_subscribers_give_way_when_there_is_nothing_else() {
+    let mut channels = channels_within(100_000);
+    for number in 0..10_000 {
+        channels.history(&history_of(&name(&format!("kept:{number}")), 0, None, false), number);
+    }
+    assert!(channels.streams() < 1_000, "{} streams", channels.streams());
+    assert_eq!(channels.history_figures().1, 0, "there was no publication to evict");
 }
 
 #[test]
 fn a_channel_without_history_recovers_nothing() {
     let mut channels = channels();
-    let subscribed = channels.subscribe(&subscribe_of(&name("plain:a"), Some(position(0, ""))), 0);
+    let subscribed = channels.subscribe(&subscribe_of(&name("plain:a"), Some(position(0, ""))), 0).subscribed;
     assert!(matches!(subscribed.recovery, Some(Recovery::Unrecovered)));
     assert_eq!(subscribed.position, None);
 }
@@ -385,13 +452,16 @@ fn a_position_outlives_history_and_then_ends() {
 fn a_stream_lives_as_long_as_it_has_subscribers() {
     for (publications, outlives_ms) in [(0, STREAM_UNUSED_MS), (1, STREAM_POSITION_MS)] {
         let (mut channels, channel) = (channels(), name("kept:a"));
-        let at = channels.subscribe(&subscribe_of(&channel, None), 0).position.unwrap();
+        let at = channels.subscribe(&subscribe_of(&channel, None), 0).subscribed.position.unwrap();
         for number in 0..publications {
             channels.publish(publish_of(&channel, number), 0);
         }
         let years_ms = 10 * 365 * STREAM_POSITION_MS;
         assert_eq!(channels.expire(years_ms, usize::MAX), None);
-        assert_eq!(channels.subscribe(&subscribe_of(&channel, None), years_ms).position.unwrap().epoch, at.epoch);
+        assert_eq!(
+            channels.subscribe(&subscribe_of(&channel, None), years_ms).subscribed.position.unwrap().epoch,
+            at.epoch
+        );
         channels.interest(&channel, 0, 0);
         assert_eq!(channels.expire(years_ms + 1, usize::MAX), Some(years_ms + outlives_ms));
         assert_eq!(channels.expire(years_ms + outlives_ms, usize::MAX), None);
@@ -432,6 +502,95 @@ fn figures_follow_what_is_held() {
     assert!((before + 100_000..before + 102_000).contains(&channels.bytes()));
     publish(&mut channels, &channel, u64::from(SIZE), 0);
     assert!(channels.bytes() < before + 2_000);
+}
+
+// Members.
+
+fn member(user: &str, is_present: bool, is_announced: bool) -> Arc<Member> {
+    let info = ClientInfo { user: user.into(), client: "c".into(), conn_info: None, chan_info: None };
+    Arc::new(Member { info, is_present, is_announced })
+}
+
+fn join(channels: &mut Channels, channel: &ChannelName, index: u32, member: &Arc<Member>) -> SubscribeOutcome {
+    let connection = ConnectionId { shard: 2, index, generation: 1 };
+    let subscribe = Subscribe { connection, member: Some(Arc::clone(member)), ..subscribe_of(channel, None) };
+    channels.subscribe(&subscribe, 0)
+}
+
+fn presence(channels: &Channels, channel: &ChannelName, stats_only: bool) -> PresenceFound {
+    let question = Presence { channel: channel.clone(), connection: connection(3), command: 9, stats_only };
+    let result = channels.presence(&question);
+    assert_eq!((result.connection, result.command), (connection(3), 9));
+    result.found
+}
+
+fn stats(channels: &Channels, channel: &ChannelName) -> (u32, u32) {
+    match presence(channels, channel, true) {
+        PresenceFound::Stats(stats) => (stats.clients, stats.users),
+        found => panic!("{found:?}"),
+    }
+}
+
+#[test]
+fn whoever_comes_and_goes_is_announced_and_counted() {
+    let (mut channels, channel) = (channels(), name("plain:a"));
+    channels.interest(&channel, 5, 1);
+    let erin = member("erin", true, true);
+    let told = join(&mut channels, &channel, 1, &erin).told.unwrap();
+    assert_eq!((told.announcement.change, told.shards), (MemberChange::Join, 0b10_0100), "the subscriber's own, too");
+    assert_eq!(told.announcement.member, erin);
+    join(&mut channels, &channel, 2, &erin);
+    assert!(join(&mut channels, &channel, 3, &member("", true, false)).told.is_none());
+    assert!(join(&mut channels, &channel, 4, &member("silent", false, true)).told.is_some());
+    assert_eq!(stats(&channels, &channel), (3, 2), "the last one is not present");
+    match presence(&channels, &channel, false) {
+        PresenceFound::Members(members) => {
+            let users: Vec<&str> = members.iter().map(|member| &*member.info.user).collect();
+            assert_eq!(users, ["erin", "erin", ""]);
+        }
+        found => panic!("{found:?}"),
+    }
+    let gone = ConnectionId { shard: 2, index: 1, generation: 1 };
+    let told = channels.leave(&channel, gone).unwrap();
+    assert_eq!((told.announcement.change, told.shards), (MemberChange::Leave, 0b10_0100));
+    assert!(channels.leave(&channel, gone).is_none(), "it has left already");
+    assert_eq!((stats(&channels, &channel), stats(&channels, &name("plain:b"))), ((2, 2), (0, 0)));
+    assert_eq!(channels.members(), 3);
+}
+
+#[test]
+fn who_is_rejected_has_not_come_and_who_is_alone_is_told_to_nobody() {
+    let (mut channels, channel) = (channels(), name("kept:a"));
+    let top = publish(&mut channels, &channel, 9, 0);
+    let subscribe = Subscribe {
+        reject_unrecovered: true,
+        member: Some(member("erin", true, true)),
+        ..subscribe_of(&channel, Some(position(1, &top.epoch)))
+    };
+    let outcome = channels.subscribe(&subscribe, 0);
+    assert!(outcome.told.is_none() && matches!(outcome.subscribed.recovery, Some(Recovery::Rejected)));
+    assert_eq!((channels.members(), stats(&channels, &channel)), (0, (0, 0)));
+    join(&mut channels, &channel, 1, &member("erin", true, true));
+    for shard in [0, 2] {
+        channels.interest(&channel, shard, 0);
+    }
+    assert!(channels.leave(&channel, ConnectionId { shard: 2, index: 1, generation: 1 }).is_none());
+    assert_eq!(channels.members(), 0);
+}
+
+#[test]
+fn a_presence_reply_is_bounded() {
+    let (mut channels, channel) = (channels(), name("plain:a"));
+    let erin = member("erin", true, false);
+    for index in 0..PRESENCE_REPLY_CLIENTS_MAX as u32 {
+        join(&mut channels, &channel, index, &erin);
+    }
+    assert!(
+        matches!(presence(&channels, &channel, false), PresenceFound::Members(members) if members.len() == PRESENCE_REPLY_CLIENTS_MAX)
+    );
+    join(&mut channels, &channel, u32::MAX, &erin);
+    assert!(matches!(presence(&channels, &channel, false), PresenceFound::TooMany));
+    assert_eq!(stats(&channels, &channel), (PRESENCE_REPLY_CLIENTS_MAX as u32 + 1, 1));
 }
 
 // The model: every publication ever made, and the rules as sentences over it.
@@ -580,7 +739,7 @@ fn run(steps: Vec<Step>) {
                     reject_unrecovered: reject,
                     ..subscribe_of(&names[channel], recover.clone())
                 };
-                let answer = channels.subscribe(&request, now_ms);
+                let answer = channels.subscribe(&request, now_ms).subscribed;
                 let past = &mut pasts[channel];
                 let position = answer.position.expect("the namespace keeps history");
                 past.see_epoch(&position.epoch, now_ms);

@@ -12,7 +12,7 @@ use std::{
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::{
-    PayloadFormat, Secret, SlowConsumerPolicy,
+    ChannelRegex, PayloadFormat, RecoveryMode, Secret, SlowConsumerPolicy,
     cores::parse_cores,
     problem::Mistake,
     raw::{Value, read_list},
@@ -56,6 +56,10 @@ pub(super) enum Kind<T: 'static> {
     Format(Field<T, PayloadFormat>),
     /// What happens to slow consumers.
     SlowConsumer(Field<T, SlowConsumerPolicy>),
+    /// What recovery brings.
+    Recovery(Field<T, RecoveryMode>),
+    /// A regular expression.
+    Regex(Field<T, Option<ChannelRegex>>),
 }
 
 /// The word that stands for "not at all" where a default must be switched off.
@@ -81,6 +85,10 @@ impl Word for SlowConsumerPolicy {
         ("latest", SlowConsumerPolicy::Latest),
         ("resync", SlowConsumerPolicy::Resync),
     ];
+}
+
+impl Word for RecoveryMode {
+    const WORDS: &'static [(&'static str, Self)] = &[("stream", RecoveryMode::Stream), ("cache", RecoveryMode::Cache)];
 }
 
 impl<T> Kind<T> {
@@ -109,6 +117,7 @@ impl<T> Kind<T> {
             Kind::Origins(field) => field(target).clear(),
             Kind::Cores(field) => field(target).clear(),
             Kind::NamespaceName(field) => field(target).clear(),
+            Kind::Regex(field) => *field(target) = None,
             _ => unreachable!("a key of this type has a default; the schema's tests prove it"),
         }
     }
@@ -189,6 +198,10 @@ impl<T> Kind<T> {
             }
             (Kind::Format(field), Value::Text(text)) => *field(target) = word_of(text)?,
             (Kind::SlowConsumer(field), Value::Text(text)) => *field(target) = word_of(text)?,
+            (Kind::Recovery(field), Value::Text(text)) => *field(target) = word_of(text)?,
+            (Kind::Regex(field), Value::Text(text)) if !text.is_empty() => {
+                *field(target) = Some(ChannelRegex::new(text)?);
+            }
             _ => return None,
         }
         Some(())
@@ -223,6 +236,8 @@ impl<T> Kind<T> {
             }
             Kind::Format(_) => one_of::<PayloadFormat>(),
             Kind::SlowConsumer(_) => one_of::<SlowConsumerPolicy>(),
+            Kind::Recovery(_) => one_of::<RecoveryMode>(),
+            Kind::Regex(_) => "a regular expression, like \"^[a-z]+$\"".to_owned(),
         }
     }
 

@@ -132,6 +132,7 @@ impl Draft {
                 pong_grace_ms: 0,
                 expired_grace_ms: 0,
                 personal_channel: false,
+                insecure: false,
             },
             ingest: IngestConfig {
                 listen: None,
@@ -143,7 +144,12 @@ impl Draft {
                 idempotency_ms: 0,
             },
             admin: AdminConfig { listen, allow_public: false },
-            shards: ShardsConfig { cores: Vec::new(), outbox_bytes_max: 0, outboxes_bytes_max: 0 },
+            shards: ShardsConfig {
+                cores: Vec::new(),
+                outbox_bytes_max: 0,
+                outboxes_bytes_max: 0,
+                history_bytes_max: 0,
+            },
             shutdown: ShutdownConfig { ms_max: 0, spread_ms: 0 },
             namespaces: Namespaces::default(),
             log: LogConfig { level: String::new() },

@@ -6,6 +6,7 @@
 //!
 //! Invariant: a [`Config`] that exists has been validated; no other module checks a value again.
 
+mod channel_regex;
 mod cores;
 mod demo;
 mod kind;
@@ -23,6 +24,7 @@ mod tests;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
+pub use channel_regex::ChannelRegex;
 pub use cores::parse_cores;
 pub use demo::DEMO_NAMESPACE;
 use load::Draft;
@@ -64,7 +66,7 @@ impl Default for Config {
 impl Config {
     /// Whether some client could connect at all: with a token, or without.
     pub fn lets_clients_connect(&self) -> bool {
-        self.client.allow_anonymous || self.client.token_hmac_secret.is_some()
+        self.client.allow_anonymous || self.client.insecure || self.client.token_hmac_secret.is_some()
     }
 }
 
@@ -108,6 +110,8 @@ pub struct ClientConfig {
     pub expired_grace_ms: u32,
     /// Whether an authenticated client is subscribed to its personal channel `#user` at connect. Default true.
     pub personal_channel: bool,
+    /// Whether every client may connect, subscribe, publish and read, without a token. Default false.
+    pub insecure: bool,
 }
 
 /// `[ingest]`: where producers push.
@@ -147,6 +151,8 @@ pub struct ShardsConfig {
     pub outbox_bytes_max: u32,
     /// Bytes that may wait for all slow clients of one shard; beyond, the worst is closed first. Default 256 MiB.
     pub outboxes_bytes_max: u64,
+    /// Bytes of history that one shard keeps; beyond, what would expire first goes. Default 1 GiB.
+    pub history_bytes_max: u64,
 }
 
 /// `[shutdown]`.
@@ -214,6 +220,22 @@ pub struct Namespace {
     pub allow_history_for_subscriber: bool,
     /// ... and anonymous ones too.
     pub allow_history_for_anonymous: bool,
+    /// Authenticated clients may ask who is subscribed.
+    pub allow_presence_for_client: bool,
+    /// ... those that are subscribed may.
+    pub allow_presence_for_subscriber: bool,
+    /// ... and anonymous ones too.
+    pub allow_presence_for_anonymous: bool,
+    /// The users that a channel's name lists behind `#` may subscribe without a token; nobody else may.
+    pub allow_user_limited_channels: bool,
+    /// What the part of a channel's name after the namespace must match; none: anything.
+    pub channel_regex: Option<ChannelRegex>,
+    /// Who is subscribed is known and can be asked.
+    pub presence: bool,
+    /// Subscribers that ask for it hear who comes and goes.
+    pub join_leave: bool,
+    /// Every subscriber hears it.
+    pub force_push_join_leave: bool,
     /// Publications kept; 0: none.
     pub history_size: u32,
     /// Milliseconds for which they are kept.
@@ -226,10 +248,31 @@ pub struct Namespace {
     pub allow_positioning: bool,
     /// A subscription that asks for recovery gets it.
     pub allow_recovery: bool,
+    /// What recovery brings.
+    pub force_recovery_mode: RecoveryMode,
+    /// A subscription gets the latest publication although it does not ask to recover.
+    pub auto_cache_recover: bool,
     /// What payloads are.
     pub format: PayloadFormat,
     /// What happens to a subscriber that cannot keep up.
     pub slow_consumer: SlowConsumerPolicy,
+}
+
+impl Namespace {
+    /// Whether home shards know the subscribers of its channels by name.
+    pub fn knows_members(&self) -> bool {
+        self.presence || self.join_leave
+    }
+}
+
+/// `force_recovery_mode` of a namespace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RecoveryMode {
+    /// Everything that was missed.
+    #[default]
+    Stream,
+    /// The latest publication, which stands for all before it.
+    Cache,
 }
 
 /// `format` of a namespace.

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use super::{
-    Namespace, SlowConsumerPolicy,
+    Namespace, RecoveryMode, SlowConsumerPolicy,
     cores::format_cores,
     load::{Draft, Findings},
     problem::{Mistake, Place, Problem},
@@ -74,17 +74,21 @@ impl Rules<'_> {
     fn check_listeners(&mut self, draft: &Draft) {
         let config = &draft.config;
         let (client, ingest, admin) = (&config.client, &config.ingest, &config.admin);
-        self.require(
-            &["client.listen", "client.allow_anonymous"],
-            is_loopback(client.listen) || !client.allow_anonymous || client.allow_public_without_authentication,
-            || {
-                format!(
-                    "{} is beyond loopback while client.allow_anonymous lets anyone connect; to mean it, set \
-                     client.allow_public_without_authentication = true",
-                    client.listen
-                )
-            },
-        );
+        for (key, lets_anyone_in) in
+            [("client.allow_anonymous", client.allow_anonymous), ("client.insecure", client.insecure)]
+        {
+            self.require(
+                &["client.listen", key],
+                is_loopback(client.listen) || !lets_anyone_in || client.allow_public_without_authentication,
+                || {
+                    format!(
+                        "{} is beyond loopback while {key} lets anyone connect; to mean it, set \
+                         client.allow_public_without_authentication = true",
+                        client.listen
+                    )
+                },
+            );
+        }
         self.require(
             &["ingest.listen", "ingest.password"],
             ingest.listen.is_none_or(is_loopback) || ingest.password.is_some() || ingest.allow_public_without_password,
@@ -203,6 +207,8 @@ impl Rules<'_> {
                     .to_owned()
             },
         );
+        self.check_recovery_mode(label, namespace, has_recovery);
+        self.check_presence(label, namespace);
         self.advise_anonymous(
             &key("allow_subscribe_for_anonymous"),
             namespace.allow_subscribe_for_anonymous,
@@ -220,6 +226,40 @@ impl Rules<'_> {
             namespace.allow_history_for_anonymous,
             namespace.allow_history_for_client || namespace.allow_history_for_subscriber,
             "allow_history_for_client or allow_history_for_subscriber",
+        );
+    }
+
+    fn check_recovery_mode(&mut self, label: &str, namespace: &Namespace, has_recovery: bool) {
+        let key = |name: &str| format!("{label}.{name}");
+        let is_cache = namespace.force_recovery_mode == RecoveryMode::Cache;
+        self.require(
+            &[&key("force_recovery_mode"), &key("force_recovery"), &key("allow_recovery")],
+            !is_cache || has_recovery,
+            || "\"cache\" needs recovery: set force_recovery or allow_recovery".to_owned(),
+        );
+        self.require(
+            &[&key("auto_cache_recover"), &key("force_recovery_mode")],
+            !namespace.auto_cache_recover || is_cache,
+            || "needs force_recovery_mode = \"cache\"".to_owned(),
+        );
+    }
+
+    fn check_presence(&mut self, label: &str, namespace: &Namespace) {
+        let key = |name: &str| format!("{label}.{name}");
+        self.require(
+            &[&key("force_push_join_leave"), &key("join_leave")],
+            !namespace.force_push_join_leave || namespace.join_leave,
+            || "needs join_leave = true".to_owned(),
+        );
+        let is_readable = namespace.allow_presence_for_client || namespace.allow_presence_for_subscriber;
+        self.advise(&[&key("allow_presence_for_client"), &key("presence")], !is_readable || namespace.presence, || {
+            "has no effect without presence = true".to_owned()
+        });
+        self.advise_anonymous(
+            &key("allow_presence_for_anonymous"),
+            namespace.allow_presence_for_anonymous,
+            is_readable,
+            "allow_presence_for_client or allow_presence_for_subscriber",
         );
     }
 

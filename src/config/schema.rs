@@ -11,7 +11,7 @@ use super::{
     Draft, Namespace,
     kind::Kind::{
         self, Address, Boolean, Cores, Count, Duration, Format, LogFilter, LongSize, NamespaceName, OptionalAddress,
-        OptionalPath, OptionalText, Origins, Secret, Size, SlowConsumer,
+        OptionalPath, OptionalText, Origins, Recovery, Regex, Secret, Size, SlowConsumer,
     },
 };
 
@@ -190,6 +190,13 @@ static CLIENT: &[Key<Draft>] = &[
         "true",
         "Whether an authenticated client is subscribed to its user's personal channel `#user` when it connects.",
     ),
+    key(
+        "insecure",
+        Boolean(|draft| &mut draft.config.client.insecure),
+        "false",
+        "For development and tests: every client may connect without a token, as the user \"\", and may subscribe, \
+         publish and read in every channel. History and presence must still be on where they are read.",
+    ),
 ];
 
 static CLIENT_TOKEN: &[Key<Draft>] = &[
@@ -301,6 +308,13 @@ static SHARDS: &[Key<Draft>] = &[
         "256MiB",
         "What may wait for all slow clients of one shard; beyond it, the worst is closed first.",
     ),
+    key(
+        "history_size_max",
+        LongSize(|draft| &mut draft.config.shards.history_bytes_max, MIB as u64..=1 << 40),
+        "1GiB",
+        "History of all channels whose home one shard is; beyond it, the publications that would expire first are \
+         forgotten early.",
+    ),
 ];
 
 static SHUTDOWN: &[Key<Draft>] = &[
@@ -387,6 +401,56 @@ pub(super) static NAMESPACE_OPTIONS: &[Key<Namespace>] = &[
         "false",
         "Together with one of the two options above: anonymous clients may, too.",
     ),
+    key(
+        "allow_presence_for_client",
+        Boolean(|namespace| &mut namespace.allow_presence_for_client),
+        "false",
+        "Authenticated clients may ask who is subscribed.",
+    ),
+    key(
+        "allow_presence_for_subscriber",
+        Boolean(|namespace| &mut namespace.allow_presence_for_subscriber),
+        "false",
+        "Authenticated clients may ask who is subscribed to a channel that they are subscribed to themselves.",
+    ),
+    key(
+        "allow_presence_for_anonymous",
+        Boolean(|namespace| &mut namespace.allow_presence_for_anonymous),
+        "false",
+        "Together with one of the two options above: anonymous clients may, too.",
+    ),
+    key(
+        "allow_user_limited_channels",
+        Boolean(|namespace| &mut namespace.allow_user_limited_channels),
+        "false",
+        "The users that a channel's name lists behind a `#`, as in room#12,15, may subscribe to it without a token.",
+    ),
+    unset(
+        "channel_regex",
+        Regex(|namespace| &mut namespace.channel_regex),
+        "^[a-z0-9-]+$",
+        "Regular expression for channels' names, without the namespace and its `:`; where a name does not match, a \
+         client is answered error 107.",
+    ),
+    key(
+        "presence",
+        Boolean(|namespace| &mut namespace.presence),
+        "false",
+        "The server knows who is subscribed, and clients that may can ask it. Costs memory for each subscription.",
+    ),
+    key(
+        "join_leave",
+        Boolean(|namespace| &mut namespace.join_leave),
+        "false",
+        "Subscribers that ask for it are told who subscribes and who leaves. Costs memory for each subscription, and \
+         messages: in a channel of a thousand, each that comes is told to a thousand.",
+    ),
+    key(
+        "force_push_join_leave",
+        Boolean(|namespace| &mut namespace.force_push_join_leave),
+        "false",
+        "Every subscriber is told it, whether it asks for it or not. Needs join_leave.",
+    ),
     with_example(
         key(
             "history_size",
@@ -431,6 +495,20 @@ pub(super) static NAMESPACE_OPTIONS: &[Key<Namespace>] = &[
         Boolean(|namespace| &mut namespace.allow_recovery),
         "false",
         "A subscription that asks for recovery gets it. Needs history.",
+    ),
+    key(
+        "force_recovery_mode",
+        Recovery(|namespace| &mut namespace.force_recovery_mode),
+        "stream",
+        "What recovery brings: \"stream\", all that was missed, in order; or \"cache\", the latest publication, which \
+         stands for all before it (history_size = 1 is enough).",
+    ),
+    key(
+        "auto_cache_recover",
+        Boolean(|namespace| &mut namespace.auto_cache_recover),
+        "false",
+        "A subscription is given the latest publication at once, whether it asks to recover or not. Needs the mode \
+         \"cache\".",
     ),
     key(
         "format",

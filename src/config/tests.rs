@@ -8,8 +8,8 @@ use std::{
 use proptest::prelude::*;
 
 use super::{
-    AdminConfig, ClientConfig, Config, Errors, IngestConfig, Loaded, LogConfig, Namespace, Namespaces, PayloadFormat,
-    ShardsConfig, ShutdownConfig, SlowConsumerPolicy,
+    AdminConfig, ChannelRegex, ClientConfig, Config, Errors, IngestConfig, Loaded, LogConfig, Namespace, Namespaces,
+    PayloadFormat, RecoveryMode, ShardsConfig, ShutdownConfig, SlowConsumerPolicy,
     load::{Draft, load, load_text},
     reference,
     schema::known_keys,
@@ -68,7 +68,7 @@ fn the_embedded_defaults_are_those_documented_beside_the_values() {
     assert_eq!(config.client.pong_ms_max, 8_000);
     assert_eq!(config.client.pong_grace_ms, 8_000);
     assert_eq!(config.client.expired_grace_ms, 25_000);
-    assert!(config.client.personal_channel);
+    assert!(config.client.personal_channel && !config.client.insecure);
     assert_eq!(config.ingest.listen.map(|listen| listen.to_string()).as_deref(), Some("127.0.0.1:7400"));
     assert_eq!(config.ingest.unix, None);
     assert_eq!(config.ingest.payload_bytes_max, 1 << 20);
@@ -78,6 +78,7 @@ fn the_embedded_defaults_are_those_documented_beside_the_values() {
     assert_eq!(config.shards.cores, CORES);
     assert_eq!(config.shards.outbox_bytes_max, 1 << 20);
     assert_eq!(config.shards.outboxes_bytes_max, 256 << 20);
+    assert_eq!(config.shards.history_bytes_max, 1 << 30);
     assert_eq!(config.shutdown.ms_max, 10_000);
     assert_eq!(config.shutdown.spread_ms, 5_000);
     assert_eq!(config.log.level, "info");
@@ -115,6 +116,7 @@ fn every_field_is_set_by_a_key() {
             pong_grace_ms: 0,
             expired_grace_ms: 0,
             personal_channel: false,
+            insecure: true,
         },
         ingest: IngestConfig {
             listen: None,
@@ -126,7 +128,7 @@ fn every_field_is_set_by_a_key() {
             idempotency_ms: 0,
         },
         admin: AdminConfig { listen, allow_public: true },
-        shards: ShardsConfig { cores: vec![77], outbox_bytes_max: 0, outboxes_bytes_max: 0 },
+        shards: ShardsConfig { cores: vec![77], outbox_bytes_max: 0, outboxes_bytes_max: 0, history_bytes_max: 0 },
         shutdown: ShutdownConfig { ms_max: 1, spread_ms: 1 },
         namespaces: Namespaces::default(),
         log: LogConfig { level: String::new() },
@@ -141,12 +143,22 @@ fn every_field_is_set_by_a_key() {
         allow_history_for_client: true,
         allow_history_for_subscriber: true,
         allow_history_for_anonymous: true,
+        allow_presence_for_client: true,
+        allow_presence_for_subscriber: true,
+        allow_presence_for_anonymous: true,
+        allow_user_limited_channels: true,
+        channel_regex: ChannelRegex::new("."),
+        presence: true,
+        join_leave: true,
+        force_push_join_leave: true,
         history_size: 1,
         history_ttl_ms: 1,
         force_positioning: true,
         force_recovery: true,
         allow_positioning: true,
         allow_recovery: true,
+        force_recovery_mode: RecoveryMode::Cache,
+        auto_cache_recover: true,
         format: PayloadFormat::Binary,
         slow_consumer: SlowConsumerPolicy::Latest,
     };
@@ -525,6 +537,29 @@ fn each_rule_between_keys_says_what_to_change() {
             "[[channel.namespaces]]\nname = \"ab\"\nallow_positioning = true\n",
             "3:21: channel.namespaces[ab].allow_positioning: needs history: set history_size and history_ttl",
         ),
+        (
+            "[client]\nlisten = \"[::]:8000\"\ninsecure = true\n",
+            "2:10: client.listen: [::]:8000 is beyond loopback while client.insecure lets anyone connect; to mean it, \
+             set client.allow_public_without_authentication = true",
+        ),
+        (
+            "[channel.without_namespace]\nhistory_size = 1\nhistory_ttl = \"5m\"\nforce_recovery_mode = \"cache\"\n",
+            "4:23: channel.without_namespace.force_recovery_mode: \"cache\" needs recovery: set force_recovery or \
+             allow_recovery",
+        ),
+        (
+            "[channel.without_namespace]\nauto_cache_recover = true\n",
+            "2:22: channel.without_namespace.auto_cache_recover: needs force_recovery_mode = \"cache\"",
+        ),
+        (
+            "[channel.without_namespace]\nforce_push_join_leave = true\n",
+            "2:25: channel.without_namespace.force_push_join_leave: needs join_leave = true",
+        ),
+        (
+            "[channel.without_namespace]\nchannel_regex = \"(\"\n",
+            "2:17: channel.without_namespace.channel_regex: expected a regular expression, like \"^[a-z]+$\", found \
+             \"(\"",
+        ),
     ] {
         assert_eq!(errors_of(text, &[]), format!("tidegate.toml:{error}"));
     }
@@ -571,6 +606,11 @@ fn questionable_values_are_warnings() {
         warnings_of("[channel.without_namespace]\nallow_publish_for_anonymous = true\n", &[]),
         "tidegate.toml:2:31: channel.without_namespace.allow_publish_for_anonymous: has no effect without \
          allow_publish_for_client or allow_publish_for_subscriber\n"
+    );
+    assert_eq!(
+        warnings_of("[channel.without_namespace]\nallow_presence_for_client = true\n", &[]),
+        "tidegate.toml:2:29: channel.without_namespace.allow_presence_for_client: has no effect without presence = \
+         true\n"
     );
 }
 

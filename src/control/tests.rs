@@ -9,48 +9,16 @@ use std::{
 
 use super::*;
 use crate::{
-    config::{AdminConfig, ClientConfig, IngestConfig, LogConfig, Namespaces, ShardsConfig, ShutdownConfig},
+    config::ShutdownConfig,
     mesh::{self, IngestFigures, IngestMesh, ShardFigures, ShardMesh},
 };
 
-/// The defaults.
+/// The defaults, for two shards.
 pub fn config() -> Config {
-    Config {
-        client: ClientConfig {
-            listen: ([127, 0, 0, 1], 8000).into(),
-            allow_anonymous: false,
-            allow_public_without_authentication: false,
-            token_hmac_secret: None,
-            token_hmac_secret_previous: None,
-            token_audience: None,
-            token_issuer: None,
-            allowed_origins: Vec::new(),
-            connections_max: 1_000_000,
-            channels_max: 128,
-            message_bytes_max: 65_536,
-            request_head_ms_max: 5_000,
-            connect_ms_max: 10_000,
-            ping_ms: 25_000,
-            pong_ms_max: 8_000,
-            pong_grace_ms: 8_000,
-            expired_grace_ms: 25_000,
-            personal_channel: true,
-        },
-        ingest: IngestConfig {
-            listen: Some(([127, 0, 0, 1], 7400).into()),
-            unix: None,
-            password: None,
-            allow_public_without_password: false,
-            payload_bytes_max: 1 << 20,
-            connections_max: 1_024,
-            idempotency_ms: 300_000,
-        },
-        admin: AdminConfig { listen: ([127, 0, 0, 1], 9000).into(), allow_public: false },
-        shards: ShardsConfig { cores: vec![0, 1], outbox_bytes_max: 1 << 20, outboxes_bytes_max: 256 << 20 },
-        shutdown: ShutdownConfig { ms_max: 3_000, spread_ms: 100 },
-        namespaces: Namespaces::default(),
-        log: LogConfig { level: "info".into() },
-    }
+    let mut config = Config::default();
+    config.shards.cores = vec![0, 1];
+    config.shutdown = ShutdownConfig { ms_max: 3_000, spread_ms: 100 };
+    config
 }
 
 /// What a test does to the threads it plays.

@@ -57,7 +57,7 @@ impl ChannelName {
 }
 
 /// A connection as other threads may name it: stale ids are recognised by their generation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId {
     /// Index of its shard.
     pub shard: u16,
@@ -76,6 +76,19 @@ pub struct ClientInfo {
     pub client: Arc<str>,
     /// `info` of its token: a JSON text.
     pub conn_info: Option<Bytes>,
+    /// What belongs to its subscription: a JSON text.
+    pub chan_info: Option<Bytes>,
+}
+
+/// A subscriber whose coming and going the channel's home shard knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Who it is.
+    pub info: ClientInfo,
+    /// Whoever asks who is subscribed is told of it.
+    pub is_present: bool,
+    /// Subscribers that want to know are told when it comes and when it goes.
+    pub is_announced: bool,
 }
 
 /// A position in a channel's stream.
@@ -176,6 +189,8 @@ pub struct Subscribe {
     pub positioned: bool,
     /// The subscription can recover.
     pub recoverable: bool,
+    /// Who subscribes, if the home shard is to know. Its shard says so when it goes.
+    pub member: Option<Arc<Member>>,
 }
 
 /// The home shard's answer to [`Subscribe`]; publications that follow it in the queue are new to the subscriber.
@@ -211,6 +226,70 @@ pub enum Recovery {
     Unrecovered,
     /// Something is missing and the client asked to be refused then (error 112).
     Rejected,
+}
+
+/// The news that somebody has come to a channel or left it.
+#[derive(Debug)]
+pub struct Announcement {
+    /// The channel.
+    pub channel: ChannelName,
+    /// Which of the two.
+    pub change: MemberChange,
+    /// Who.
+    pub member: Arc<Member>,
+}
+
+/// What a member did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemberChange {
+    /// It has subscribed.
+    Join,
+    /// It is subscribed no more.
+    Leave,
+}
+
+/// A question for who is in a channel.
+#[derive(Debug)]
+pub struct Presence {
+    /// The channel.
+    pub channel: ChannelName,
+    /// Who asks.
+    pub connection: ConnectionId,
+    /// `id` of the command.
+    pub command: u32,
+    /// Only how many there are.
+    pub stats_only: bool,
+}
+
+/// The answer to [`Presence`].
+#[derive(Debug)]
+pub struct PresenceResult {
+    /// Who asked.
+    pub connection: ConnectionId,
+    /// `id` of the command.
+    pub command: u32,
+    /// What was asked for.
+    pub found: PresenceFound,
+}
+
+/// Who is in a channel.
+#[derive(Debug)]
+pub enum PresenceFound {
+    /// At most [`crate::limits::PRESENCE_REPLY_CLIENTS_MAX`].
+    Members(Vec<Arc<Member>>),
+    /// There are more.
+    TooMany,
+    /// How many there are.
+    Stats(PresenceStats),
+}
+
+/// How many are in a channel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PresenceStats {
+    /// Clients.
+    pub clients: u32,
+    /// Users of these clients, the anonymous one among them.
+    pub users: u32,
 }
 
 /// A question for a channel's history.
@@ -409,6 +488,12 @@ pub struct ShardFigures {
     pub outboxes: u64,
     /// Bytes of user memory that this shard's tables hold for connections now: slots, topics and lists of subscribers.
     pub connection_bytes: u64,
+    /// Bytes of history that this shard keeps as the home of channels.
+    pub history_bytes: u64,
+    /// Publications forgotten before their time for want of room.
+    pub history_evicted: u64,
+    /// Subscribers that this shard knows by name as the home of channels.
+    pub members: u64,
     /// Accepted sockets.
     pub accepted: u64,
     /// Publications numbered here.

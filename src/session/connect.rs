@@ -50,7 +50,8 @@ impl<E: Effects> Conversation<'_, E> {
 
     fn identify(&self, token: &str) -> Result<Identity, Refusal> {
         if token.is_empty() {
-            return match self.rules.config.client.allow_anonymous {
+            let client = &self.rules.config.client;
+            return match client.allow_anonymous || client.insecure {
                 true => Ok(Identity::default()),
                 false => Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::CredentialsMissing)),
             };
@@ -82,16 +83,16 @@ impl<E: Effects> Conversation<'_, E> {
             if channel.is_empty() {
                 return Err(ErrorCode::BadRequest.into());
             }
-            permission::check_name(channel)?;
+            permission::check_name(namespaces, channel)?;
             granted.add(channel, Some(namespaces.of_channel(channel).ok_or(ErrorCode::UnknownChannel)?));
         }
-        let subject = Subject { user: &identity.user, is_operator: identity.is_operator };
+        let subject = Subject { user: &identity.user, is_unrestricted: identity.is_operator || client.insecure };
         for (channel, request) in requested {
             match namespaces.of_channel(channel) {
                 Some(namespace) => {
                     let is_permitted = granted.0.len() < channels_max
                         && !channel.is_empty()
-                        && permission::check_name(channel).is_ok()
+                        && permission::check_name(namespaces, channel).is_ok()
                         && permission::subscribe(namespaces, subject, channel).is_ok();
                     if is_permitted {
                         granted.add(channel, Some(namespace));

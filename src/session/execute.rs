@@ -69,7 +69,7 @@ impl<E: Effects> Conversation<'_, E> {
         if request.tags_filter.is_some() {
             return Err(ErrorCode::BadRequest.into());
         }
-        permission::check_name(channel)?;
+        permission::check_name(&self.rules.config.namespaces, channel)?;
         if self.effects.is_subscribed(channel) {
             return Err(ErrorCode::AlreadySubscribed.into());
         }
@@ -90,7 +90,7 @@ impl<E: Effects> Conversation<'_, E> {
 
     fn publish(&mut self, command: u32, request: &PublishRequest<'_>) -> Result<Flow, Refusal> {
         let channel = named(&request.channel)?;
-        permission::check_name(channel)?;
+        permission::check_name(&self.rules.config.namespaces, channel)?;
         if request.kind != 0 {
             return Err(ErrorCode::NotAvailable.into());
         }
@@ -107,7 +107,7 @@ impl<E: Effects> Conversation<'_, E> {
 
     fn history(&mut self, command: u32, request: &HistoryRequest<'_>) -> Result<Flow, Refusal> {
         let channel = named(&request.channel)?;
-        permission::check_name(channel)?;
+        permission::check_name(&self.rules.config.namespaces, channel)?;
         let is_subscribed = self.effects.is_subscribed(channel);
         permission::history(&self.rules.config.namespaces, self.subject(), channel, is_subscribed)?;
         self.effects.history(HistoryCommand {
@@ -132,7 +132,8 @@ impl<E: Effects> Conversation<'_, E> {
     }
 
     fn subject(&self) -> Subject<'_> {
-        Subject { user: self.effects.user(), is_operator: self.session.is_operator() }
+        let is_unrestricted = self.session.is_operator() || self.rules.config.client.insecure;
+        Subject { user: self.effects.user(), is_unrestricted }
     }
 }
 
@@ -146,7 +147,7 @@ impl Terms {
         Self {
             positioned,
             recoverable,
-            recover: (recoverable && request.recover)
+            recover: (recoverable && (request.recover || namespace.auto_cache_recover))
                 .then(|| Position { offset: request.offset, epoch: request.epoch.as_ref().into() }),
             reject_unrecovered: request.flag & SubscribeRequest::REJECT_UNRECOVERED != 0,
         }

@@ -77,6 +77,7 @@ impl State {
             ("latest", SlowConsumerPolicy::Latest),
             ("resync", SlowConsumerPolicy::Resync),
         ];
+        let (history_bytes, history_evicted) = self.channels.history_figures();
         let top_channels = self.topics.busiest().into_iter();
         ShardFigures {
             shard: self.mesh.shard,
@@ -88,6 +89,9 @@ impl State {
             outbox_bytes: self.outbox_bytes,
             outboxes: self.backlogged.len() as u64,
             connection_bytes: self.connection_bytes(),
+            history_bytes,
+            history_evicted,
+            members: self.channels.members() as u64,
             accepted: counters.accepted,
             publications: counters.publications,
             deliveries: counters.deliveries,

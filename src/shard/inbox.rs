@@ -42,7 +42,7 @@ impl State {
             ToShard::Publish(publish) => self.publish(*publish),
             ToShard::Deliver(publication) => self.deliver(&publication),
             ToShard::Subscribe(subscribe) => {
-                let subscribed = self.channels.subscribe(&subscribe, self.now_ms);
+                let subscribed = self.channels.subscribe(&subscribe, self.now_ms).subscribed;
                 let shard = usize::from(subscribe.connection.shard);
                 self.mesh.to_shards[shard].send(ToShard::Subscribed(Box::new(subscribed)));
             }

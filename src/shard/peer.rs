@@ -92,6 +92,7 @@ impl Effects for Peer<'_> {
                 user: state.user(index).into(),
                 client: Arc::from(state.client_ids.of(connection)),
                 conn_info: state.connection(index).extra.as_ref().and_then(|extra| extra.info.clone()),
+                chan_info: None,
             };
             let channel = state.hasher.name(channel);
             let home = channel.home(state.mesh.to_shards.len());

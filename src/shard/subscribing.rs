@@ -125,6 +125,7 @@ impl State {
             reject_unrecovered: terms.reject_unrecovered,
             positioned: terms.positioned,
             recoverable: terms.recoverable,
+            member: None,
         }));
         self.request(home, subscribe);
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use recorder::Client;
 
 use crate::{
-    config::{Config, Namespace, Namespaces},
+    config::{ChannelRegex, Config, Namespace, Namespaces, RecoveryMode},
     session::Rules,
 };
 
@@ -47,14 +47,31 @@ fn config() -> Config {
     };
     // Sorted by name, as a loaded configuration has them.
     let by_name = [
-        Namespace { history_size: 10, history_ttl_ms: 60_000, ..client.clone() },
+        Namespace {
+            history_size: 10,
+            history_ttl_ms: 60_000,
+            presence: true,
+            allow_presence_for_client: true,
+            ..client.clone()
+        },
         closed("closed"),
         Namespace {
             name: "hh".to_owned(),
             history_size: 10,
             history_ttl_ms: 60_000,
             force_recovery: true,
+            presence: true,
+            allow_presence_for_client: true,
+            allow_presence_for_anonymous: true,
             ..open.clone()
+        },
+        Namespace {
+            history_size: 1,
+            history_ttl_ms: 60_000,
+            allow_recovery: true,
+            force_recovery_mode: RecoveryMode::Cache,
+            auto_cache_recover: true,
+            ..Namespace { name: "latest".to_owned(), ..open.clone() }
         },
         Namespace {
             name: "may".to_owned(),
@@ -63,6 +80,18 @@ fn config() -> Config {
             allow_positioning: true,
             allow_recovery: true,
             ..open.clone()
+        },
+        Namespace {
+            allow_subscribe_for_client: true,
+            allow_user_limited_channels: true,
+            allow_presence_for_subscriber: true,
+            presence: true,
+            join_leave: true,
+            ..closed("members")
+        },
+        Namespace {
+            channel_regex: ChannelRegex::new("^[a-zé]+$"),
+            ..Namespace { name: "named".to_owned(), ..open.clone() }
         },
         Namespace { name: "open".to_owned(), ..open },
         Namespace {

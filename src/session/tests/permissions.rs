@@ -6,9 +6,9 @@ use crate::{
     session::permission::{self, Subject},
 };
 
-const ANONYMOUS: Subject<'_> = Subject { user: "", is_operator: false };
-const KNOWN: Subject<'_> = Subject { user: "42", is_operator: false };
-const OPERATOR: Subject<'_> = Subject { user: "", is_operator: true };
+const ANONYMOUS: Subject<'_> = Subject { user: "", is_unrestricted: false };
+const KNOWN: Subject<'_> = Subject { user: "42", is_unrestricted: false };
+const OPERATOR: Subject<'_> = Subject { user: "", is_unrestricted: true };
 
 const DENIED: Result<(), ErrorCode> = Err(ErrorCode::PermissionDenied);
 const UNKNOWN: Result<(), ErrorCode> = Err(ErrorCode::UnknownChannel);
@@ -50,7 +50,8 @@ fn publishing() {
         ("subscriber:a", DENIED, DENIED, Ok(())),
         ("#42", DENIED, Ok(()), Ok(())),
         ("#43", DENIED, DENIED, DENIED),
-        ("client:a#42", DENIED, DENIED, DENIED),
+        ("client:a#42", DENIED, Ok(()), Ok(())),
+        ("client:a#43,44", DENIED, DENIED, DENIED),
         ("#", DENIED, DENIED, DENIED),
         ("nowhere:a", UNKNOWN, UNKNOWN, UNKNOWN),
     ] {
@@ -80,9 +81,65 @@ fn reading_history() {
 }
 
 #[test]
+fn asking_for_presence() {
+    let namespaces = config().namespaces;
+    let may = |subject, channel, is_subscribed| {
+        permission::presence(&namespaces, subject, channel, is_subscribed).map(|_| ())
+    };
+    for (channel, anonymous, known, subscribed, operator) in [
+        ("open:a", UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, UNAVAILABLE),
+        ("members:a", DENIED, DENIED, Ok(()), Ok(())),
+        ("hh:a", Ok(()), Ok(()), Ok(()), Ok(())),
+        ("client:a", DENIED, Ok(()), Ok(()), Ok(())),
+        ("client:a#43", DENIED, DENIED, DENIED, Ok(())),
+        ("nowhere:a", UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN),
+    ] {
+        assert_eq!(may(ANONYMOUS, channel, true), anonymous, "anonymous, {channel}");
+        assert_eq!(may(KNOWN, channel, false), known, "known, {channel}");
+        assert_eq!(may(KNOWN, channel, true), subscribed, "subscribed, {channel}");
+        assert_eq!(may(OPERATOR, channel, false), operator, "operator, {channel}");
+    }
+}
+
+#[test]
+fn user_limited_channels() {
+    let namespaces = config().namespaces;
+    let may = |subject, channel| permission::subscribe(&namespaces, subject, channel).map(|_| ());
+    for (channel, anonymous, known) in [
+        ("members:room#42", DENIED, Ok(())),
+        ("members:room#7,42,15", DENIED, Ok(())),
+        ("members:room#7,15", DENIED, DENIED),
+        ("members:room#420", DENIED, DENIED),
+        ("members:room#", DENIED, DENIED),
+        ("members:room#,", DENIED, DENIED),
+        ("$members:room#42", DENIED, DENIED),
+        // The personal channel of the user "7,42".
+        ("members:#7,42", DENIED, DENIED),
+        ("members:#42", DENIED, Ok(())),
+        ("members:room", DENIED, Ok(())),
+        // Where it is not allowed.
+        ("open:room#42", DENIED, DENIED),
+    ] {
+        assert_eq!(may(ANONYMOUS, channel), anonymous, "anonymous, {channel}");
+        assert_eq!(may(KNOWN, channel), known, "known, {channel}");
+        assert_eq!(may(OPERATOR, channel), Ok(()), "operator, {channel}");
+    }
+}
+
+#[test]
 fn names() {
-    assert_eq!(permission::check_name(&"a".repeat(255)), Ok(()));
-    assert_eq!(permission::check_name(&"a".repeat(256)), Err(ErrorCode::BadRequest));
-    assert_eq!(permission::check_name("é"), Err(ErrorCode::BadRequest));
+    let namespaces = config().namespaces;
+    let check = |channel: &str| permission::check_name(&namespaces, channel);
+    assert_eq!(check(&"a".repeat(255)), Ok(()));
+    assert_eq!(check(&"a".repeat(256)), Err(ErrorCode::BadRequest));
+    assert_eq!(check("é"), Err(ErrorCode::BadRequest));
+    assert_eq!(check("nowhere:a"), Ok(()), "that there is no such namespace, permissions say");
+    // With an expression: for what follows the namespace, in place of the rule of ASCII.
+    for channel in ["named:abc", "$named:abc", "named:é"] {
+        assert_eq!(check(channel), Ok(()), "{channel}");
+    }
+    for channel in ["named:", "named:a1", "named:a:b", &format!("named:{}", "a".repeat(250))] {
+        assert_eq!(check(channel), Err(ErrorCode::BadRequest), "{channel}");
+    }
     assert_eq!(permission::personal_channel("42"), "#42");
 }
