@@ -7,6 +7,7 @@ pub mod limits;
 
 pub mod config;
 
+pub mod http;
 pub mod protocol;
 pub mod resp;
 pub mod uring;

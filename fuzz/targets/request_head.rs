@@ -9,16 +9,19 @@
 use std::io::{self, Read, Write};
 
 use libfuzzer_sys::fuzz_target;
-use tidegate::websocket::handshake::{self, Head, Request};
+use tidegate::{
+    http::{self, Answer, Head, Request},
+    websocket::handshake,
+};
 
 /// Places where a head is cut. Shorter heads are cut everywhere.
 const CUTS_MAX: usize = 32;
 
 fuzz_target!(|input: &[u8]| {
-    let found = handshake::parse(input);
+    let found = http::parse(input);
     let step = (input.len() / CUTS_MAX).max(1);
     for length in (0..input.len()).step_by(step) {
-        let beginning = handshake::parse(&input[..length]);
+        let beginning = http::parse(&input[..length]);
         assert!(
             beginning == Ok(Head::Incomplete) || beginning == found,
             "cut at {length}: {beginning:?}, not {found:?}"
@@ -29,10 +32,15 @@ fuzz_target!(|input: &[u8]| {
         Ok(Head::Incomplete) => return,
         Ok(Head::Complete { request, bytes }) => {
             check_again(request);
-            handshake::respond_accept(&mut answer, request.key, None);
-            check_reference(&input[..*bytes], &answer);
+            match handshake::check(request) {
+                Ok(upgrade) => {
+                    handshake::respond_accept(&mut answer, upgrade.key, None);
+                    check_reference(&input[..*bytes], &answer);
+                }
+                Err(rejection) => handshake::respond_rejection(&mut answer, &rejection),
+            }
         }
-        Err(rejection) => handshake::respond_rejection(&mut answer, rejection),
+        Err(rejection) => Answer::last(rejection.status(), &format!("{rejection}\n")).write(&mut answer),
     }
     let answer = str::from_utf8(&answer).expect("an answer is text");
     let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
@@ -41,32 +49,32 @@ fuzz_target!(|input: &[u8]| {
 
 /// Writes the request in its plainest form and reads it again.
 fn check_again(request: &Request<'_>) {
-    let mut head = format!("GET {}", request.path);
+    let mut head = format!("{} {}", request.method, request.path);
     if let Some(query) = request.query {
         head += &format!("?{query}");
     }
-    head += &format!(" HTTP/1.1\r\nHost:{}\r\n", request.host.unwrap_or_default());
-    head += "Upgrade:websocket\r\nConnection:Upgrade\r\nSec-WebSocket-Version:13\r\n";
-    head += &format!("Sec-WebSocket-Key:{}\r\n", request.key);
-    if let Some(origin) = request.origin {
-        head += &format!("Origin:{origin}\r\n");
+    head += " HTTP/1.1\r\n";
+    let mut head = head.into_bytes();
+    for (name, value) in request.fields() {
+        head.extend_from_slice(name.as_bytes());
+        head.push(b':');
+        // An authority in the target goes before the field.
+        let is_host = name.eq_ignore_ascii_case("Host");
+        head.extend_from_slice(if is_host { request.host.unwrap_or_default().as_bytes() } else { value });
+        head.extend_from_slice(b"\r\n");
     }
-    // One line takes more bytes than one element of a list did, so many elements may not fit any more.
-    if request.subprotocols.len() + request.extensions.len() > 40 {
-        return;
-    }
-    for subprotocol in &request.subprotocols {
-        head += &format!("Sec-WebSocket-Protocol:{subprotocol}\r\n");
-    }
-    for extension in &request.extensions {
-        head += &format!("Sec-WebSocket-Extensions:{extension}\r\n");
-    }
-    head += "\r\n";
+    head.extend_from_slice(b"\r\n");
     if head.len() > tidegate::limits::REQUEST_HEAD_BYTES_MAX {
         return;
     }
-    let expected = Ok(Head::Complete { request: request.clone(), bytes: head.len() });
-    assert_eq!(handshake::parse(head.as_bytes()), expected);
+    let Ok(Head::Complete { request: again, bytes }) = http::parse(&head) else { panic!("it was a request") };
+    assert_eq!(bytes, head.len());
+    let parts = |request: &Request<'_>| {
+        let body = (request.body, request.expects_continue, request.closes);
+        format!("{:?}", (request.method, request.path, request.query, request.host, request.origin, body))
+    };
+    assert_eq!(parts(&again), parts(request));
+    assert_eq!(handshake::check(&again), handshake::check(request));
 }
 
 /// If `tungstenite` accepts the head too, its answer holds the same accept key.

@@ -2,10 +2,10 @@
 
 use super::{Effects, Flow, Phase, Reason, Rules, Session, Transient, state::Flag, write_text};
 use crate::{
+    http::{self, Answer, Head},
     protocol::{self, Commands, Disconnect, ErrorCode},
     websocket::{
         frame::{self, Control, OpCode},
-        handshake::{self, Head},
         message::{self, Event, Fragments, Read},
     },
 };
@@ -128,12 +128,13 @@ impl<E: Effects> Conversation<'_, E> {
     }
 
     fn read_head(&mut self, input: &[u8]) -> Step {
-        match handshake::parse(input) {
+        match http::parse(input) {
             Ok(Head::Incomplete) => Step::Incomplete,
-            Ok(Head::Complete { request, bytes }) => Step::Taken(bytes, self.upgrade(&request)),
+            Ok(Head::Complete { request, bytes }) => Step::Taken(bytes, self.answer(&request)),
             Err(rejection) => {
                 self.effects.count(rejection.into());
-                handshake::respond_rejection(self.effects.output(), &rejection);
+                let body = format!("{rejection}\n");
+                Answer::last(rejection.status(), &body).write(self.effects.output());
                 self.session.phase = Phase::Ended;
                 Step::Taken(input.len(), Flow::Closing)
             }

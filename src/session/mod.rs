@@ -2,7 +2,7 @@
 //!
 //! Owns what a client may say when, what it is answered, and how a conversation ends. Leaves to
 //! the shard the socket, the timers, the tables of channels, and everything that other shards
-//! know; leaves syntax to `websocket` and `protocol`.
+//! know; leaves syntax to `http`, `websocket` and `protocol`.
 //!
 //! Invariants:
 //! - [`Session`] is all that an idle client keeps: two bytes. Everything else is in [`Transient`],
@@ -38,11 +38,9 @@ pub use {
 };
 
 use crate::{
+    http::Answer,
     protocol::{self, ConnectResult, Disconnect, SubscribeResult},
-    websocket::{
-        frame::{self, Data, OpCode},
-        handshake,
-    },
+    websocket::frame::{self, Data, OpCode},
 };
 
 /// What the shard has made of a connect command.
@@ -113,7 +111,7 @@ pub fn disconnect(session: &mut Session, disconnect: Disconnect, out: &mut Vec<u
     match session.phase {
         Phase::Head => {
             let (status, body) = http_answer(disconnect);
-            handshake::respond_status(out, status, &[], body);
+            Answer::last(status, body).write(out);
             session.phase = Phase::Ended;
         }
         Phase::AwaitingConnect | Phase::Connecting | Phase::Connected => {

@@ -1,8 +1,9 @@
 //! Why clients were refused or connections ended: the labels under which that is counted.
 
 use crate::{
+    http,
     protocol::ErrorCode,
-    websocket::{handshake::Rejection, message::Violation},
+    websocket::{handshake, message::Violation},
 };
 
 macro_rules! reasons {
@@ -38,7 +39,7 @@ reasons! {
     RequestMalformed => "request_malformed",
     /// Not HTTP/1.1.
     HttpVersionUnsupported => "http_version_unsupported",
-    /// Not GET.
+    /// A method that the path does not take.
     MethodNotAllowed => "method_not_allowed",
     /// The target is no path.
     RequestTargetInvalid => "request_target_invalid",
@@ -46,8 +47,12 @@ reasons! {
     HostInvalid => "host_invalid",
     /// A header field that may come once came twice.
     RequestHeaderRepeated => "request_header_repeated",
-    /// A body was announced.
+    /// A body where none may be.
     RequestBodyPresent => "request_body_present",
+    /// It is in doubt where the body ends.
+    RequestBodyLengthInvalid => "request_body_length_invalid",
+    /// A body above the limit of messages.
+    RequestBodyTooLarge => "request_body_too_large",
     /// `Upgrade` or `Connection` is missing or says something else.
     NotAnUpgrade => "not_an_upgrade",
     /// `Sec-WebSocket-Version` is not 13.
@@ -170,22 +175,33 @@ reasons! {
     PeerReset => "peer_reset",
 }
 
-impl From<Rejection> for Reason {
-    fn from(rejection: Rejection) -> Self {
+impl From<http::Rejection> for Reason {
+    fn from(rejection: http::Rejection) -> Self {
         match rejection {
-            Rejection::HeadTooLarge => Self::RequestHeadTooLarge,
-            Rejection::HeadersTooMany => Self::RequestHeadersTooMany,
-            Rejection::Malformed => Self::RequestMalformed,
-            Rejection::HttpVersionUnsupported => Self::HttpVersionUnsupported,
-            Rejection::MethodNotAllowed => Self::MethodNotAllowed,
-            Rejection::TargetInvalid => Self::RequestTargetInvalid,
-            Rejection::HostInvalid => Self::HostInvalid,
-            Rejection::HeaderRepeated => Self::RequestHeaderRepeated,
-            Rejection::BodyPresent => Self::RequestBodyPresent,
-            Rejection::NotAnUpgrade => Self::NotAnUpgrade,
-            Rejection::VersionUnsupported => Self::WebsocketVersionUnsupported,
-            Rejection::KeyMissing => Self::WebsocketKeyMissing,
-            Rejection::KeyInvalid => Self::WebsocketKeyInvalid,
+            http::Rejection::HeadTooLarge => Self::RequestHeadTooLarge,
+            http::Rejection::HeadersTooMany => Self::RequestHeadersTooMany,
+            http::Rejection::Malformed => Self::RequestMalformed,
+            http::Rejection::HttpVersionUnsupported => Self::HttpVersionUnsupported,
+            http::Rejection::TargetInvalid => Self::RequestTargetInvalid,
+            http::Rejection::HostInvalid => Self::HostInvalid,
+            http::Rejection::HeaderRepeated => Self::RequestHeaderRepeated,
+            http::Rejection::BodyLengthInvalid => Self::RequestBodyLengthInvalid,
+            http::Rejection::BodyTooLarge => Self::RequestBodyTooLarge,
+        }
+    }
+}
+
+impl From<handshake::Rejection> for Reason {
+    fn from(rejection: handshake::Rejection) -> Self {
+        match rejection {
+            handshake::Rejection::MethodNotAllowed => Self::MethodNotAllowed,
+            handshake::Rejection::Malformed => Self::RequestMalformed,
+            handshake::Rejection::HeaderRepeated => Self::RequestHeaderRepeated,
+            handshake::Rejection::BodyPresent => Self::RequestBodyPresent,
+            handshake::Rejection::NotAnUpgrade => Self::NotAnUpgrade,
+            handshake::Rejection::VersionUnsupported => Self::WebsocketVersionUnsupported,
+            handshake::Rejection::KeyMissing => Self::WebsocketKeyMissing,
+            handshake::Rejection::KeyInvalid => Self::WebsocketKeyInvalid,
         }
     }
 }
@@ -247,9 +263,6 @@ mod tests {
 
     #[test]
     fn labels_are_those_of_the_websocket_module() {
-        for rejection in [Rejection::HeadTooLarge, Rejection::NotAnUpgrade, Rejection::KeyInvalid] {
-            assert_eq!(Reason::from(rejection).label(), rejection.reason());
-        }
         for violation in [Violation::Unmasked, Violation::TextNotUtf8, Violation::MessageTooLarge] {
             assert_eq!(Reason::from(violation).label(), violation.reason());
         }

@@ -1,7 +1,10 @@
-//! The answer to a request head that is a valid upgrade: is it welcome here?
+//! The answer to a request head: is it welcome here?
 
 use super::{Effects, Flow, Phase, Reason, conversation::Conversation, origin};
-use crate::websocket::handshake::{self, Request};
+use crate::{
+    http::{Answer, Request},
+    websocket::handshake,
+};
 
 /// Where clients connect.
 const PATH: &str = "/connection/websocket";
@@ -13,7 +16,7 @@ const SUBPROTOCOL_JSON: &str = "centrifuge-json";
 const SUBPROTOCOL_PROTOBUF: &str = "centrifuge-protobuf";
 
 impl<E: Effects> Conversation<'_, E> {
-    pub(super) fn upgrade(&mut self, request: &Request<'_>) -> Flow {
+    pub(super) fn answer(&mut self, request: &Request<'_>) -> Flow {
         // The other transports (one-way WebSocket, server-sent events) are other paths.
         if request.path != PATH {
             return self.turn_away(
@@ -30,23 +33,32 @@ impl<E: Effects> Conversation<'_, E> {
                 return self.turn_away(403, Reason::OriginForbidden, body);
             }
         }
+        let upgrade = match handshake::check(request) {
+            Ok(upgrade) => upgrade,
+            Err(rejection) => {
+                self.effects.count(rejection.into());
+                handshake::respond_rejection(self.effects.output(), &rejection);
+                self.session.phase = Phase::Ended;
+                return Flow::Closing;
+            }
+        };
         // A client that offers both gets JSON, unless its query insists.
-        let is_json_offered = request.subprotocols.contains(&SUBPROTOCOL_JSON);
-        let is_protobuf_wanted = request.subprotocols.contains(&SUBPROTOCOL_PROTOBUF) && !is_json_offered
+        let is_json_offered = upgrade.subprotocols.contains(&SUBPROTOCOL_JSON);
+        let is_protobuf_wanted = upgrade.subprotocols.contains(&SUBPROTOCOL_PROTOBUF) && !is_json_offered
             || request.query.is_some_and(wants_protobuf);
         if is_protobuf_wanted {
             let body = "this server speaks the JSON encoding, not Protobuf: leave out centrifuge-protobuf\n";
             return self.turn_away(400, Reason::EncodingUnsupported, body);
         }
         let subprotocol = is_json_offered.then_some(SUBPROTOCOL_JSON);
-        handshake::respond_accept(self.effects.output(), request.key, subprotocol);
+        handshake::respond_accept(self.effects.output(), upgrade.key, subprotocol);
         self.session.phase = Phase::AwaitingConnect;
         Flow::Continue
     }
 
     fn turn_away(&mut self, status: u16, reason: Reason, body: &str) -> Flow {
         self.effects.count(reason);
-        handshake::respond_status(self.effects.output(), status, &[], body);
+        Answer::last(status, body).write(self.effects.output());
         self.session.phase = Phase::Ended;
         Flow::Closing
     }

@@ -1,9 +1,9 @@
 //! WebSocket, the server's side, sans-IO: RFC 6455.
 //!
-//! Owns the bytes between HTTP and messages: the request head and its answers ([`handshake`]),
+//! Owns the bytes between HTTP and messages: what makes a request an upgrade ([`handshake`]),
 //! messages out of frames ([`message`]), frames out of payloads ([`frame`]), and the rules that
-//! both need ([`close`], [`utf8`], [`mask`], [`violation`]). Leaves to others: sockets and
-//! deadlines (`shard`), which origins, paths and subprotocols are welcome and what a message
+//! both need ([`close`], [`utf8`], [`mask`], [`violation`]). Leaves to others: request heads
+//! (`http`), sockets and deadlines (`shard`), which origins, paths and subprotocols are welcome and what a message
 //! means (`session`, `protocol`).
 //!
 //! Invariants worth naming:

@@ -40,6 +40,8 @@ fn request_heads() {
     refused("\x16\x03\x01\x02\0\x01\0\x01", 400, Reason::RequestMalformed);
     refused(&HEAD.replace("Host:", "Host: a\r\nHost:"), 400, Reason::RequestHeaderRepeated);
     refused(&HEAD.replace("Host:", "Content-Length: 3\r\nHost:"), 400, Reason::RequestBodyPresent);
+    refused(&HEAD.replace("Host:", "Content-Length: +3\r\nHost:"), 400, Reason::RequestBodyLengthInvalid);
+    refused("GET /connection/websocket HTTP/1.1\r\nHost: a\r\n\r\n", 400, Reason::NotAnUpgrade);
     refused(&HEAD.replace("/connection/websocket", "/#x"), 400, Reason::RequestTargetInvalid);
     refused(&HEAD.replace("Host:", &"A: b\r\nHost:".repeat(70)), 431, Reason::RequestHeadersTooMany);
     refused(&HEAD.replace("Host:", &format!("A: {}\r\nHost:", "b".repeat(9_000))), 431, Reason::RequestHeadTooLarge);
@@ -48,6 +50,8 @@ fn request_heads() {
 #[test]
 fn requests_for_what_is_not_here() {
     refused(&HEAD.replace("/connection/websocket", "/"), 404, Reason::PathUnknown);
+    refused("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 404, Reason::PathUnknown);
+    refused("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n", 404, Reason::PathUnknown);
     refused(&HEAD.replace("/connection/websocket", "/connection/uni_websocket"), 404, Reason::PathUnknown);
     refused(&HEAD.replace("Host:", "Origin: https://evil.example\r\nHost:"), 403, Reason::OriginForbidden);
     refused(&HEAD.replace("Host:", "Origin: null\r\nHost:"), 403, Reason::OriginForbidden);
