@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 60
 # Benchmarks by time, a file of benches/ each.
 BENCHES := websocket protocol resp channel mesh slab wheel fanout shard
 
-.PHONY: help run test test-tools check deny test-unit test-black-box simulate fuzz memory bench-fanout bench-heartbeat gate-memory bench bench-instructions
+.PHONY: help run test test-tools check deny test-unit test-black-box simulate fuzz measure memory bench-fanout bench-heartbeat gate-memory bench bench-instructions
 
 help: ## Lists these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ simulate: ## Replays one seed of the simulated kernel: make simulate SEED=n.
 
 fuzz: ## Runs each fuzz target for FUZZ_SECONDS (60); needs a nightly toolchain and cargo-fuzz.
 	@tests/fuzz.sh $(FUZZ_SECONDS)
+
+measure: ## All goals beside the floor, in some ten minutes: loadtest/reports/NAME/; SIZES="1000 10000 18000".
+	@loadtest/measure.sh goals
 
 memory: ## Bytes per idle connection, user and kernel, beside a bare accepted socket's; CONNECTIONS=15000.
 	@loadtest/measure.sh memory

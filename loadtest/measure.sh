@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What a connection and a message cost, beside the kernel's own cost, in fresh server processes.
-# Reports go to target/reports/ as JSON and as pages. `loadtest/measure.sh memory|fanout|heartbeat|gate`
+# Each run's report goes to target/reports/ as JSON and as a page; `goals` puts those of all goals
+# together, in loadtest/reports/NAME/. `loadtest/measure.sh goals|memory|fanout|heartbeat|gate`
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,15 +14,18 @@ ulimit -n "$(ulimit -Hn)"
 
 cargo build --release --workspace
 reports=target/reports
+tester=target/release/tidegate-loadtest
 mkdir -p "$reports"
 secret="a secret that everybody knows: for load tests only"
 
 # measure NAME SCENARIO ARGUMENT... : one run, with its reports; a failed one does not stop the others.
 status=0
+measured=()
 measure() {
     local name=$1 scenario=$2
     shift 2
-    target/release/tidegate-loadtest "$scenario" --floor \
+    measured+=("$reports/$name.json")
+    "$tester" "$scenario" --floor \
         --serve "target/release/tidegate serve --config loadtest/server.toml" \
         --url ws://127.0.0.1:18000/connection/websocket \
         --json "$reports/$name.json" --html "$reports/$name.html" "$@" || status=1
@@ -33,11 +37,52 @@ descriptors=$(ulimit -n)
 clients_of() { echo $(($1 < descriptors - 512 ? $1 : descriptors - 512)); }
 ports=(--ingest 127.0.0.1:17400 --metrics 127.0.0.1:19000)
 
+# Clients that are users, each with a token of its own; `personal` false: without a channel of their own.
+measure_users() {
+    local name=$1 title=$2 clients=$3 personal=$4
+    TIDEGATE_CLIENT_PERSONAL_CHANNEL=$personal \
+        measure "$name" idle --title "$title" --connections "$clients" --hmac-secret "$secret"
+}
+
+# The server pings as often as its configuration allows.
+measure_heartbeat() {
+    TIDEGATE_CLIENT_PING_INTERVAL=1s TIDEGATE_CLIENT_PONG_TIMEOUT=900ms \
+        measure heartbeat heartbeat --title "heartbeats" --connections "$1" --seconds "${SECONDS_MEASURED:-20}"
+}
+
 case ${1:-} in
+goals)
+    read -ra sizes <<<"${SIZES:-1000 10000 18000}"
+    clients=${sizes[1]}
+    idle=() broadcast=()
+    for size in "${sizes[@]}"; do
+        measure "idle-$size" idle --title "$size idle connections" --connections "$size"
+        idle+=("$reports/idle-$size.json")
+    done
+    measure_users idle-users "$clients idle users" "$clients" false
+    measure_users idle-users-personal "$clients idle users with a personal channel" "$clients" true
+    for size in "${sizes[@]}"; do
+        # Latency needs many broadcasts, at 10 per second.
+        rate=5 seconds=${SECONDS_MEASURED:-10}
+        if ((size == clients)); then rate=10 seconds=${LATENCY_SECONDS:-35}; fi
+        measure "broadcast-$size" broadcast "${ports[@]}" --title "one message at a time to $size" \
+            --connections "$size" --rate "$rate" --seconds "$seconds"
+        broadcast+=("$reports/broadcast-$size.json")
+    done
+    measure broadcast-burst broadcast "${ports[@]}" --title "bursts of 16 messages to $clients" \
+        --connections "$clients" --burst 16 --rate 5 --seconds "${SECONDS_MEASURED:-10}"
+    measure_heartbeat "$clients"
+    list() { local IFS=,; echo "$*"; }
+    reports=loadtest/reports/${NAME:-$(date +%F)}
+    mkdir -p "$reports"
+    "$tester" summary "${measured[@]}" --growth "$(list "${idle[@]}")" --growth "$(list "${broadcast[@]}")" \
+        --subject "$(target/release/tidegate --version), commit $(git describe --always --dirty)" \
+        --json "$reports/goals.json" --html "$reports/goals.html" || status=1
+    ;;
 memory)
     clients=$(clients_of "${CONNECTIONS:-15000}")
     measure idle-anonymous idle --connections "$clients"
-    measure idle-users idle --connections "$clients" --hmac-secret "$secret"
+    measure_users idle-users "idle users with a personal channel" "$clients" true
     ;;
 fanout)
     clients=$(clients_of "${CONNECTIONS:-10000}")
@@ -47,17 +92,14 @@ fanout)
     done
     ;;
 heartbeat)
-    clients=$(clients_of "${CONNECTIONS:-10000}")
-    # As often as the configuration allows.
-    export TIDEGATE_CLIENT_PING_INTERVAL=1s TIDEGATE_CLIENT_PONG_TIMEOUT=900ms
-    measure heartbeat heartbeat --connections "$clients" --seconds "${SECONDS_MEASURED:-20}"
+    measure_heartbeat "$(clients_of "${CONNECTIONS:-10000}")"
     ;;
 gate)
     clients=$(clients_of "${CONNECTIONS:-5000}")
     measure gate-anonymous idle --connections "$clients" --gate
     ;;
 *)
-    echo "usage: loadtest/measure.sh memory|fanout|heartbeat|gate" >&2
+    echo "usage: loadtest/measure.sh goals|memory|fanout|heartbeat|gate" >&2
     exit 2
     ;;
 esac

@@ -41,6 +41,8 @@ pub enum Command {
     #[command(mut_arg("seconds", |seconds| seconds.default_value("5")))]
     #[command(mut_arg("warmup_seconds", |seconds| seconds.default_value("1")))]
     Ramp(RampArguments),
+    /// Puts reports together: one table of goals, one of growth, one page.
+    Summary(SummaryArguments),
     /// A worker process of the tester's own.
     #[command(hide = true)]
     Worker,
@@ -106,6 +108,9 @@ pub struct CommonArguments {
     /// Fails if a goal that is a count of bytes is missed: those do not depend on how busy the machine is.
     #[arg(long)]
     pub gate: bool,
+    /// What this run is called in its report. Default: the scenario.
+    #[arg(long, value_name = "TEXT")]
+    pub title: Option<String>,
     /// Writes the report as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -210,6 +215,36 @@ pub struct RampArguments {
     /// The limit: milliseconds that the 99th percentile of all messages' latencies may be.
     #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub latency_ms_max: u64,
+}
+
+/// The subcommand `summary`.
+#[derive(Debug, Args)]
+pub struct SummaryArguments {
+    /// Reports as JSON, in the order in which they are shown.
+    #[arg(required = true, value_name = "REPORT")]
+    pub reports: Vec<PathBuf>,
+    /// Of these, runs that differ in their number of connections alone, the fewest first, separated by commas: how
+    /// does what they found grow?
+    #[arg(long, value_name = "REPORT,REPORT", value_parser = report_list)]
+    pub growth: Vec<ReportList>,
+    /// What was measured, such as a version.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub subject: String,
+    /// Writes all numbers as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Writes one self-contained HTML page with plots.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// Reports of one scenario at several sizes.
+#[derive(Debug, Clone)]
+pub struct ReportList(pub Vec<PathBuf>);
+
+fn report_list(text: &str) -> Result<ReportList, String> {
+    let paths: Vec<PathBuf> = text.split(',').map(PathBuf::from).collect();
+    if paths.len() < 2 { Err("at least two reports make a growth".to_owned()) } else { Ok(ReportList(paths)) }
 }
 
 /// What is published, and how fast.

@@ -21,7 +21,7 @@ use crate::{
     ledger::Ledger,
     link::{Plan, Slow},
     sequence::SequenceWindow,
-    socket::Socket,
+    socket::{ReceiveBuffer, Socket, SocketOptions},
     stamp::{STAMP_BYTES, Stamp, StampFinder},
     stream::{Positions, Stream},
     websocket::{Message, MessageReader, Opcode, client_frame, read_upgrade_response, server_frame, upgrade_request},
@@ -36,7 +36,7 @@ const SLOW_BUFFER_BYTES: usize = 4096;
 /// The clients of one worker.
 pub struct Swarm {
     plan: Plan,
-    receive_buffer: RefCell<Vec<u8>>,
+    receive_buffer: RefCell<ReceiveBuffer>,
     finder: RefCell<StampFinder>,
     ledger: RefCell<Ledger>,
     /// By place in the worker: who wakes the client while it waits.
@@ -77,7 +77,7 @@ impl Swarm {
     pub fn new(plan: Plan) -> Rc<Swarm> {
         let clients = plan.clients.len();
         Rc::new(Swarm {
-            receive_buffer: RefCell::new(vec![0; RECEIVE_BYTES_MAX]),
+            receive_buffer: RefCell::new(ReceiveBuffer::new(RECEIVE_BYTES_MAX)),
             finder: RefCell::new(StampFinder::new()),
             ledger: RefCell::new(Ledger::new(plan.channels)),
             wakers: RefCell::new(vec![None; clients]),
@@ -146,7 +146,7 @@ impl Swarm {
     pub fn judge(&self, positions: &Positions) {
         let mut ledger = self.ledger.borrow_mut();
         for (windows, client) in self.windows.borrow_mut().iter_mut().zip(self.plan.clients.clone()) {
-            if Slow::is_slow(self.plan.slow, client) {
+            if Slow::is_slow(self.plan.reading.slow, client) {
                 continue;
             }
             ledger.end_stream(&mut windows.channel, positions.last(Stream::Channel(self.channel_of(client))));
@@ -190,9 +190,12 @@ impl Client {
         let started_ns = now_ns();
         let index = swarm.plan.clients.start + place as u32;
         let sources = &swarm.plan.sources;
-        let source = (!sources.is_empty()).then(|| sources[index as usize % sources.len()]);
-        let receive_buffer_bytes = Slow::is_slow(swarm.plan.slow, index).then_some(SLOW_BUFFER_BYTES);
-        let socket = Socket::connect(source, swarm.plan.target, receive_buffer_bytes)
+        let options = SocketOptions {
+            source: (!sources.is_empty()).then(|| sources[index as usize % sources.len()]),
+            receive_buffer_bytes: Slow::is_slow(swarm.plan.reading.slow, index).then_some(SLOW_BUFFER_BYTES),
+            notes_arrivals: swarm.plan.reading.notes_arrivals,
+        };
+        let socket = Socket::connect(swarm.plan.target, options)
             .await
             .with_context(|| format!("connect to {}", swarm.plan.target))?;
         let expectation = swarm.plan.dialect.expectation(index);
@@ -207,7 +210,7 @@ impl Client {
     pub async fn attend(mut self) {
         let (swarm, place) = (self.swarm.clone(), self.place);
         loop {
-            let slow = swarm.plan.slow.filter(|_| Slow::is_slow(swarm.plan.slow, self.index));
+            let slow = swarm.plan.reading.slow.filter(|_| Slow::is_slow(swarm.plan.reading.slow, self.index));
             let Err(error) = match slow {
                 Some(slow) => self.read_slowly(slow).await,
                 None => self.read_to_the_end().await,
@@ -243,7 +246,7 @@ impl Client {
             frames.extend(client_frame(Opcode::Text, text.as_bytes(), self.mask()));
         }
         self.socket.send(&frames).await?;
-        let answers = self.take(&rest)?;
+        let answers = self.take(&rest, None)?;
         self.socket.send(&answers).await?;
         while self.expectation != Expectation::Nothing {
             self.socket.readable().await?;
@@ -261,7 +264,7 @@ impl Client {
             let mut buffer = self.swarm.receive_buffer.borrow_mut();
             let Some(received) = self.socket.receive(&mut buffer)? else { continue };
             ensure!(received > 0, "the server ends the connection instead of answering the upgrade request");
-            head.extend_from_slice(&buffer[..received]);
+            head.extend_from_slice(&buffer.bytes[..received]);
             if let Some(length) = read_upgrade_response(&head)? {
                 head.drain(..length);
                 return Ok(head);
@@ -271,13 +274,13 @@ impl Client {
 
     /// Reads a little now and then, whatever waits.
     async fn read_slowly(&mut self, slow: Slow) -> Result<Infallible> {
-        let mut buffer = vec![0; (slow.bytes_per_second / 10).max(1) as usize];
+        let mut buffer = ReceiveBuffer::new((slow.bytes_per_second / 10).max(1) as usize);
         loop {
             monoio::time::sleep(Duration::from_millis(100)).await;
             ensure!(!self.swarm.is_closing.get(), "closed by the coordinator");
             if let Some(received) = self.socket.receive(&mut buffer).context("the connection broke")? {
                 ensure!(received > 0, "the server ended the connection without a close frame");
-                let answers = self.take(&buffer[..received])?;
+                let answers = self.take(&buffer.bytes[..received], buffer.arrived_ns)?;
                 self.socket.send(&answers).await?;
             }
         }
@@ -314,16 +317,16 @@ impl Client {
         while let Some(received) = self.socket.receive(&mut buffer).context("the connection broke")? {
             ensure!(received > 0, "the server ended the connection without a close frame");
             swarm.ledger.borrow_mut().record_bytes(received);
-            answers.extend(self.take(&buffer[..received])?);
+            answers.extend(self.take(&buffer.bytes[..received], buffer.arrived_ns)?);
             // Less than there was room for: the socket is empty, and another call would only say so.
-            if received < buffer.len() {
+            if received < buffer.bytes.len() {
                 break;
             }
         }
         Ok(answers)
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Result<Vec<u8>> {
+    fn take(&mut self, bytes: &[u8], arrived_ns: Option<u64>) -> Result<Vec<u8>> {
         let mask = self.mask();
         let mut intake = Intake {
             swarm: &self.swarm,
@@ -332,6 +335,7 @@ impl Client {
             expectation: &mut self.expectation,
             mask,
             now_ns: now_ns(),
+            arrived_ns,
             answers: Vec::new(),
         };
         self.reader.read(bytes, &mut |message| intake.message(message))?;
@@ -359,6 +363,7 @@ struct Intake<'a> {
     expectation: &'a mut Expectation,
     mask: [u8; 4],
     now_ns: u64,
+    arrived_ns: Option<u64>,
     answers: Vec<u8>,
 }
 
@@ -428,10 +433,10 @@ impl Intake<'_> {
             }
             _ => None,
         };
-        if Slow::is_slow(plan.slow, self.client) {
+        if Slow::is_slow(plan.reading.slow, self.client) {
             ledger.record_slowly(stamp, window);
         } else {
-            ledger.record(stamp, window, self.now_ns);
+            ledger.record(stamp, window, self.now_ns, self.arrived_ns);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The worker processes as one: starts them, tells them what to do, gathers what they say.
 
 use std::{
+    collections::BTreeMap,
     process::Child,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     time::Duration,
@@ -10,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     clock::{SECOND_NS, now_ns},
-    link::{Link, Plan, Progress, Tally, WorkerCommand, WorkerEvent},
+    link::{Link, Plan, Progress, PublicationTally, Tally, WorkerCommand, WorkerEvent},
     sequence::Faults,
     statistics::{Durations, Summary},
     stream::Positions,
@@ -45,6 +46,8 @@ pub struct Findings {
     pub latency: Option<Summary>,
     /// Of the last client of each publication.
     pub last_client: Option<Summary>,
+    /// Until the last client's socket had it, of each publication, whenever the client received it.
+    pub last_arrival: Option<Summary>,
     /// What should not be.
     pub faults: Faults,
     /// Messages with a stamp, but those of slow clients.
@@ -319,15 +322,16 @@ fn forward_events(worker: usize, link: &Link, sender: Sender<(usize, Result<Work
 }
 
 fn merge(tallies: Vec<Tally>) -> Findings {
-    let (mut setup, mut latencies, mut last) = (Durations::new(), Durations::new(), Durations::new());
+    let (mut setup, mut latencies) = (Durations::new(), Durations::new());
     let mut findings = Findings::default();
-    let mut publications = std::collections::BTreeMap::<(u32, u64), u64>::new();
+    let mut publications = BTreeMap::<(u32, u64), PublicationTally>::new();
     for tally in tallies {
         setup.add_pairs(&tally.setup);
         latencies.add_pairs(&tally.latencies);
-        for publication in &tally.publications {
-            let last_us = publications.entry((publication.channel, publication.sequence)).or_default();
-            *last_us = publication.last_us.max(*last_us);
+        for publication in tally.publications {
+            let last = publications.entry((publication.channel, publication.sequence)).or_insert(publication);
+            last.last_us = publication.last_us.max(last.last_us);
+            last.last_arrival_us = publication.last_arrival_us.max(last.last_arrival_us);
         }
         findings.faults.add(&tally.faults);
         findings.received += tally.received;
@@ -337,14 +341,25 @@ fn merge(tallies: Vec<Tally>) -> Findings {
         findings.pings += tally.pings;
         findings.sample_frame = findings.sample_frame.take().or(tally.sample_frame);
     }
-    publications.values().for_each(|&last_us| last.record_us(last_us));
-    Findings { setup: setup.summary(), latency: latencies.summary(), last_client: last.summary(), ..findings }
+    let (mut last, mut last_arrival) = (Durations::new(), Durations::new());
+    for publication in publications.values() {
+        last.record_us(publication.last_us);
+        if publication.last_arrival_us > 0 {
+            last_arrival.record_us(publication.last_arrival_us);
+        }
+    }
+    Findings {
+        setup: setup.summary(),
+        latency: latencies.summary(),
+        last_client: last.summary(),
+        last_arrival: last_arrival.summary(),
+        ..findings
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::PublicationTally;
 
     #[test]
     fn clients_are_split_evenly_within_the_limits() {
@@ -358,13 +373,20 @@ mod tests {
     #[test]
     fn the_last_client_of_a_publication_is_the_last_of_all_workers() {
         let tally = |last_us| Tally {
-            publications: vec![PublicationTally { channel: 0, sequence: 1, receivers: 1, last_us }],
+            publications: vec![PublicationTally {
+                channel: 0,
+                sequence: 1,
+                receivers: 1,
+                last_us,
+                last_arrival_us: 31 - last_us,
+            }],
             faults: Faults { lost: 1, ..Faults::default() },
             ..Tally::default()
         };
         let findings = merge(vec![tally(10), tally(30), tally(20)]);
         let last = findings.last_client.unwrap();
         assert_eq!((last.count, last.max_us), (1, 30));
+        assert_eq!(findings.last_arrival.unwrap().max_us, 21);
         assert_eq!(findings.faults.lost, 3);
     }
 }

@@ -34,7 +34,15 @@ pub struct Ledger {
 #[derive(Debug, Default, Clone)]
 struct ChannelTally {
     first_sequence: u64,
-    publications: Vec<(u32, u64)>,
+    publications: Vec<Arrivals>,
+}
+
+/// How one publication arrived.
+#[derive(Debug, Default, Clone, Copy)]
+struct Arrivals {
+    receivers: u32,
+    last_us: u64,
+    last_arrival_us: u64,
 }
 
 impl Ledger {
@@ -65,19 +73,22 @@ impl Ledger {
         self.received_bytes += bytes as u64;
     }
 
-    /// A client received a message; `window` is none if it should not have.
-    pub fn record(&mut self, stamp: Stamp, window: Option<&mut SequenceWindow>, now_ns: u64) {
+    /// A client received a message, which the kernel may have noted the arrival of; `window` is none if it should
+    /// not have.
+    pub fn record(&mut self, stamp: Stamp, window: Option<&mut SequenceWindow>, now_ns: u64, arrived_ns: Option<u64>) {
         let Some(window) = window else {
             self.faults.misrouted += 1;
             return;
         };
         window.receive(stamp.sequence, &mut self.faults);
-        let latency_us = now_ns.saturating_sub(stamp.intended_ns) / 1000;
+        let since_intended_us = |instant_ns: u64| instant_ns.saturating_sub(stamp.intended_ns) / 1000;
+        let latency_us = since_intended_us(now_ns);
         self.latencies.record_us(latency_us);
         self.interval.record_us(latency_us);
         self.received += 1;
         if let Stream::Channel(channel) = stamp.stream {
-            self.record_publication(channel, stamp.sequence, latency_us);
+            let arrival_us = arrived_ns.map_or(0, since_intended_us);
+            self.record_publication(channel, stamp.sequence, latency_us, arrival_us);
         }
     }
 
@@ -94,7 +105,7 @@ impl Ledger {
         self.received_slowly += 1;
     }
 
-    fn record_publication(&mut self, channel: u32, sequence: u64, latency_us: u64) {
+    fn record_publication(&mut self, channel: u32, sequence: u64, latency_us: u64, arrival_us: u64) {
         let Some(stream) = self.channels.get_mut(channel as usize) else { return };
         if stream.publications.is_empty() {
             stream.first_sequence = sequence;
@@ -105,11 +116,12 @@ impl Ledger {
             return;
         }
         if index >= stream.publications.len() {
-            stream.publications.resize(index + 1, (0, 0));
+            stream.publications.resize(index + 1, Arrivals::default());
         }
-        let (receivers, last_us) = &mut stream.publications[index];
-        *receivers += 1;
-        *last_us = latency_us.max(*last_us);
+        let arrivals = &mut stream.publications[index];
+        arrivals.receivers += 1;
+        arrivals.last_us = latency_us.max(arrivals.last_us);
+        arrivals.last_arrival_us = arrival_us.max(arrivals.last_arrival_us);
     }
 
     /// A client received a message that carries no stamp and is no ping.
@@ -186,11 +198,12 @@ impl Ledger {
         channels
             .flat_map(|(tally, channel)| {
                 let numbered = tally.publications.iter().zip(tally.first_sequence..);
-                numbered.map(move |(&(receivers, last_us), sequence)| PublicationTally {
+                numbered.map(move |(&Arrivals { receivers, last_us, last_arrival_us }, sequence)| PublicationTally {
                     channel,
                     sequence,
                     receivers,
                     last_us,
+                    last_arrival_us,
                 })
             })
             .collect()
@@ -209,16 +222,16 @@ mod tests {
     fn publications_know_their_last_receiver() {
         let mut ledger = Ledger::new(1);
         let mut clients = [SequenceWindow::expecting(1), SequenceWindow::expecting(1)];
-        ledger.record(stamp(1), Some(&mut clients[0]), 1_000_000);
-        ledger.record(stamp(1), Some(&mut clients[1]), 1_000_000);
+        ledger.record(stamp(1), Some(&mut clients[0]), 1_000_000, None);
+        ledger.record(stamp(1), Some(&mut clients[1]), 1_000_000, None);
         ledger.mark();
-        ledger.record(stamp(2), Some(&mut clients[0]), 2_005_000);
-        ledger.record(stamp(2), Some(&mut clients[1]), 2_030_000);
-        ledger.record(stamp(3), Some(&mut clients[1]), 3_001_000);
+        ledger.record(stamp(2), Some(&mut clients[0]), 2_005_000, Some(2_004_000));
+        ledger.record(stamp(2), Some(&mut clients[1]), 2_030_000, Some(2_003_000));
+        ledger.record(stamp(3), Some(&mut clients[1]), 3_001_000, None);
         let tally = ledger.tally();
         let expected = [
-            PublicationTally { channel: 0, sequence: 2, receivers: 2, last_us: 30 },
-            PublicationTally { channel: 0, sequence: 3, receivers: 1, last_us: 1 },
+            PublicationTally { channel: 0, sequence: 2, receivers: 2, last_us: 30, last_arrival_us: 4 },
+            PublicationTally { channel: 0, sequence: 3, receivers: 1, last_us: 1, last_arrival_us: 0 },
         ];
         assert_eq!(tally.publications, expected);
         assert_eq!((tally.received, tally.faults), (3, Faults::default()));
@@ -227,7 +240,7 @@ mod tests {
     #[test]
     fn another_users_message_is_a_fault() {
         let mut ledger = Ledger::new(1);
-        ledger.record(stamp(1), None, 0);
+        ledger.record(stamp(1), None, 0, None);
         assert_eq!(ledger.tally().faults, Faults { misrouted: 1, ..Faults::default() });
         assert_eq!(ledger.received(), 0);
     }

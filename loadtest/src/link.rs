@@ -39,8 +39,17 @@ pub struct Plan {
     pub core: Option<usize>,
     /// Whether the worker never sleeps.
     pub busy_poll: bool,
-    /// Clients that read slowly.
+    /// How clients read.
+    pub reading: Reading,
+}
+
+/// How clients read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// Some of them slowly.
     pub slow: Option<Slow>,
+    /// Whether the kernel notes when bytes arrive, before a client has time to receive them.
+    pub notes_arrivals: bool,
 }
 
 /// Clients that read slowly.
@@ -166,6 +175,8 @@ pub struct PublicationTally {
     pub receivers: u32,
     /// Microseconds from the intended instant to the last receive.
     pub last_us: u64,
+    /// Microseconds from the intended instant until the last message lay in its client's socket; 0: that is not known.
+    pub last_arrival_us: u64,
 }
 
 /// To the floor's server.

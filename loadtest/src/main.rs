@@ -43,15 +43,17 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
-use arguments::{Arguments, BroadcastArguments, Command, CommonArguments, SlowArguments};
+use arguments::{Arguments, BroadcastArguments, Command, CommonArguments, SlowArguments, SummaryArguments};
 use link::Slow;
-use report::Report;
+use proc::bystanders::Lookout;
+use report::{Report, summary::Summary};
 use scenario::publishing::{Kind, Publishing};
 use served::Served;
 use target::Target;
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Summary(arguments) => child(summarize(&arguments)),
         Command::Worker => child(worker::run()),
         Command::FloorServer => child(floor::run()),
         Command::Idle(arguments) => {
@@ -79,10 +81,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn publish(scenario: &'static str, kind: Kind, arguments: &BroadcastArguments, slow: Option<Slow>) -> ExitCode {
+fn publish(scenario: &str, kind: Kind, arguments: &BroadcastArguments, slow: Option<Slow>) -> ExitCode {
     let BroadcastArguments { common, publications } = arguments;
     let publishing = Publishing { kind, common, publications, slow };
     measure(scenario, common, |target, report| publishing.run(target, report))
+}
+
+/// Puts the reports of several runs together.
+fn summarize(arguments: &SummaryArguments) -> Result<()> {
+    let summary = Summary::of(arguments)?;
+    print!("{}", summary.table());
+    summary.write(arguments.json.as_deref(), arguments.html.as_deref())
 }
 
 fn child(result: Result<()>) -> ExitCode {
@@ -96,15 +105,16 @@ fn child(result: Result<()>) -> ExitCode {
 }
 
 /// Runs a scenario and shows its report, whole or in part.
-fn measure(
-    scenario: &'static str,
-    common: &CommonArguments,
-    run: impl FnOnce(&Target, &mut Report) -> Result<()>,
-) -> ExitCode {
+fn measure(scenario: &str, common: &CommonArguments, run: impl FnOnce(&Target, &mut Report) -> Result<()>) -> ExitCode {
     let mut report = Report::new(scenario);
+    if let Some(title) = &common.title {
+        report.title.clone_from(title);
+    }
+    let lookout = Lookout::begin();
     if let Err(error) = serve_and_run(common, &mut report, run) {
         report.problems.push(format!("{error:#}"));
     }
+    report.bystanders = lookout.end();
     if common.gate {
         report.gate();
     }

@@ -10,7 +10,7 @@ use crate::{
     cores,
     dialect::{Dialect, Identity},
     fleet::split,
-    link::{Plan, Slow},
+    link::{Plan, Reading},
     proc::{cpu, listener},
 };
 
@@ -85,14 +85,14 @@ impl Target {
             let first = arguments.connections;
             Plan { clients: first + plan.clients.start..first + plan.clients.end, ..plan }
         };
-        Ok(self.plans(&few, dialect, None)?.into_iter().map(shift).collect())
+        Ok(self.plans(&few, dialect, Reading::default())?.into_iter().map(shift).collect())
     }
 
     /// A plan for each worker.
     ///
     /// # Errors
     /// If there are too few descriptors.
-    pub fn plans(&self, arguments: &CommonArguments, dialect: &Dialect, slow: Option<Slow>) -> Result<Vec<Plan>> {
+    pub fn plans(&self, arguments: &CommonArguments, dialect: &Dialect, reading: Reading) -> Result<Vec<Plan>> {
         let descriptors = raise_descriptor_limit()?;
         let cores = self.tester_cores(arguments);
         let ranges = split(arguments.connections, cores.len().max(1), descriptors)?;
@@ -111,7 +111,7 @@ impl Target {
                 opening_max: arguments.opening_max,
                 core: (!cores.is_empty()).then(|| cores[worker % cores.len()]),
                 busy_poll: arguments.busy_poll,
-                slow,
+                reading,
             })
             .collect())
     }

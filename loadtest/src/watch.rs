@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::{SECOND_NS, now_ns},
@@ -20,7 +20,7 @@ const POINT_NS: u64 = SECOND_NS / 4;
 const POINTS_MAX: usize = 2_000;
 
 /// The state at one moment.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Point {
     /// Since the watch began.
     pub seconds: f64,

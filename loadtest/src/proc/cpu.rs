@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// CPU time of each thread of a process.
 #[derive(Debug, Clone, Default)]
@@ -22,7 +22,7 @@ struct ThreadTime {
 }
 
 /// CPU time that a group of threads of one name used between two samples.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamedTime {
     /// Name of the threads.
     pub name: String,

@@ -10,7 +10,7 @@
 use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::user_memory::field;
 
@@ -43,7 +43,7 @@ pub struct KernelGrowth {
 }
 
 /// Growth of one cache.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CacheGrowth {
     /// Name, as /proc/slabinfo has it.
     pub name: String,

@@ -3,6 +3,7 @@
 //!
 //! Each file reads one kind of file below /proc; parsing is apart from reading, so that it is tested.
 
+pub mod bystanders;
 pub mod cpu;
 pub mod kernel_memory;
 pub mod listener;

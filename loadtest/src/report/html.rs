@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use super::{
-    Report,
-    table::{goal, number},
+    Figure, Report,
+    summary::{Growth, Size, Summary},
+    table::{bystanders, goal, machine, number, verdict},
 };
 use crate::watch::Point;
 
@@ -14,49 +15,81 @@ const MARGIN_LEFT: f64 = 70.0;
 const MARGIN_BOTTOM: f64 = 24.0;
 const MARGIN_TOP: f64 = 10.0;
 
-/// The page.
+/// The page of one run.
 pub fn render(report: &Report) -> String {
     let mut page = String::from(HEAD);
-    let machine = &report.machine;
     // Writing to a String cannot fail.
-    let _ = write!(
-        page,
-        "<h1>tidegate-loadtest {}</h1><p><code>{}</code></p><p>Linux {}, {} cores, {}{}, {:.0} GiB</p>",
-        report.scenario,
-        escape(&report.command.join(" ")),
-        escape(&machine.kernel),
-        machine.cores,
-        escape(&machine.processor),
-        if machine.is_virtual { " (virtual)" } else { "" },
-        machine.memory_bytes as f64 / f64::from(1 << 30),
-    );
-    for problem in &report.problems {
-        let _ = write!(page, "<p class=missed>{}</p>", escape(problem));
+    let _ = write!(page, "<h1>{}</h1><p>{}</p>", escape(&report.title), escape(&machine(&report.machine)));
+    push_report(&mut page, report);
+    page.push_str("</body></html>\n");
+    page
+}
+
+/// The page of several runs.
+pub fn render_summary(summary: &Summary) -> String {
+    let mut page = String::from(HEAD);
+    let _ = write!(page, "<h1>{}</h1>", escape(&summary.subject));
+    if let Some(report) = summary.reports.first() {
+        let _ = write!(page, "<p>{}</p>", escape(&machine(&report.machine)));
     }
-    push_figures(&mut page, report);
-    push_distributions(&mut page, report);
-    push_caches(&mut page, report);
-    for (who, points) in [("server", &report.points), ("floor", &report.floor_points)] {
-        push_plots(&mut page, who, points);
+    for problem in summary.problems() {
+        let _ = write!(page, "<p class=missed>{}</p>", escape(&problem));
+    }
+    page.push_str("<h2>Goals</h2>");
+    let goals = summary.goals.iter();
+    push_figures(&mut page, goals.map(|goal| (format!("{}: {}", goal.run, goal.figure.name), &goal.figure)));
+    for Growth { name, unit, sizes } in &summary.growth {
+        let _ = write!(page, "<h2>Growth: {}, {}</h2>", escape(name), escape(unit));
+        page.push_str("<table><tr><th>connections</th><th>server</th><th>floor</th><th>ratio</th></tr>");
+        for Size { connections, server, floor, ratio } in sizes {
+            let (server, floor) = (number(*server), number(*floor));
+            let _ = write!(page, "<tr><td>{connections}</td><td>{server}</td><td>{floor}</td><td>{ratio:.2}</td></tr>");
+        }
+        page.push_str("</table>");
+    }
+    page.push_str("<h2>Runs</h2>");
+    for report in &summary.reports {
+        let _ = write!(page, "<details><summary>{}</summary>", escape(&report.title));
+        push_report(&mut page, report);
+        page.push_str("</details>");
     }
     page.push_str("</body></html>\n");
     page
 }
 
-fn push_figures(page: &mut String, report: &Report) {
-    page.push_str("<table><tr><th></th><th>server</th><th>floor</th><th>ratio</th><th>goal</th></tr>");
-    for figure in &report.figures {
-        let class = if figure.meets_goal() == Some(false) { "missed" } else { "" };
+fn push_report(page: &mut String, report: &Report) {
+    let _ = write!(
+        page,
+        "<p><code>tidegate-loadtest {}</code></p><p>{}</p>",
+        escape(&report.command.join(" ")),
+        escape(&bystanders(&report.bystanders)),
+    );
+    for problem in &report.problems {
+        let _ = write!(page, "<p class=missed>{}</p>", escape(problem));
+    }
+    push_figures(page, report.figures.iter().map(|figure| (figure.name.clone(), figure)));
+    push_distributions(page, report);
+    push_caches(page, report);
+    for (who, points) in [("server", &report.points), ("floor", &report.floor_points)] {
+        push_plots(page, who, points);
+    }
+}
+
+fn push_figures<'a>(page: &mut String, figures: impl Iterator<Item = (String, &'a Figure)>) {
+    page.push_str("<table><tr><th></th><th>measured</th><th>floor</th><th>ratio</th><th>goal</th><th></th></tr>");
+    for (name, figure) in figures {
+        let class = if figure.goal.is_some() && figure.meets_goal() != Some(true) { "missed" } else { "" };
         let unit = if figure.unit.is_empty() { String::new() } else { format!(", {}", figure.unit) };
         let _ = write!(
             page,
-            "<tr class='{class}'><td>{}{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-            escape(&figure.name),
+            "<tr class='{class}'><td>{}{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            escape(&name),
             escape(&unit),
             figure.server.map(number).unwrap_or_default(),
             figure.floor.map(number).unwrap_or_default(),
             figure.ratio().map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
             escape(&figure.goal.map(goal).unwrap_or_default()),
+            verdict(figure),
         );
     }
     page.push_str("</table>");
@@ -87,14 +120,14 @@ fn push_caches(page: &mut String, report: &Report) {
         if caches.is_empty() {
             continue;
         }
-        let _ = write!(page, "<h2>Kernel caches, {who}</h2><p>Bytes per connection, both ends of it.</p><table>");
+        let _ = write!(page, "<h3>Kernel caches, {who}</h3><p>Bytes per connection, both ends of it.</p><table>");
         for cache in caches {
             let _ = write!(page, "<tr><td>{}</td><td>{:.0}</td></tr>", escape(&cache.name), cache.bytes);
         }
         page.push_str("</table>");
     }
     if !report.threads.is_empty() {
-        page.push_str("<h2>CPU by thread</h2><table>");
+        page.push_str("<h3>CPU by thread</h3><table>");
         for thread in &report.threads {
             let _ = write!(page, "<tr><td>{}</td><td>{:.1} ms</td></tr>", escape(&thread.name), thread.ns as f64 / 1e6);
         }
@@ -144,7 +177,7 @@ fn push_plot(page: &mut String, title: &str, unit: &str, lines: &[Line<'_>]) {
     }
     let x = |value: f64| MARGIN_LEFT + value / right * (WIDTH - MARGIN_LEFT - 10.0);
     let y = |value: f64| MARGIN_TOP + (1.0 - value / top) * (HEIGHT - MARGIN_TOP - MARGIN_BOTTOM);
-    let _ = write!(page, "<h2>{}</h2><svg viewBox='0 0 {WIDTH} {HEIGHT}' role=img>", escape(title));
+    let _ = write!(page, "<h3>{}</h3><svg viewBox='0 0 {WIDTH} {HEIGHT}' role=img>", escape(title));
     for part in 0..=4 {
         let value = top * f64::from(part) / 4.0;
         let _ = write!(
@@ -190,7 +223,7 @@ fn escape(text: &str) -> String {
 const HEAD: &str = "<!doctype html><html lang=en><head><meta charset=utf-8>\
     <meta name=viewport content='width=device-width'><title>tidegate-loadtest</title><style>\
     :root{color-scheme:light dark}body{font:15px/1.45 system-ui,sans-serif;max-width:900px;margin:2em auto;padding:0 1em}\
-    h1{font-size:1.4em}h2{font-size:1.05em;margin-top:2em}table{border-collapse:collapse;margin:1em 0}\
+    h1{font-size:1.4em}h2{font-size:1.15em;margin-top:2em}h3{font-size:1em;margin-top:1.5em}summary{cursor:pointer;margin:.4em 0}table{border-collapse:collapse;margin:1em 0}\
     td,th{padding:.2em .9em .2em 0;text-align:right;border-bottom:1px solid #8883}td:first-child,th:first-child{text-align:left}\
     .missed{color:#c33;font-weight:600}code{overflow-wrap:anywhere}svg{width:100%}svg text{font-size:11px;fill:#888}\
     </style></head><body>";

@@ -1,31 +1,45 @@
 //! What a run found: the same figures as a table, as JSON, and as a page.
 
 mod html;
+pub mod summary;
 mod table;
 
-use std::{fs, path::Path};
+use std::{borrow::Cow, fs, path::Path};
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    proc::{cpu::NamedTime, kernel_memory::CacheGrowth, machine::Machine},
+    proc::{bystanders::Bystanders, cpu::NamedTime, kernel_memory::CacheGrowth, machine::Machine},
     sequence::Faults,
     statistics::Summary,
     watch::Point,
 };
 
+/// Name of the figure: number of connections.
+pub const CONNECTIONS: &str = "connections";
+
+/// Name of the figure: bytes per connection in all.
+pub const MEMORY: &str = "memory per connection, user and kernel";
+
+/// Name of the figure: CPU time of the server per message.
+pub const CPU_PER_MESSAGE: &str = "CPU per delivered message";
+
 /// A report, complete or not.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Report {
     /// Version of the tester.
-    pub version: &'static str,
+    pub version: String,
     /// The scenario.
-    pub scenario: &'static str,
+    pub scenario: String,
+    /// What this run is called among others.
+    pub title: String,
     /// The command line.
     pub command: Vec<String>,
     /// Where it ran.
     pub machine: Machine,
+    /// What else ran there meanwhile.
+    pub bystanders: Bystanders,
     /// What went wrong; empty: nothing did, and the report is complete.
     pub problems: Vec<String>,
     /// The numbers.
@@ -45,12 +59,12 @@ pub struct Report {
 }
 
 /// One number, beside the floor's.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Figure {
     /// What it is.
     pub name: String,
     /// Its unit.
-    pub unit: &'static str,
+    pub unit: Cow<'static, str>,
     /// The server's.
     pub server: Option<f64>,
     /// The floor's.
@@ -60,7 +74,7 @@ pub struct Figure {
 }
 
 /// What a figure should be at most.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Goal {
     /// This value.
     Value(f64),
@@ -69,7 +83,7 @@ pub enum Goal {
 }
 
 /// A distribution of durations.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Distribution {
     /// Of what.
     pub name: String,
@@ -93,13 +107,24 @@ impl Figure {
 }
 
 impl Report {
+    /// Reads a report that was written as JSON.
+    ///
+    /// # Errors
+    /// If there is none, or it is not of this version of the tester.
+    pub fn read(path: &Path) -> Result<Report> {
+        let json = fs::read(path).with_context(|| format!("{}", path.display()))?;
+        serde_json::from_slice(&json).with_context(|| format!("{} is no report of this tester's", path.display()))
+    }
+
     /// An empty report.
-    pub fn new(scenario: &'static str) -> Report {
+    pub fn new(scenario: &str) -> Report {
         Report {
-            version: env!("CARGO_PKG_VERSION"),
-            scenario,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            scenario: scenario.to_owned(),
+            title: scenario.to_owned(),
             command: std::env::args().skip(1).map(hide_secret()).collect(),
             machine: Machine::here(),
+            bystanders: Bystanders::default(),
             problems: Vec::new(),
             figures: Vec::new(),
             distributions: Vec::new(),
@@ -173,7 +198,13 @@ impl Report {
 
     fn figure(&mut self, name: &str, unit: &'static str) -> &mut Figure {
         let index = self.figures.iter().position(|figure| figure.name == name).unwrap_or_else(|| {
-            self.figures.push(Figure { name: name.to_owned(), unit, server: None, floor: None, goal: None });
+            self.figures.push(Figure {
+                name: name.to_owned(),
+                unit: Cow::Borrowed(unit),
+                server: None,
+                floor: None,
+                goal: None,
+            });
             self.figures.len() - 1
         });
         &mut self.figures[index]
@@ -203,8 +234,13 @@ mod tests {
 
     #[test]
     fn goals_are_judged() {
-        let figure =
-            |goal| Figure { name: String::new(), unit: "", server: Some(11.0), floor: Some(10.0), goal: Some(goal) };
+        let figure = |goal| Figure {
+            name: String::new(),
+            unit: "".into(),
+            server: Some(11.0),
+            floor: Some(10.0),
+            goal: Some(goal),
+        };
         assert_eq!(figure(Goal::Ratio(1.1)).meets_goal(), Some(true));
         assert_eq!(figure(Goal::Ratio(1.05)).meets_goal(), Some(false));
         assert_eq!(figure(Goal::Value(10.9)).meets_goal(), Some(false));

@@ -2,33 +2,19 @@
 
 use std::fmt::Write;
 
-use super::{Goal, Report};
+use super::{
+    Figure, Goal, Report,
+    summary::{Judgement, Size, Summary},
+};
+use crate::proc::{bystanders::Bystanders, machine::Machine};
 
 /// The table.
 pub fn render(report: &Report) -> String {
     let mut text = String::new();
-    let machine = &report.machine;
     // Writing to a String cannot fail.
-    let _ = writeln!(
-        text,
-        "{}: Linux {}, {} cores, {}{}",
-        report.scenario,
-        machine.kernel,
-        machine.cores,
-        machine.processor,
-        if machine.is_virtual { " (virtual)" } else { "" }
-    );
+    let _ = writeln!(text, "{}: {}", report.title, machine(&report.machine));
     let mut rows = vec![["", "server", "floor", "ratio", "goal", ""].map(str::to_owned)];
-    for figure in &report.figures {
-        rows.push([
-            if figure.unit.is_empty() { figure.name.clone() } else { format!("{}, {}", figure.name, figure.unit) },
-            figure.server.map(number).unwrap_or_default(),
-            figure.floor.map(number).unwrap_or_default(),
-            figure.ratio().map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
-            figure.goal.map(goal).unwrap_or_default(),
-            figure.meets_goal().map(|met| if met { "met" } else { "MISSED" }).unwrap_or_default().to_owned(),
-        ]);
-    }
+    rows.extend(report.figures.iter().map(|figure| row(figure.name.clone(), figure)));
     push_rows(&mut text, &rows);
     let mut rows = vec![["us", "count", "p50", "p90", "p99", "p99.9", "p99.99", "max"].map(str::to_owned)];
     for distribution in &report.distributions {
@@ -51,10 +37,77 @@ pub fn render(report: &Report) -> String {
             report.threads.iter().map(|thread| format!("{} {:.0} ms", thread.name, thread.ns as f64 / 1e6)).collect();
         let _ = writeln!(text, "CPU by thread: {}", list.join(", "));
     }
+    let _ = writeln!(text, "{}", bystanders(&report.bystanders));
     for problem in &report.problems {
         let _ = writeln!(text, "PROBLEM: {problem}");
     }
     text
+}
+
+/// The tables of several runs.
+pub fn render_summary(summary: &Summary) -> String {
+    let mut text = String::new();
+    let heading = summary.reports.first().map(|report| machine(&report.machine)).unwrap_or_default();
+    let _ = writeln!(text, "{}: {heading}", summary.subject);
+    let mut rows = vec![["goal", "measured", "floor", "ratio", "goal", ""].map(str::to_owned)];
+    for Judgement { run, figure, .. } in &summary.goals {
+        rows.push(row(format!("{run}: {}", figure.name), figure));
+    }
+    push_rows(&mut text, &rows);
+    for growth in &summary.growth {
+        let mut rows = vec![["", "server", "floor", "ratio"].map(str::to_owned)];
+        rows[0][0] = format!("{}, {}, at connections", growth.name, growth.unit);
+        for Size { connections, server, floor, ratio } in &growth.sizes {
+            rows.push([connections.to_string(), number(*server), number(*floor), format!("{ratio:.2}")]);
+        }
+        push_rows(&mut text, &rows);
+    }
+    for report in &summary.reports {
+        let _ = writeln!(text, "{}: {}", report.title, bystanders(&report.bystanders));
+    }
+    for problem in summary.problems() {
+        let _ = writeln!(text, "PROBLEM: {problem}");
+    }
+    text
+}
+
+fn row(name: String, figure: &Figure) -> [String; 6] {
+    [
+        if figure.unit.is_empty() { name } else { format!("{name}, {}", figure.unit) },
+        figure.server.map(number).unwrap_or_default(),
+        figure.floor.map(number).unwrap_or_default(),
+        figure.ratio().map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
+        figure.goal.map(goal).unwrap_or_default(),
+        verdict(figure).to_owned(),
+    ]
+}
+
+/// What is to be said of a figure's goal.
+pub fn verdict(figure: &Figure) -> &'static str {
+    match (figure.goal, figure.meets_goal()) {
+        (None, _) => "",
+        (Some(_), Some(true)) => "met",
+        (Some(_), Some(false)) => "MISSED",
+        (Some(_), None) => "not measured",
+    }
+}
+
+/// A machine in one line.
+pub fn machine(machine: &Machine) -> String {
+    let Machine { processor, cores, memory_bytes, kernel, is_virtual } = machine;
+    let memory = *memory_bytes as f64 / f64::from(1 << 30);
+    let kind = if *is_virtual { " (virtual)" } else { "" };
+    format!("Linux {kernel}, {cores} cores, {processor}{kind}, {memory:.0} GiB")
+}
+
+/// What else ran, in one line.
+pub fn bystanders(bystanders: &Bystanders) -> String {
+    let Bystanders { load_average, cores_busy, cores_stolen, busiest } = bystanders;
+    let names = if busiest.is_empty() { String::new() } else { format!(" ({})", busiest.join(", ")) };
+    format!(
+        "meanwhile others kept {cores_busy:.2} cores busy{names}, {cores_stolen:.2} went to other machines; \
+         load average before: {load_average:.2}"
+    )
 }
 
 /// Columns as wide as their widest cell; the first one to the left, numbers to the right.

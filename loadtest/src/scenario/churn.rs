@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     arguments::ChurnArguments,
+    link::Reading,
     producer::{Addressees, Pace, RespProducer},
     report::Report,
     stream::Positions,
@@ -25,7 +26,7 @@ pub fn run(arguments: &ChurnArguments, target: &Target, report: &mut Report) -> 
     let password = publications.ingest_password.as_deref();
     let mut producer =
         RespProducer::connect(publications.ingest, password, addressees, publications.payload_bytes as usize)?;
-    let stage = Stage::server(target, common, None)?;
+    let stage = Stage::server(target, common, Reading::default())?;
     let mut points = Vec::new();
     let result = stage.play(&mut points, |stage| {
         stage.open("opening clients", true, &Positions::default())?;

@@ -11,8 +11,8 @@ use crate::{
     arguments::HeartbeatArguments,
     clock::{SECOND_NS, now_ns},
     floor_process::FloorProcess,
-    link::{FloorAddressees, FloorBeat},
-    report::{Goal, Report},
+    link::{FloorAddressees, FloorBeat, Reading},
+    report::{CONNECTIONS, Goal, Report},
     stream::Positions,
     target::Target,
 };
@@ -44,12 +44,12 @@ pub fn run(arguments: &HeartbeatArguments, target: &Target, report: &mut Report)
 
 /// Measures the server; gives back how often it pings a client per second.
 fn measure_server(arguments: &HeartbeatArguments, target: &Target, report: &mut Report) -> Result<f64> {
-    let stage = Stage::server(target, &arguments.common, None)?;
+    let stage = Stage::server(target, &arguments.common, Reading::default())?;
     let clients = f64::from(arguments.common.connections);
     let mut points = Vec::new();
     let result = stage.play(&mut points, |stage| {
         stage.open("opening clients", true, &Positions::default())?;
-        report.set_server("connections", "", clients);
+        report.set_server(CONNECTIONS, "", clients);
         stage.watch.show_time("warming up", arguments.warmup_seconds);
         stage.wait(arguments.warmup_seconds)?;
         stage.fleet.mark(&mut stage.watch)?;
@@ -81,12 +81,13 @@ fn measure_server(arguments: &HeartbeatArguments, target: &Target, report: &mut 
 }
 
 fn measure_floor(arguments: &HeartbeatArguments, target: &Target, pace: f64, report: &mut Report) -> Result<()> {
-    let (stage, mut floor) = Stage::floor(target, &arguments.common, Vec::new(), FloorAddressees::All)?;
+    let (stage, mut floor) =
+        Stage::floor(target, &arguments.common, Vec::new(), FloorAddressees::All, Reading::default())?;
     let mut points = Vec::new();
     let result = stage.play(&mut points, |stage| {
         stage.open("the floor: opening", true, &Positions::default())?;
         floor.await_accepted()?;
-        report.set_floor("connections", "", f64::from(arguments.common.connections));
+        report.set_floor(CONNECTIONS, "", f64::from(arguments.common.connections));
         for (figure, asks_readiness) in [(CPU, true), (UNASKED_CPU, false)] {
             beat(stage, &mut floor, pace, arguments.warmup_seconds, asks_readiness)?;
             stage.fleet.mark(&mut stage.watch)?;

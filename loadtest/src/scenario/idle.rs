@@ -16,13 +16,13 @@ use super::stage::Stage;
 use crate::{
     arguments::IdleArguments,
     fleet::Fleet,
-    link::FloorAddressees,
+    link::{FloorAddressees, Reading},
     proc::{
         kernel_memory::{KernelGrowth, KernelMemory},
         sockets,
         user_memory::UserMemory,
     },
-    report::{Goal, Report},
+    report::{CONNECTIONS, Goal, MEMORY, Report},
     stream::Positions,
     target::{self, Target},
 };
@@ -33,7 +33,6 @@ const RSS: &str = "user memory per connection, RSS";
 const PSS: &str = "user memory per connection, PSS";
 const BOTH_ENDS: &str = "kernel memory per connection, both ends";
 const KERNEL: &str = "kernel memory per connection, server's end";
-const TOTAL: &str = "memory per connection, user and kernel";
 
 /// The server's memory budget of an idle connection, in bytes.
 const USER_BYTES_MAX: f64 = 120.0;
@@ -56,7 +55,7 @@ const SOCKETS_GONE_MAX: Duration = Duration::from_secs(30);
 pub fn run(arguments: &IdleArguments, target: &Target, report: &mut Report) -> Result<()> {
     report.set_goal(SETUP_CPU, "us", Goal::Ratio(2.0));
     report.set_goal(RSS, "B", Goal::Value(USER_BYTES_MAX));
-    report.set_goal(TOTAL, "B", Goal::Ratio(1.10));
+    report.set_goal(MEMORY, "B", Goal::Ratio(1.10));
     let common = &arguments.common;
     let server = if common.floor_only { None } else { Some(measure_server(arguments, target, report)?) };
     if common.floor || common.floor_only {
@@ -97,7 +96,7 @@ struct FloorMemory {
 }
 
 fn measure_server(arguments: &IdleArguments, target: &Target, report: &mut Report) -> Result<Memory> {
-    let stage = Stage::server(target, &arguments.common, None)?;
+    let stage = Stage::server(target, &arguments.common, Reading::default())?;
     let first_plans = target.plans_of_more(&arguments.common, &target::dialect(&arguments.common), FIRST_CLIENTS)?;
     let mut points = Vec::new();
     let result = stage.play(&mut points, |stage| {
@@ -108,7 +107,7 @@ fn measure_server(arguments: &IdleArguments, target: &Target, report: &mut Repor
         let user_before = stage.pid.map(UserMemory::of_process).transpose()?;
         let kernel_before = KernelMemory::now()?;
         let setup = stage.open("opening clients", true, &Positions::default())?;
-        report.set_server("connections", "", clients as f64);
+        report.set_server(CONNECTIONS, "", clients as f64);
         report.set_server(SETUP_RATE, "1/s", clients as f64 / setup.seconds);
         if let Some(cpu_us) = setup.cpu_us {
             report.set_server(SETUP_CPU, "us", cpu_us / clients as f64);
@@ -150,7 +149,8 @@ fn hold(arguments: &IdleArguments, stage: &mut Stage, report: &mut Report) -> Re
 }
 
 fn measure_floor(arguments: &IdleArguments, target: &Target, report: &mut Report) -> Result<FloorMemory> {
-    let (stage, mut floor) = Stage::floor(target, &arguments.common, Vec::new(), FloorAddressees::All)?;
+    let (stage, mut floor) =
+        Stage::floor(target, &arguments.common, Vec::new(), FloorAddressees::All, Reading::default())?;
     let mut points = Vec::new();
     let result = stage.play(&mut points, |stage| {
         let clients = u64::from(arguments.common.connections);
@@ -158,7 +158,7 @@ fn measure_floor(arguments: &IdleArguments, target: &Target, report: &mut Report
         let before = KernelMemory::now()?;
         let setup = stage.open("the floor: opening", false, &Positions::default())?;
         floor.await_accepted()?;
-        report.set_floor("connections", "", clients as f64);
+        report.set_floor(CONNECTIONS, "", clients as f64);
         report.set_floor(SETUP_RATE, "1/s", clients as f64 / setup.seconds);
         if let Some(cpu_us) = setup.cpu_us {
             report.set_floor(SETUP_CPU, "us", cpu_us / clients as f64);
@@ -181,11 +181,11 @@ fn measure_floor(arguments: &IdleArguments, target: &Target, report: &mut Report
 fn record_distance(server: Option<&Memory>, floor: &FloorMemory, report: &mut Report) {
     let socket = (floor.waiting.slab_bytes - floor.waiting.connecting_end_bytes) / 2.0;
     report.set_floor(KERNEL, "B", socket);
-    report.set_floor(TOTAL, "B", socket);
+    report.set_floor(MEMORY, "B", socket);
     let Some(server) = server else { return };
     let beside = server.kernel.slab_bytes - floor.attended.slab_bytes;
     report.set_server(KERNEL, "B", socket + beside);
     if let Some(user) = server.user {
-        report.set_server(TOTAL, "B", socket + beside + user);
+        report.set_server(MEMORY, "B", socket + beside + user);
     }
 }

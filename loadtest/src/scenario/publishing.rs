@@ -10,10 +10,10 @@ use super::{
 use crate::{
     arguments::{CommonArguments, PublicationArguments},
     dialect::Identity,
-    link::{FloorAddressees, Slow},
+    link::{FloorAddressees, Reading, Slow},
     metrics::Metrics,
     producer::{Addressees, Pace, RespProducer},
-    report::{Goal, Report},
+    report::{CONNECTIONS, CPU_PER_MESSAGE, Goal, Report},
     stamp::Stamp,
     statistics::Durations,
     stream::{Positions, Stream},
@@ -21,9 +21,11 @@ use crate::{
     websocket::{Opcode, server_frame},
 };
 
-const CPU: &str = "CPU per delivered message";
 const SHARD_CPU: &str = "CPU per delivered message, shard threads";
-const LAST_P99: &str = "last client's latency, p99";
+const LAST_ARRIVAL: &str = "last client's socket has it after, p99, beside the send() loop itself";
+const LAST_P99: &str = "last client has received it after, p99";
+const LAST_P50: &str = "last client has received it after, p50";
+const BROADCASTS: &str = "broadcasts measured";
 const DELIVERED: &str = "messages delivered";
 const RATE: &str = "messages delivered per second";
 
@@ -73,16 +75,16 @@ impl Publishing<'_> {
         }
         // A burst's sends are coalesced: a message is cheap, and what is beside the send weighs more.
         let ratio = if self.publications.burst == 1 { 1.05 } else { 1.10 };
-        report.set_goal(CPU, "us", Goal::Ratio(ratio));
+        report.set_goal(CPU_PER_MESSAGE, "us", Goal::Ratio(ratio));
         if self.publications.burst == 1 {
-            report.set_goal(LAST_P99, "us", Goal::Ratio(1.2));
+            report.set_goal(LAST_ARRIVAL, "us", Goal::Ratio(1.2));
         }
     }
 
     /// Measures the server; gives back the frame in which it sent a publication.
     fn measure_server(&self, target: &Target, report: &mut Report) -> Result<Option<Vec<u8>>> {
         let mut producers = self.producers()?;
-        let stage = Stage::server(target, self.common, self.slow)?;
+        let stage = Stage::server(target, self.common, self.reading())?;
         let mut points = Vec::new();
         let result = stage.play(&mut points, |stage| {
             let setup = stage.open("opening clients", true, &Positions::default())?;
@@ -110,7 +112,8 @@ impl Publishing<'_> {
 
     fn measure_floor(&self, target: &Target, frame: Vec<u8>, report: &mut Report) -> Result<()> {
         let to = if self.kind == Kind::Routed { FloorAddressees::OneByOne } else { FloorAddressees::All };
-        let (stage, mut floor) = Stage::floor(target, self.common, frame, to)?;
+        let (stage, mut floor) =
+            Stage::floor(target, self.common, frame, to, Reading { slow: None, ..self.reading() })?;
         let clients = u64::from(self.common.connections);
         let (warmup, pace) = self.paces();
         let mut points = Vec::new();
@@ -153,6 +156,11 @@ impl Publishing<'_> {
         producers.iter_mut().map(|source| Feed { source, warmup, pace }).collect()
     }
 
+    /// The kernel says when a message has arrived: how long its client takes to look is the tester's affair.
+    fn reading(&self) -> Reading {
+        Reading { slow: self.slow, notes_arrivals: true }
+    }
+
     fn paces(&self) -> (Pace, Pace) {
         let pace = |seconds| Pace::of_seconds(self.publications.rate, self.publications.burst, seconds);
         (pace(self.publications.warmup_seconds), pace(self.publications.seconds))
@@ -172,16 +180,22 @@ impl Publishing<'_> {
 
     fn record_server(&self, delivery: &Delivery, report: &mut Report) {
         let (_, pace) = self.paces();
+        report.set_server(CONNECTIONS, "", f64::from(self.common.connections));
         report.set_server(DELIVERED, "", delivery.findings.received as f64);
         report.set_server(RATE, "1/s", delivery.findings.received as f64 / pace.seconds());
         if let Some(cpu) = delivery.cpu_us_per_message() {
-            report.set_server(CPU, "us", cpu);
+            report.set_server(CPU_PER_MESSAGE, "us", cpu);
         }
         if let Some(cpu) = delivery.cpu_us_per_message_of("shard-") {
             report.set_server(SHARD_CPU, "us", cpu);
         }
         if let Some(last) = delivery.findings.last_client {
+            report.set_server(BROADCASTS, "", last.count as f64);
+            report.set_server(LAST_P50, "us", last.p50_us as f64);
             report.set_server(LAST_P99, "us", last.p99_us as f64);
+        }
+        if let Some(last) = delivery.findings.last_arrival {
+            report.set_server(LAST_ARRIVAL, "us", last.p99_us as f64);
         }
         report.set_server("latest publication's departure", "us late", delivery.pushed.late_us_max as f64);
         if delivery.findings.unstamped > 0 {
@@ -189,6 +203,7 @@ impl Publishing<'_> {
         }
         report.add_distribution("server: every message", delivery.findings.latency);
         report.add_distribution("server: last client", delivery.findings.last_client);
+        report.add_distribution("server: last client's socket", delivery.findings.last_arrival);
         report.threads.clone_from(&delivery.threads);
         report.add_faults("server", &delivery.findings.faults);
     }
@@ -207,20 +222,24 @@ fn record_floor(delivery: &Delivery, pace: &Pace, report: &mut Report) {
     report.set_floor(DELIVERED, "", delivery.findings.received as f64);
     report.set_floor(RATE, "1/s", delivery.findings.received as f64 / pace.seconds());
     if let Some(cpu) = delivery.cpu_us_per_message() {
-        report.set_floor(CPU, "us", cpu);
+        report.set_floor(CPU_PER_MESSAGE, "us", cpu);
         report.set_floor(SHARD_CPU, "us", cpu);
     }
-    if delivery.findings.last_client.is_some() {
+    if let Some(last) = delivery.findings.last_client {
+        report.set_floor(BROADCASTS, "", last.count as f64);
+        report.set_floor(LAST_P50, "us", last.p50_us as f64);
+        report.set_floor(LAST_P99, "us", last.p99_us as f64);
         let mut loops = Durations::new();
         delivery.pushed.loops_us.iter().for_each(|&loop_us| loops.record_us(loop_us));
         if let Some(loops) = loops.summary() {
-            report.set_floor(LAST_P99, "us", loops.p99_us as f64);
+            report.set_floor(LAST_ARRIVAL, "us", loops.p99_us as f64);
         }
         report.add_distribution("floor: the loop itself", loops.summary());
     }
     report.set_floor("sends that found a full socket", "", delivery.pushed.repeated as f64);
     report.add_distribution("floor: every message", delivery.findings.latency);
     report.add_distribution("floor: last client", delivery.findings.last_client);
+    report.add_distribution("floor: last client's socket", delivery.findings.last_arrival);
     report.add_faults("floor", &delivery.findings.faults);
 }
 

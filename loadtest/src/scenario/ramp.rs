@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     arguments::RampArguments,
+    link::Reading,
     producer::{Addressees, Pace, RespProducer},
     report::Report,
     stream::{Positions, Stream},
@@ -62,7 +63,7 @@ pub fn run(arguments: &RampArguments, target: &Target, report: &mut Report) -> R
         Stream::Channel(channel) => clients / channels + u64::from(u64::from(channel) < clients % channels),
         Stream::User(_) => 0,
     };
-    let stage = Stage::server(target, common, None)?;
+    let stage = Stage::server(target, common, Reading::default())?;
     let mut points = Vec::new();
     let result = stage.play(&mut points, |stage| {
         stage.open("opening clients", true, &Positions::default())?;

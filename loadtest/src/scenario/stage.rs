@@ -9,7 +9,7 @@ use crate::{
     dialect::Dialect,
     fleet::Fleet,
     floor_process::FloorProcess,
-    link::{FloorAddressees, Slow},
+    link::{FloorAddressees, Reading},
     proc::cpu::CpuTimes,
     statistics::Summary,
     stream::Positions,
@@ -46,8 +46,8 @@ impl Stage {
     ///
     /// # Errors
     /// If workers cannot be started.
-    pub fn server(target: &Target, common: &CommonArguments, slow: Option<Slow>) -> Result<Stage> {
-        Stage::new(target, common, &target::dialect(common), slow)
+    pub fn server(target: &Target, common: &CommonArguments, reading: Reading) -> Result<Stage> {
+        Stage::new(target, common, &target::dialect(common), reading)
     }
 
     /// The floor's server in its place; no client is open yet.
@@ -59,16 +59,17 @@ impl Stage {
         common: &CommonArguments,
         frame: Vec<u8>,
         to: FloorAddressees,
+        reading: Reading,
     ) -> Result<(Stage, FloorProcess)> {
         let floor = FloorProcess::start(target.floor_core(), common.connections, frame, to)?;
         let bare = target.floor(floor.address(), floor.pid());
         // Its loop knows one channel only, that of all its sockets.
         let common = CommonArguments { channels: 1, ..common.clone() };
-        Ok((Stage::new(&bare, &common, &Dialect::Bare, None)?, floor))
+        Ok((Stage::new(&bare, &common, &Dialect::Bare, reading)?, floor))
     }
 
-    fn new(target: &Target, common: &CommonArguments, dialect: &Dialect, slow: Option<Slow>) -> Result<Stage> {
-        let plans = target.plans(common, dialect, slow)?;
+    fn new(target: &Target, common: &CommonArguments, dialect: &Dialect, reading: Reading) -> Result<Stage> {
+        let plans = target.plans(common, dialect, reading)?;
         let watch = Watch::begin(target.pid);
         Ok(Stage { fleet: Fleet::start(plans, common.patience_seconds)?, watch, pid: target.pid })
     }

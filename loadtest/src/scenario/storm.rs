@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     arguments::StormArguments,
+    link::Reading,
     proc::user_memory,
     producer::{Addressees, Pace, RespProducer},
     report::Report,
@@ -34,7 +35,7 @@ pub fn run(arguments: &StormArguments, target: &Target, report: &mut Report) -> 
         Stream::Channel(channel) => clients_total / channels + u64::from(u64::from(channel) < clients_total % channels),
         Stream::User(_) => 0,
     };
-    let stage = Stage::server(target, common, None)?;
+    let stage = Stage::server(target, common, Reading::default())?;
     let mut points = Vec::new();
     let result = stage.play(&mut points, |stage| {
         let mut faults = Faults::default();
