@@ -161,12 +161,9 @@ pub struct StormArguments {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub common: CommonArguments,
-    /// Where producers connect.
-    #[arg(long, default_value = "127.0.0.1:7400")]
-    pub ingest: SocketAddr,
-    /// Password of the ingest port.
-    #[arg(long, env = "TIDEGATE_INGEST_PASSWORD", hide_env_values = true)]
-    pub ingest_password: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub producer: ProducerArguments,
     /// How often all are cut.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
@@ -247,15 +244,27 @@ fn report_list(text: &str) -> Result<ReportList, String> {
     if paths.len() < 2 { Err("at least two reports make a growth".to_owned()) } else { Ok(ReportList(paths)) }
 }
 
-/// What is published, and how fast.
+/// How producers reach the server.
 #[derive(Debug, Args)]
-pub struct PublicationArguments {
+pub struct ProducerArguments {
     /// Where producers connect.
     #[arg(long, default_value = "127.0.0.1:7400")]
     pub ingest: SocketAddr,
     /// Password of the ingest port.
     #[arg(long, env = "TIDEGATE_INGEST_PASSWORD", hide_env_values = true)]
     pub ingest_password: Option<String>,
+    /// For other servers: a producer is a client too, and publishes with this text. {channel} and {payload}, which is
+    /// an object in JSON, are replaced.
+    #[arg(long, value_name = "TEXT")]
+    pub publish_text: Option<String>,
+}
+
+/// What is published, and how fast.
+#[derive(Debug, Args)]
+pub struct PublicationArguments {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub producer: ProducerArguments,
     /// Instants per second at which something is published.
     #[arg(long, default_value_t = 10.0, value_parser = positive)]
     pub rate: f64,

@@ -20,7 +20,7 @@ pub enum Dialect {
     Texts {
         /// Sent first.
         connect: Option<String>,
-        /// Sent next; `{channel}`, `{client}` and `{token}` are replaced.
+        /// Sent next; `{channel}` and `{client}` are replaced.
         subscribe: Option<String>,
         /// A message that contains this says that the client is subscribed; none: it is so once the texts are sent.
         ready: Option<String>,

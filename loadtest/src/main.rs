@@ -32,6 +32,7 @@ mod stamp;
 mod statistics;
 mod stream;
 mod target;
+mod text_producer;
 mod token;
 mod turnstile;
 mod watch;

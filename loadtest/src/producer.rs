@@ -1,4 +1,5 @@
-//! Who pushes: a producer at the ingest port, or the floor's server, behind one face.
+//! Who pushes: a producer at the ingest port, a producer among the clients (see `text_producer`), or
+//! the floor's server, behind one face.
 //!
 //! Instants are fixed before the first publication and do not move when something is late
 //! (no coordinated omission): a publication that leaves late carries the instant at which it should
@@ -11,13 +12,15 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
+    arguments::{CommonArguments, ProducerArguments},
     clock::{SECOND_NS, now_ns, sleep_until_ns},
     resp::{ReplyReader, push_command},
     stamp::Stamp,
     stream::{Positions, Stream},
+    text_producer::TextProducer,
 };
 
 /// A steady rate.
@@ -122,6 +125,28 @@ impl Addressees {
     }
 }
 
+/// The producer of the command line.
+///
+/// # Errors
+/// If it cannot connect, or the server refuses it.
+pub fn connect(
+    common: &CommonArguments,
+    producer: &ProducerArguments,
+    addressees: Addressees,
+    payload_bytes: usize,
+) -> Result<Box<dyn Source>> {
+    match (&producer.publish_text, addressees) {
+        (Some(text), Addressees::Channels(names)) => {
+            Ok(Box::new(TextProducer::connect(common, text.clone(), names, payload_bytes)?))
+        }
+        (Some(_), Addressees::Users(_)) => bail!("--publish-text is for channels: users are reached by --ingest alone"),
+        (None, addressees) => {
+            let password = producer.ingest_password.as_deref();
+            Ok(Box::new(RespProducer::connect(producer.ingest, password, addressees, payload_bytes)?))
+        }
+    }
+}
+
 /// A producer's connection to the ingest port.
 #[derive(Debug)]
 pub struct RespProducer {
@@ -210,7 +235,7 @@ impl RespProducer {
     fn read_replies(&mut self) -> Result<bool> {
         let mut buffer = [0; 16 * 1024];
         match self.stream.read(&mut buffer) {
-            Ok(0) => anyhow::bail!("the ingest port ended the connection"),
+            Ok(0) => bail!("the ingest port ended the connection"),
             Ok(received) => {
                 self.outstanding -= self.replies.read(&buffer[..received])?.min(self.outstanding);
                 Ok(true)

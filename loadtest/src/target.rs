@@ -150,7 +150,7 @@ pub fn raise_descriptor_limit() -> Result<u64> {
 }
 
 /// `ws://host[:port][/path]` as host with port, and path.
-fn parse_url(url: &str) -> Result<(String, String)> {
+pub fn parse_url(url: &str) -> Result<(String, String)> {
     let Some(rest) = url.strip_prefix("ws://") else {
         bail!("{url}: a URL such as ws://127.0.0.1:8000/connection/websocket is expected (wss:// is not spoken yet)")
     };

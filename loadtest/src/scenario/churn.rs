@@ -10,7 +10,7 @@ use super::{
 use crate::{
     arguments::ChurnArguments,
     link::Reading,
-    producer::{Addressees, Pace, RespProducer},
+    producer::{self, Addressees, Pace},
     report::Report,
     stream::Positions,
     target::{self, Target},
@@ -23,9 +23,8 @@ use crate::{
 pub fn run(arguments: &ChurnArguments, target: &Target, report: &mut Report) -> Result<()> {
     let (common, publications) = (&arguments.common, &arguments.publications);
     let addressees = Addressees::Channels(target::channel_names(common));
-    let password = publications.ingest_password.as_deref();
-    let mut producer =
-        RespProducer::connect(publications.ingest, password, addressees, publications.payload_bytes as usize)?;
+    let payload_bytes = publications.payload_bytes as usize;
+    let mut producer = producer::connect(common, &publications.producer, addressees, payload_bytes)?;
     let stage = Stage::server(target, common, Reading::default())?;
     let mut points = Vec::new();
     let result = stage.play(&mut points, |stage| {
@@ -42,7 +41,7 @@ pub fn run(arguments: &ChurnArguments, target: &Target, report: &mut Report) -> 
         }
         let pace = |seconds| Pace::of_seconds(publications.rate, publications.burst, seconds);
         let (warmup, pace) = (pace(publications.warmup_seconds), pace(publications.seconds));
-        let mut feeds = [Feed { source: &mut producer, warmup, pace }];
+        let mut feeds = [Feed { source: &mut *producer, warmup, pace }];
         // Nobody knows how many are there at each moment: that each misses nothing is what counts.
         let delivery = delivery::measure(stage, &mut feeds, &|_| 0)?;
         stage.fleet.churn(0.0)?;

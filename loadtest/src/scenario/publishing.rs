@@ -12,7 +12,7 @@ use crate::{
     dialect::Identity,
     link::{FloorAddressees, Reading, Slow},
     metrics::Metrics,
-    producer::{Addressees, Pace, RespProducer},
+    producer::{self, Addressees, Pace, Source},
     report::{CONNECTIONS, CPU_PER_MESSAGE, Goal, Report},
     stamp::Stamp,
     statistics::Durations,
@@ -130,12 +130,9 @@ impl Publishing<'_> {
         result
     }
 
-    fn producers(&self) -> Result<Vec<RespProducer>> {
-        let publications = self.publications;
-        let connect = |addressees| {
-            let password = publications.ingest_password.as_deref();
-            RespProducer::connect(publications.ingest, password, addressees, publications.payload_bytes as usize)
-        };
+    fn producers(&self) -> Result<Vec<Box<dyn Source>>> {
+        let PublicationArguments { producer, payload_bytes, .. } = self.publications;
+        let connect = |addressees| producer::connect(self.common, producer, addressees, *payload_bytes as usize);
         let channels = || Addressees::Channels(target::channel_names(self.common));
         let users = || Addressees::Users((0..self.common.connections).map(Identity::user).collect());
         if self.kind != Kind::Broadcast {
@@ -151,9 +148,9 @@ impl Publishing<'_> {
         }
     }
 
-    fn feeds<'a>(&self, producers: &'a mut [RespProducer]) -> Vec<Feed<'a>> {
+    fn feeds<'a>(&self, producers: &'a mut [Box<dyn Source>]) -> Vec<Feed<'a>> {
         let (warmup, pace) = self.paces();
-        producers.iter_mut().map(|source| Feed { source, warmup, pace }).collect()
+        producers.iter_mut().map(|source| Feed { source: &mut **source, warmup, pace }).collect()
     }
 
     /// The kernel says when a message has arrived: how long its client takes to look is the tester's affair.

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     arguments::RampArguments,
     link::Reading,
-    producer::{Addressees, Pace, RespProducer},
+    producer::{self, Addressees, Pace},
     report::Report,
     stream::{Positions, Stream},
     target::{self, Target},
@@ -55,9 +55,8 @@ impl Search {
 pub fn run(arguments: &RampArguments, target: &Target, report: &mut Report) -> Result<()> {
     let (common, publications) = (&arguments.common, &arguments.publications);
     let addressees = Addressees::Channels(target::channel_names(common));
-    let password = publications.ingest_password.as_deref();
-    let mut producer =
-        RespProducer::connect(publications.ingest, password, addressees, publications.payload_bytes as usize)?;
+    let payload_bytes = publications.payload_bytes as usize;
+    let mut producer = producer::connect(common, &publications.producer, addressees, payload_bytes)?;
     let (clients, channels) = (u64::from(common.connections), u64::from(common.channels));
     let receivers = move |stream| match stream {
         Stream::Channel(channel) => clients / channels + u64::from(u64::from(channel) < clients % channels),
@@ -72,7 +71,7 @@ pub fn run(arguments: &RampArguments, target: &Target, report: &mut Report) -> R
         while let Some(rate) = search.next_rate(publications.rate) {
             let pace = |seconds| Pace::of_seconds(rate, publications.burst, seconds);
             let (warmup, pace) = (pace(publications.warmup_seconds), pace(publications.seconds));
-            let mut feeds = [Feed { source: &mut producer, warmup, pace }];
+            let mut feeds = [Feed { source: &mut *producer, warmup, pace }];
             let delivery = delivery::measure(stage, &mut feeds, &receivers)?;
             let latency = delivery.findings.latency;
             let is_kept = latency.is_some_and(|latency| latency.p99_us <= arguments.latency_ms_max * 1000);

@@ -11,7 +11,7 @@ use crate::{
     arguments::StormArguments,
     link::Reading,
     proc::user_memory,
-    producer::{Addressees, Pace, RespProducer},
+    producer::{self, Addressees, Pace},
     report::Report,
     sequence::Faults,
     stream::{Positions, Stream},
@@ -27,8 +27,7 @@ pub fn run(arguments: &StormArguments, target: &Target, report: &mut Report) -> 
     let names = target::channel_names(common);
     // One publication to each channel: each client has to receive one.
     let check = Pace { rate: 100.0, burst: 1, instants: u64::from(common.channels) };
-    let password = arguments.ingest_password.as_deref();
-    let mut producer = RespProducer::connect(arguments.ingest, password, Addressees::Channels(names), 128)?;
+    let mut producer = producer::connect(common, &arguments.producer, Addressees::Channels(names), 128)?;
     let clients = f64::from(common.connections);
     let (clients_total, channels) = (u64::from(common.connections), u64::from(common.channels));
     let receivers = move |stream| match stream {
@@ -52,7 +51,7 @@ pub fn run(arguments: &StormArguments, target: &Target, report: &mut Report) -> 
             if let Some(resident) = stage.pid.and_then(user_memory::resident_bytes) {
                 report.set_server(&format!("{what}: resident memory"), "MiB", resident as f64 / f64::from(1 << 20));
             }
-            let mut feeds = [Feed { source: &mut producer, warmup: check, pace: check }];
+            let mut feeds = [Feed { source: &mut *producer, warmup: check, pace: check }];
             let delivery = delivery::measure_warm(stage, &mut feeds, &receivers, "checking")?;
             faults.add(&delivery.findings.faults);
             if let Some(failure) = delivery.failure {

@@ -1,0 +1,162 @@
+//! A producer among the clients, for servers without an ingest port of ours: it connects as they do
+//! and publishes by a text of the operator's.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{
+    arguments::CommonArguments,
+    clock::{SECOND_NS, now_ns, sleep_until_ns},
+    producer::{Pace, Pushed, Source},
+    stamp::Stamp,
+    stream::{Positions, Stream},
+    target,
+    websocket::{Message, MessageReader, Opcode, client_frame, read_upgrade_response, upgrade_request},
+};
+
+/// How long the server may take to answer the upgrade.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// RFC 6455 section 5.3 wants masks that nobody can foresee, for the sake of browsers' users: this is none.
+const MASK: [u8; 4] = [0x5a, 0xc3, 0x96, 0x3c];
+
+/// A client that publishes.
+#[derive(Debug)]
+pub struct TextProducer {
+    stream: TcpStream,
+    reader: MessageReader,
+    text: String,
+    channels: Vec<String>,
+    payload_bytes: usize,
+    positions: Positions,
+    next: usize,
+}
+
+impl TextProducer {
+    /// Connects to the clients' URL and sends what clients send first.
+    ///
+    /// # Errors
+    /// If the text has no place for the payload, or the server is not there or refuses.
+    pub fn connect(
+        common: &CommonArguments,
+        text: String,
+        channels: Vec<String>,
+        payload_bytes: usize,
+    ) -> Result<TextProducer> {
+        ensure!(
+            text.contains("{payload}"),
+            "--publish-text {text}: {{payload}} is missing, which is what is published"
+        );
+        let (host, path) = target::parse_url(&common.url)?;
+        let stream = TcpStream::connect(&host).with_context(|| format!("the producer's connection to {host}"))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(UPGRADE_TIMEOUT))?;
+        let positions = Positions::default();
+        let reader = MessageReader::default();
+        let mut producer = TextProducer { stream, reader, text, channels, payload_bytes, positions, next: 0 };
+        producer.upgrade(&host, &path).context("the producer's upgrade request")?;
+        if let Some(connect) = &common.connect_text {
+            producer.send(&connect.replace("{client}", "producer"))?;
+        }
+        Ok(producer)
+    }
+
+    fn upgrade(&mut self, host: &str, path: &str) -> Result<()> {
+        self.stream.write_all(&upgrade_request(host, path))?;
+        let mut head = Vec::new();
+        loop {
+            let mut buffer = [0; 4096];
+            let received = self.stream.read(&mut buffer)?;
+            ensure!(received > 0, "the server ends the connection instead of answering");
+            head.extend_from_slice(&buffer[..received]);
+            if let Some(length) = read_upgrade_response(&head)? {
+                return self.take(&head[length..]);
+            }
+        }
+    }
+
+    fn push_burst(&mut self, burst: u32, intended_ns: u64) -> Result<()> {
+        let mut frames = Vec::new();
+        for _ in 0..burst {
+            let stream = Stream::Channel(self.next as u32);
+            let stamp = Stamp { stream, sequence: self.positions.advance(stream), intended_ns };
+            let payload = stamp.payload(self.payload_bytes);
+            let text = self.text.replace("{channel}", &self.channels[self.next]);
+            let text = text.replace("{payload}", &String::from_utf8_lossy(&payload));
+            frames.extend(client_frame(Opcode::Text, text.as_bytes(), MASK));
+        }
+        self.next = (self.next + 1) % self.channels.len();
+        self.write(&frames)
+    }
+
+    fn send(&mut self, text: &str) -> Result<()> {
+        self.write(&client_frame(Opcode::Text, text.as_bytes(), MASK))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stream.set_nonblocking(false)?;
+        self.stream.write_all(bytes).context("the producer's connection broke")
+    }
+
+    /// Takes what has come, so that the server does not have to wait for this client.
+    fn drain(&mut self) -> Result<()> {
+        self.stream.set_nonblocking(true)?;
+        let mut buffer = [0; 64 * 1024];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => bail!("the server ended the producer's connection"),
+                Ok(received) => {
+                    self.take(&buffer[..received])?;
+                    self.stream.set_nonblocking(true)?;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error).context("the producer's connection broke"),
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut pongs = Vec::new();
+        self.reader.read(bytes, &mut |message| match message {
+            Message::Data(_) => Ok(()),
+            Message::Ping(payload) => {
+                pongs.extend(client_frame(Opcode::Pong, payload, MASK));
+                Ok(())
+            }
+            Message::Close { code, reason } => {
+                bail!("the server closed the producer's connection: {code} {}", String::from_utf8_lossy(reason))
+            }
+        })?;
+        if pongs.is_empty() { Ok(()) } else { self.write(&pongs) }
+    }
+}
+
+impl Source for TextProducer {
+    fn push(&mut self, pace: &Pace, published: &AtomicU64, stop: &AtomicBool) -> Result<Pushed> {
+        let start_ns = now_ns() + SECOND_NS / 100;
+        let mut pushed = Pushed::default();
+        for instant in 0..pace.instants {
+            if stop.load(Relaxed) {
+                break;
+            }
+            let intended_ns = start_ns + pace.offset_ns(instant);
+            sleep_until_ns(intended_ns);
+            self.push_burst(pace.burst, intended_ns)?;
+            pushed.late_us_max = pushed.late_us_max.max(now_ns().saturating_sub(intended_ns) / 1000);
+            pushed.publications += u64::from(pace.burst);
+            published.fetch_add(u64::from(pace.burst), Relaxed);
+            self.drain()?;
+        }
+        Ok(pushed)
+    }
+
+    fn positions(&self) -> &Positions {
+        &self.positions
+    }
+}
