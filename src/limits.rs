@@ -56,6 +56,10 @@ pub const HISTORY_REPLY_PUBLICATIONS_MAX: usize = 300;
 /// make a frame of gigabytes. Recovery of more begins anew, as that of too many does; history goes on from the last.
 pub const HISTORY_REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Bytes of replies that wait for one client at most; with more it counts as slow. They are not counted as what the
+/// server pushes is, because a client has asked for them; so there must be room for the longest of them, and others.
+pub const OUTBOX_REPLY_BYTES_MAX: usize = 2 * HISTORY_REPLY_BYTES_MAX;
+
 /// Clients that a presence reply names at most: some 2 MB. Beyond, the command is answered error 106, and
 /// `presence_stats` still tells how many there are.
 pub const PRESENCE_REPLY_CLIENTS_MAX: usize = 10_000;

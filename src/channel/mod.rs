@@ -159,6 +159,7 @@ impl Channels {
             command: *command,
             positioned: *positioned,
             recoverable: *recoverable,
+            reject_unrecovered: subscribe.reject_unrecovered,
             position,
             recovery,
         };

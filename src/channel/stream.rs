@@ -225,7 +225,7 @@ impl Stream {
 fn within_bytes(publications: impl Iterator<Item = Arc<Publication>>) -> Vec<Arc<Publication>> {
     let mut bytes = 0;
     let fitting = publications.enumerate().take_while(|(position, publication)| {
-        bytes += publication.data.len();
+        bytes += publication.content_bytes();
         *position == 0 || bytes <= HISTORY_REPLY_BYTES_MAX
     });
     fitting.map(|(_, publication)| publication).collect()
@@ -235,13 +235,6 @@ fn within_bytes(publications: impl Iterator<Item = Arc<Publication>>) -> Vec<Arc
 const ARC_BYTES: usize = 2 * size_of::<usize>();
 
 fn bytes_of(publication: &Publication) -> usize {
-    let info = publication
-        .info
-        .as_ref()
-        .map_or(0, |info| size_of::<ClientInfo>() + info.conn_info.as_ref().map_or(0, Bytes::len));
-    ARC_BYTES
-        + size_of::<Publication>()
-        + publication.data.len()
-        + publication.tags.as_ref().map_or(0, Bytes::len)
-        + info
+    let info = publication.info.as_ref().map_or(0, |_| size_of::<ClientInfo>());
+    ARC_BYTES + size_of::<Publication>() + info + publication.content_bytes()
 }

@@ -300,7 +300,8 @@ static SHARDS: &[Key<Draft>] = &[
         "outbox_size_max",
         Size(|draft| &mut draft.config.shards.outbox_bytes_max, 4 * KIB..=256 * MIB),
         "1MiB",
-        "What may wait for one slow client before its namespace's slow_consumer acts.",
+        "What may wait for one slow client of what it is sent unasked, before its namespace's slow_consumer acts. \
+         Answers to what it asks for have room of their own.",
     ),
     key(
         "outboxes_size_max",

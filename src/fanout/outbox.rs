@@ -2,17 +2,23 @@
 //!
 //! Owns the order of what waits and the slow-consumer policies. Which connection has an outbox, and
 //! when it is written, is the shard's business.
+//!
+//! Invariant: what the server pushes and what a client has asked for have room of their own. Were they
+//! counted together, a reply that brings what a client missed could leave no room for the next
+//! publication, and the client, closed as slow, would come back to ask for the same reply.
 
 use std::{collections::VecDeque, rc::Rc};
 
 use super::Batch;
-use crate::config::SlowConsumerPolicy;
+use crate::{config::SlowConsumerPolicy, limits::OUTBOX_REPLY_BYTES_MAX};
 
 /// Waiting bytes, in order. Exists only while something waits.
 #[derive(Debug, Default)]
 pub struct Outbox {
     items: VecDeque<Item>,
     bytes: usize,
+    /// Those of [`Item::Own`].
+    own_bytes: usize,
     /// The first item's first frame has begun to go out.
     is_first_begun: bool,
 }
@@ -45,14 +51,21 @@ impl Outbox {
         self.items.is_empty()
     }
 
-    /// Appends replies. They are never dropped.
-    pub fn push_own(&mut self, bytes: &[u8], bytes_max: usize) -> Result<(), Overflow> {
-        self.bytes += bytes.len();
-        self.items.push_back(Item::Own { bytes: bytes.into(), start: 0 });
-        if self.bytes > bytes_max { Err(Overflow::Disconnect) } else { Ok(()) }
+    /// Bytes of replies that wait.
+    pub fn own_bytes(&self) -> usize {
+        self.own_bytes
     }
 
-    /// Appends frames of a topic and lets its policy act. `dropped` counts the frames that will not be sent.
+    /// Appends replies. They are never dropped, and may take [`OUTBOX_REPLY_BYTES_MAX`].
+    pub fn push_own(&mut self, bytes: &[u8]) -> Result<(), Overflow> {
+        self.bytes += bytes.len();
+        self.own_bytes += bytes.len();
+        self.items.push_back(Item::Own { bytes: bytes.into(), start: 0 });
+        if self.own_bytes > OUTBOX_REPLY_BYTES_MAX { Err(Overflow::Disconnect) } else { Ok(()) }
+    }
+
+    /// Appends frames of a topic and lets its policy act. `dropped` counts the frames that will not be sent. `bytes_max`:
+    /// what frames of topics may take.
     pub fn push_shared(
         &mut self,
         batch: &Rc<Batch>,
@@ -70,20 +83,25 @@ impl Outbox {
         }
         self.bytes += (end - start) as usize;
         self.items.push_back(Item::Shared { batch: Rc::clone(batch), start, end });
-        if self.bytes <= bytes_max {
+        if self.shared_bytes() <= bytes_max {
             return Ok(());
         }
         match batch.policy {
             SlowConsumerPolicy::Disconnect => Err(Overflow::Disconnect),
             SlowConsumerPolicy::Latest | SlowConsumerPolicy::DropOldest => {
                 *dropped += self.drop_oldest(bytes_max);
-                if self.bytes > bytes_max { Err(Overflow::Disconnect) } else { Ok(()) }
+                if self.shared_bytes() > bytes_max { Err(Overflow::Disconnect) } else { Ok(()) }
             }
             SlowConsumerPolicy::Resync => {
                 *dropped += self.drop_topic(batch.topic);
-                if self.bytes > bytes_max { Err(Overflow::Disconnect) } else { Err(Overflow::Resync(batch.topic)) }
+                let is_enough = self.shared_bytes() <= bytes_max;
+                Err(if is_enough { Overflow::Resync(batch.topic) } else { Overflow::Disconnect })
             }
         }
+    }
+
+    fn shared_bytes(&self) -> usize {
+        self.bytes - self.own_bytes
     }
 
     /// The rest of a piece whose first bytes were sent: `start` may lie within a frame.
@@ -92,7 +110,10 @@ impl Outbox {
         self.bytes += bytes.len();
         self.items.push_back(match batch {
             Some(batch) => Item::Shared { batch: Rc::clone(batch), start, end },
-            None => Item::Own { bytes: bytes.into(), start: 0 },
+            None => {
+                self.own_bytes += bytes.len();
+                Item::Own { bytes: bytes.into(), start: 0 }
+            }
         });
     }
 
@@ -100,6 +121,7 @@ impl Outbox {
     pub fn append(&mut self, mut other: Outbox) {
         assert!(!other.is_first_begun, "only the first frame of all can have begun");
         self.bytes += other.bytes;
+        self.own_bytes += other.own_bytes;
         self.items.append(&mut other.items);
     }
 
@@ -113,8 +135,10 @@ impl Outbox {
         assert!(items > 0 || !self.is_first_begun, "what has begun to go out stays");
         let items = self.items.split_off(items);
         let bytes = items.iter().map(|item| item.bytes().len()).sum();
+        let own_bytes = items.iter().map(Item::own_bytes).sum();
         self.bytes -= bytes;
-        Self { items, bytes, is_first_begun: false }
+        self.own_bytes -= own_bytes;
+        Self { items, bytes, own_bytes, is_first_begun: false }
     }
 
     /// Copies what comes first, at most `bytes_max` bytes.
@@ -137,6 +161,7 @@ impl Outbox {
         while bytes > 0 {
             let item = self.items.front_mut().expect("bytes are counted by item");
             let length = item.bytes().len();
+            self.own_bytes -= item.own_bytes().min(bytes);
             if bytes >= length {
                 bytes -= length;
                 self.items.pop_front();
@@ -172,7 +197,7 @@ impl Outbox {
         let mut dropped = 0;
         let mut begun = std::mem::take(&mut self.is_first_begun);
         let was_begun = begun;
-        let mut bytes = 0;
+        let (mut bytes, mut own_bytes) = (0, 0);
         self.items.retain_mut(|item| {
             let is_begun = std::mem::take(&mut begun);
             if !keep(item) {
@@ -191,18 +216,20 @@ impl Outbox {
                 }
             }
             bytes += item.bytes().len();
+            own_bytes += item.own_bytes();
             true
         });
         self.bytes = bytes;
+        self.own_bytes = own_bytes;
         self.is_first_begun = was_begun;
         dropped
     }
 
-    /// Drops frames of topics whose policy allows it, oldest first, until `bytes_max` is kept.
+    /// Drops frames of topics whose policy allows it, oldest first, until `bytes_max` of them are kept.
     fn drop_oldest(&mut self, bytes_max: usize) -> u64 {
         let mut dropped = 0;
         let mut begun = self.is_first_begun;
-        let mut excess = self.bytes.saturating_sub(bytes_max);
+        let mut excess = self.shared_bytes().saturating_sub(bytes_max);
         let mut index = 0;
         while excess > 0 && index < self.items.len() {
             let is_begun = std::mem::take(&mut begun);
@@ -254,6 +281,13 @@ impl Item {
             Self::Own { bytes, start } => &bytes[*start..],
         }
     }
+
+    fn own_bytes(&self) -> usize {
+        match self {
+            Self::Shared { .. } => 0,
+            Self::Own { bytes, start } => bytes.len() - start,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -279,6 +313,7 @@ mod tests {
         let mut out = Vec::new();
         outbox.peek(&mut out, usize::MAX / 2);
         assert_eq!(out.len(), outbox.bytes(), "bytes are counted as they are kept");
+        assert_eq!(outbox.own_bytes(), outbox.items.iter().map(Item::own_bytes).sum::<usize>());
         String::from_utf8(out).unwrap()
     }
 
@@ -290,15 +325,35 @@ mod tests {
         assert_eq!(push(&mut outbox, &frames, &mut dropped), Ok(()));
         assert_eq!(push(&mut outbox, &frames, &mut dropped), Err(Overflow::Disconnect));
         assert_eq!(dropped, 0);
-        assert_eq!(outbox.push_own(b"x", BYTES_MAX), Err(Overflow::Disconnect));
+    }
+
+    #[test]
+    fn replies_have_room_of_their_own() {
+        let (mut outbox, mut dropped) = (Outbox::default(), 0);
+        assert_eq!(outbox.push_own(&[b'r'; 100 * BYTES_MAX]), Ok(()));
+        let frames = batch(1, SlowConsumerPolicy::Disconnect, &["0123456789"]);
+        assert_eq!(push(&mut outbox, &frames, &mut dropped), Ok(()), "a long reply makes nobody slow");
+        outbox.advance(50 * BYTES_MAX);
+        assert_eq!((outbox.own_bytes(), outbox.bytes()), (50 * BYTES_MAX, 50 * BYTES_MAX + 10));
+        assert_eq!(push(&mut outbox, &frames, &mut dropped), Ok(()));
+        assert_eq!(push(&mut outbox, &frames, &mut dropped), Err(Overflow::Disconnect));
+        let last = outbox.split_off(2);
+        assert_eq!((last.own_bytes(), outbox.own_bytes()), (0, 50 * BYTES_MAX));
+        outbox.advance(50 * BYTES_MAX + 3);
+        assert_eq!((outbox.own_bytes(), outbox.bytes()), (0, 7));
+        assert_eq!(outbox.push_own(&vec![b'r'; OUTBOX_REPLY_BYTES_MAX]), Ok(()));
+        assert_eq!(outbox.push_own(b"r"), Err(Overflow::Disconnect), "asked for more than it reads");
     }
 
     #[test]
     fn the_oldest_frames_go_first_but_replies_and_begun_frames_stay() {
         let (mut outbox, mut dropped) = (Outbox::default(), 0);
         let policy = SlowConsumerPolicy::DropOldest;
+        let push = |outbox: &mut Outbox, batch: &Rc<Batch>, dropped: &mut u64| {
+            outbox.push_shared(batch, 0, batch.bytes.len() as u32, 18, dropped)
+        };
         push(&mut outbox, &batch(1, policy, &["aaaa", "bbbb", "cccc"]), &mut dropped).unwrap();
-        outbox.push_own(b"RR", BYTES_MAX).unwrap();
+        outbox.push_own(b"RR").unwrap();
         outbox.advance(1);
         push(&mut outbox, &batch(1, policy, &["dddd", "eeee"]), &mut dropped).unwrap();
         assert_eq!(text(&outbox), "aaaccccRRddddeeee");
@@ -316,7 +371,7 @@ mod tests {
         let policy = SlowConsumerPolicy::Latest;
         push(&mut outbox, &batch(1, policy, &["a1", "a2"]), &mut dropped).unwrap();
         push(&mut outbox, &batch(2, policy, &["b1"]), &mut dropped).unwrap();
-        outbox.push_own(b"R", BYTES_MAX).unwrap();
+        outbox.push_own(b"R").unwrap();
         outbox.advance(1);
         push(&mut outbox, &batch(1, policy, &["a3"]), &mut dropped).unwrap();
         push(&mut outbox, &batch(1, policy, &["a4"]), &mut dropped).unwrap();
@@ -353,7 +408,7 @@ mod tests {
     fn clearing_leaves_the_frame_that_has_begun() {
         let (mut outbox, mut dropped) = (Outbox::default(), 0);
         push(&mut outbox, &batch(1, SlowConsumerPolicy::Disconnect, &["aaaa", "bbbb"]), &mut dropped).unwrap();
-        outbox.push_own(b"R", BYTES_MAX).unwrap();
+        outbox.push_own(b"R").unwrap();
         outbox.advance(2);
         assert_eq!(outbox.clear(), 1);
         assert_eq!(text(&outbox), "aa");

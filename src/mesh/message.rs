@@ -119,6 +119,17 @@ pub struct Publication {
     pub tags: Option<Bytes>,
 }
 
+impl Publication {
+    /// Bytes of all that its producer chose: what it adds to a reply, but for names and numbers.
+    pub fn content_bytes(&self) -> usize {
+        let optional = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let info = self.info.as_ref();
+        self.data.len()
+            + optional(&self.tags)
+            + info.map_or(0, |info| optional(&info.conn_info) + optional(&info.chan_info))
+    }
+}
+
 /// Who is told what became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplyTo {
@@ -206,6 +217,8 @@ pub struct Subscribed {
     pub positioned: bool,
     /// As asked.
     pub recoverable: bool,
+    /// As asked.
+    pub reject_unrecovered: bool,
     /// The stream's position; none if the channel has no stream.
     pub position: Option<Position>,
     /// What recovery brought, if it was asked for.

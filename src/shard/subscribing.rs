@@ -111,6 +111,7 @@ impl State {
                 command,
                 positioned: false,
                 recoverable: false,
+                reject_unrecovered: false,
                 position: None,
                 recovery: None,
             });
@@ -131,7 +132,7 @@ impl State {
     }
 
     /// The home shard's answer.
-    pub fn subscribed(&mut self, subscribed: Subscribed) {
+    pub fn subscribed(&mut self, mut subscribed: Subscribed) {
         // Whoever went, or unsubscribed meanwhile, took its pending subscription along.
         let Some(index) = self.live_index(subscribed.connection) else { return };
         let ChannelName { hash, name } = &subscribed.channel;
@@ -143,6 +144,7 @@ impl State {
         self.hand_out(topic);
         self.topics.get_mut(topic).pending -= 1;
         let command = subscribed.command;
+        self.limit_recovery(index, &mut subscribed);
         if matches!(subscribed.recovery, Some(Recovery::Rejected)) {
             self.release_topic(topic);
             self.reply(index, |out| protocol::reply_error(out, command, ErrorCode::UnrecoverablePosition));
@@ -165,13 +167,23 @@ impl State {
         self.connection_mut(index).drop_empty_extra();
     }
 
+    /// A client that does not read what it has recovered in other channels is sent no more: it begins at the top, as after
+    /// too long an absence. Were it closed as slow, it would come back and ask for the same.
+    fn limit_recovery(&self, index: u32, subscribed: &mut Subscribed) {
+        let bytes = recovered_bytes(subscribed);
+        if bytes > 0 && self.waiting_reply_bytes(index) + bytes > HISTORY_REPLY_BYTES_MAX {
+            subscribed.recovery =
+                Some(if subscribed.reject_unrecovered { Recovery::Rejected } else { Recovery::Unrecovered });
+        }
+    }
+
     fn server_side_made(&mut self, index: u32, subscribed: Option<Subscribed>) {
         let extra = self.connection_mut(index).extra_mut();
         let connecting = extra.connecting.as_mut().expect("server-side subscriptions are made while connecting");
         connecting.waiting -= 1;
         if let Some(mut subscribed) = subscribed {
             // All go out in one reply: what no longer fits begins at its channel's top.
-            let bytes = view::recovered(&subscribed).iter().map(|publication| publication.data.len()).sum::<usize>();
+            let bytes = recovered_bytes(&subscribed);
             if bytes > 0 && connecting.recovered_bytes + bytes > HISTORY_REPLY_BYTES_MAX {
                 subscribed.recovery = Some(Recovery::Unrecovered);
             } else {
@@ -336,6 +348,14 @@ impl State {
             .namespaces
             .of_channel(channel)
             .map_or_else(SlowConsumerPolicy::default, |namespace| namespace.slow_consumer)
+    }
+}
+
+/// Bytes of the publications that a recovery brings.
+fn recovered_bytes(subscribed: &Subscribed) -> usize {
+    match &subscribed.recovery {
+        Some(Recovery::Recovered { publications, .. }) => publications.iter().map(|one| one.content_bytes()).sum(),
+        _ => 0,
     }
 }
 

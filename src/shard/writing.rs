@@ -26,7 +26,7 @@ impl State {
         }
         let outbox = connection.extra_mut().outbox.as_mut().expect("Backlogged means that there is an outbox");
         let before = outbox.bytes();
-        let result = outbox.push_own(&self.turn.replies[start..], self.config.shards.outbox_bytes_max as usize);
+        let result = outbox.push_own(&self.turn.replies[start..]);
         self.outbox_bytes += (outbox.bytes() - before) as u64;
         self.turn.replies.truncate(start);
         if let Err(overflow) = result {
@@ -145,6 +145,11 @@ impl State {
 
     fn outbox(&self, index: u32) -> Option<&Outbox> {
         self.connection(index).extra.as_ref()?.outbox.as_deref()
+    }
+
+    /// Bytes of replies that a connection has not taken yet.
+    pub fn waiting_reply_bytes(&self, index: u32) -> usize {
+        self.outbox(index).map_or(0, Outbox::own_bytes)
     }
 
     /// Frames a reply for one connection.

@@ -72,3 +72,57 @@ fn a_broadcast_is_encoded_once() {
     assert_eq!(stage.shards[0].figures().publications, 1);
     assert!(clients.iter_mut().all(|client| client.hear().len() == 1));
 }
+
+#[test]
+fn what_a_client_has_missed_makes_it_not_slow() {
+    // What is recovered is longer than what may wait, and publications come while it waits.
+    let mut stage = Stage::new(1, 1024, |config| config.shards.outbox_bytes_max = 4_096);
+    for number in 0..200 {
+        stage.publish("kept:1", &format!("\"{number} {}\"", "x".repeat(100)), true);
+    }
+    stage.settle();
+    let mut client = stage.client(0, 500);
+    client.say(r#"{"id":2,"subscribe":{"channel":"kept:1","recover":true,"epoch":""}}"#);
+    stage.settle();
+    let mut heard = Vec::new();
+    for number in 200..220 {
+        stage.publish("kept:1", &format!("\"{number}\""), true);
+        heard.append(&mut client.hear());
+        stage.settle();
+    }
+    for _ in 0..200 {
+        heard.append(&mut client.hear());
+        stage.settle();
+    }
+    assert!(heard[0].contains(r#""recovered":true"#) && heard[0].matches(r#""offset""#).count() == 200, "{}", heard[0]);
+    assert_eq!(heard.len(), 1 + 20, "{:?}", heard.last());
+    assert_eq!(stage.shards[0].figures().outbox_bytes, 0);
+}
+
+#[test]
+fn a_client_that_reads_no_replies_recovers_only_so_much() {
+    let mut stage = Stage::new(1, 1024, |config| config.shards.outbox_bytes_max = 4_096);
+    let channels: Vec<String> = (0..4).map(|number| format!("kept:{number}")).collect();
+    let data = format!("\"{}\"", "x".repeat(900_000));
+    for channel in &channels {
+        for _ in 0..8 {
+            stage.publish(channel, &data, true);
+            stage.settle();
+        }
+    }
+    let mut client = stage.client(0, 100_000);
+    for (channel, flag) in channels.iter().zip([0, 0, 0, 2]) {
+        let recover = format!(r#""channel":"{channel}","recover":true,"flag":{flag}"#);
+        client.say(&format!(r#"{{"id":2,"subscribe":{{{recover}}}}}"#));
+        stage.settle();
+    }
+    let mut heard = Vec::new();
+    while heard.len() < channels.len() {
+        heard.append(&mut client.hear());
+        stage.settle();
+    }
+    let recovered: Vec<bool> = heard.iter().map(|reply| reply.contains(r#""recovered":true"#)).collect();
+    assert_eq!(recovered, [true, true, false, false]);
+    assert!(heard[2].contains(r#""was_recovering":true"#) && heard[2].contains(r#""offset":8"#), "{}", heard[2]);
+    assert!(heard[3].contains(r#""code":112"#), "{}", heard[3]);
+}
