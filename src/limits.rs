@@ -142,6 +142,9 @@ pub const INGEST_TRANSACTION_COMMAND_BYTES: usize = 128;
 /// Bytes of a text that a producer names itself or its library with.
 pub const INGEST_LABEL_BYTES_MAX: usize = 128;
 
+/// Keys of a published set (JWKS) that are looked at. Identity providers publish two or three.
+pub const KEY_SET_KEYS_MAX: usize = 64;
+
 /// Bytes of an idempotency key.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 

@@ -212,6 +212,8 @@ fn mistakes_in_the_command_line_are_usage_errors() {
         &["token", "--user", "1", "--expires", "1"],
         &["token", "--user", "1", "--info", "{"],
         &["token", "--user", "1", "--secret", "s", "--config", "f"],
+        &["token", "--user", "1", "--client", "c"],
+        &["token", "--user", "1", "--channel", "a:b", "--subscribe", "a:b"],
         &["publish", "a:b"],
         &["publish", "", "1"],
         &["publish", "a:b", "1", "--address", "7400"],
@@ -262,16 +264,41 @@ fn a_token_proves_its_user() {
 }
 
 #[test]
+fn a_subscription_token_opens_one_channel() {
+    let output = run(&[
+        "token",
+        "--user",
+        "42",
+        "--subscribe",
+        "$news:eu",
+        "--client",
+        "c-1",
+        "--info",
+        "1",
+        "--secret",
+        SECRET,
+    ]);
+    let claims = claims_of(&output, &Validation::new(Algorithm::HS256));
+    assert_eq!(
+        (&claims["sub"], &claims["channel"], &claims["client"]),
+        (&json!("42"), &json!("$news:eu"), &json!("c-1"))
+    );
+    assert_eq!((claims.get("channels"), &claims["info"]), (None, &json!(1)));
+}
+
+#[test]
 fn a_token_follows_the_configuration() {
     let folder = Folder::new();
-    let file =
-        folder.write(&format!("[client.token]\nhmac_secret = \"{SECRET}\"\naudience = \"push\"\nissuer = \"shop\"\n"));
+    let file = folder.write(&format!(
+        "[client.token]\nhmac_secret = \"{SECRET}\"\naudience = \"push\"\nissuer = \"shop\"\nuser_id_claim = \"uid\"\n"
+    ));
     let output = run(&["token", "--user", "42", "--expires", "never", "--config", &file]);
     let mut validation = Validation::new(Algorithm::HS256);
     validation.set_audience(&["push"]);
     validation.set_issuer(&["shop"]);
     validation.set_required_spec_claims(&["aud", "iss", "sub"]);
-    assert_eq!(claims_of(&output, &validation).get("exp"), None);
+    let claims = claims_of(&output, &validation);
+    assert_eq!((claims.get("exp"), &claims["uid"]), (None, &json!("42")));
 }
 
 #[test]

@@ -163,7 +163,7 @@ fn first_words(number: usize) -> Rc<[u8]> {
 
 fn config() -> Config {
     let mut config = Config::default();
-    config.client.token_hmac_secret = Some(TOKEN_SECRET.into());
+    config.client.token.hmac_secret = Some(TOKEN_SECRET.into());
     let (name, _) = PUBLICATION.channel.split_once(':').expect("the channel is of a namespace");
     let namespace = Namespace { name: name.to_owned(), allow_subscribe_for_client: true, ..Namespace::default() };
     config.namespaces.by_name = vec![Arc::new(namespace)];

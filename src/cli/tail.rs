@@ -124,7 +124,7 @@ impl Tail {
         let token = match &self.identity {
             Identity::Anonymous => None,
             Identity::Token(token) => Some(token.clone()),
-            Identity::User(user, client) => Some(mint_for_user(user, client)?),
+            Identity::User(user, client) => Some(mint_for_user(user, &client.token)?),
         };
         let mut socket = match connect(&self.url) {
             Ok(socket) => socket,

@@ -1,4 +1,4 @@
-//! `tidegate token`: a connection token for trying things out.
+//! `tidegate token`: a connection or subscription token for trying things out.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,12 +6,12 @@ use serde_json::value::RawValue;
 
 use super::{Failure, print, settings::Source};
 use crate::{
-    config::{ClientConfig, parse_duration_ms},
+    config::{TokenConfig, parse_duration_ms},
     limits::{CHANNEL_BYTES_MAX, USER_BYTES_MAX},
     protocol::{Claims, mint},
 };
 
-/// Mint a connection token (JSON Web Token, HS256) for trying things out
+/// Mint a connection or subscription token (JSON Web Token, HS256) for trying things out
 ///
 /// Signed with client.token.hmac_secret of the configuration, and with its audience and issuer if
 /// it names them. In production it is your application that signs tokens.
@@ -20,6 +20,7 @@ use crate::{
 Examples:
   tidegate token --user 42 --config tidegate.toml
   tidegate token --user 42 --channel news:eu --info '{\"name\":\"Ada\"}' --expires 5m --secret S
+  tidegate token --user 42 --subscribe '$secret:plans' --config tidegate.toml
   tidegate tail news:eu --token \"$(tidegate token --user 42)\"")]
 pub(super) struct Arguments {
     /// User that the token proves (claim sub)
@@ -33,6 +34,14 @@ pub(super) struct Arguments {
     /// Channel that the client is subscribed to when it connects; may be given more than once
     #[arg(long = "channel", value_name = "CHANNEL", value_parser = parse_channel)]
     channels: Vec<String>,
+
+    /// Make it a subscription token: it opens this one channel to the user
+    #[arg(long, value_name = "CHANNEL", value_parser = parse_channel, conflicts_with = "channels")]
+    subscribe: Option<String>,
+
+    /// The one client, by its id, that may use the subscription token
+    #[arg(long, value_name = "ID", requires = "subscribe")]
+    client: Option<String>,
 
     /// What others see of the client (claim info), any JSON
     #[arg(long, value_name = "JSON", value_parser = parse_info)]
@@ -65,35 +74,38 @@ impl Expires {
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { user, expires, channels, info, source, secret } = arguments;
-    let (secret, audience, issuer) = match secret {
-        Some(secret) => (secret, None, None),
-        None => {
-            let client = source.load_config()?.client;
-            (secret_of(&client)?.to_owned(), client.token_audience, client.token_issuer)
-        }
+    let Arguments { user, expires, channels, subscribe, client, info, source, secret } = arguments;
+    let config = match secret {
+        Some(secret) => TokenConfig { hmac_secret: Some(secret.into()), ..TokenConfig::default() },
+        None => source.load_config()?.client.token,
     };
     let claims = Claims {
-        sub: &user,
         exp: expires.at(),
         channels: &channels,
+        channel: subscribe.as_deref(),
+        client: client.as_deref(),
         info: info.as_deref(),
-        aud: audience.as_deref(),
-        iss: issuer.as_deref(),
+        ..claims_of_user(&user, &config)
     };
-    print(&format!("{}\n", mint(secret.as_bytes(), &claims)))
+    print(&format!("{}\n", mint(secret_of(&config)?.as_bytes(), &claims)))
 }
 
 /// A token that proves a user to the server of this configuration for the next hour.
-pub(super) fn mint_for_user(user: &str, client: &ClientConfig) -> Result<String, Failure> {
-    let claims = Claims {
+pub(super) fn mint_for_user(user: &str, config: &TokenConfig) -> Result<String, Failure> {
+    let expires = Expires::After(Duration::from_secs(3600)).at();
+    let claims = Claims { exp: expires, ..claims_of_user(user, config) };
+    Ok(mint(secret_of(config)?.as_bytes(), &claims))
+}
+
+/// The claims by which the server of this configuration knows a user.
+fn claims_of_user<'a>(user: &'a str, config: &'a TokenConfig) -> Claims<'a> {
+    Claims {
         sub: user,
-        exp: Expires::After(Duration::from_secs(3600)).at(),
-        aud: client.token_audience.as_deref(),
-        iss: client.token_issuer.as_deref(),
+        aud: config.audience.as_deref(),
+        iss: config.issuer.as_deref(),
+        others: config.user_id_claim.iter().map(|claim| (claim.as_str(), user)).collect(),
         ..Claims::default()
-    };
-    Ok(mint(secret_of(client)?.as_bytes(), &claims))
+    }
 }
 
 /// Reads a user id from the command line.
@@ -117,8 +129,8 @@ pub(super) fn parse_channel(text: &str) -> Result<String, String> {
     }
 }
 
-fn secret_of(client: &ClientConfig) -> Result<&str, Failure> {
-    client.token_hmac_secret.as_deref().ok_or_else(|| {
+fn secret_of(config: &TokenConfig) -> Result<&str, Failure> {
+    config.hmac_secret.as_deref().ok_or_else(|| {
         Failure::Usage(
             "there is no secret to sign with: set client.token.hmac_secret in the file given by --config, or the \
              variable TIDEGATE_CLIENT_TOKEN_HMAC_SECRET"

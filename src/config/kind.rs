@@ -12,7 +12,7 @@ use std::{
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::{
-    ChannelRegex, PayloadFormat, RecoveryMode, Secret, SlowConsumerPolicy,
+    ChannelRegex, KeyFamily, PayloadFormat, PublicKey, RecoveryMode, Secret, SlowConsumerPolicy,
     cores::parse_cores,
     problem::Mistake,
     raw::{Value, read_list},
@@ -44,6 +44,10 @@ pub(super) enum Kind<T: 'static> {
     OptionalText(Field<T, Option<String>>),
     /// A text that is not empty, and that no message shows.
     Secret(Field<T, Option<Secret>>),
+    /// A public key in PEM, or the path of a file that holds it.
+    PublicKey(Field<T, Option<PublicKey>>, KeyFamily),
+    /// The name of a claim in a token.
+    ClaimName(Field<T, Option<String>>),
     /// Levels of logs, as `EnvFilter` reads them.
     LogFilter(Field<T, String>),
     /// Patterns of `Origin`.
@@ -98,6 +102,9 @@ impl<T> Kind<T> {
             expected: self.expected(),
             found: match (self, value) {
                 (Kind::Secret(_), _) => value.describe_type().to_owned(),
+                (Kind::PublicKey(_, family), Value::Text(text)) => {
+                    PublicKey::read(text, *family).err().unwrap_or_else(|| value.describe())
+                }
                 (_, Value::List(items)) => match self.first_refused(items) {
                     Some(item) => format!("{} in the list", item.describe()),
                     None => value.describe(),
@@ -114,6 +121,8 @@ impl<T> Kind<T> {
             Kind::OptionalPath(field) => *field(target) = None,
             Kind::OptionalText(field) => *field(target) = None,
             Kind::Secret(field) => *field(target) = None,
+            Kind::PublicKey(field, _) => *field(target) = None,
+            Kind::ClaimName(field) => *field(target) = None,
             Kind::Origins(field) => field(target).clear(),
             Kind::Cores(field) => field(target).clear(),
             Kind::NamespaceName(field) => field(target).clear(),
@@ -190,6 +199,10 @@ impl<T> Kind<T> {
             (Kind::Secret(field), Value::Text(text)) if !text.is_empty() => {
                 *field(target) = Some(text.as_str().into());
             }
+            (Kind::PublicKey(field, family), Value::Text(text)) => {
+                *field(target) = Some(PublicKey::read(text, *family).ok()?);
+            }
+            (Kind::ClaimName(field), Value::Text(text)) if is_claim_name(text) => *field(target) = Some(text.clone()),
             (Kind::LogFilter(field), Value::Text(text)) if is_log_filter(text) => *field(target) = text.clone(),
             (Kind::Origins(field), value) => *field(target) = origins_of(value)?,
             (Kind::Cores(field), value) => *field(target) = cores_of(value)?,
@@ -224,6 +237,15 @@ impl<T> Kind<T> {
                 format!("an absolute path of at most {UNIX_PATH_BYTES_MAX} bytes, or \"{NONE}\"")
             }
             Kind::OptionalText(_) | Kind::Secret(_) => "a string that is not empty".to_owned(),
+            Kind::PublicKey(_, family) => format!(
+                "{} in PEM (-----BEGIN PUBLIC KEY-----), or the absolute path of a file that holds one",
+                match family {
+                    KeyFamily::Rsa => "a public RSA key of 2048 to 8192 bits",
+                    KeyFamily::Ecdsa => "a public ECDSA key on the curve P-256, P-384 or P-521",
+                    KeyFamily::Ed25519 => "a public Ed25519 key",
+                }
+            ),
+            Kind::ClaimName(_) => "the name of a claim, of a-z, A-Z, 0-9 and \"_\"".to_owned(),
             Kind::LogFilter(_) => "off, error, warn, info, debug or trace, or a list like \
                                    \"info,tidegate::ingest=debug\""
                 .to_owned(),
@@ -340,6 +362,11 @@ fn is_log_filter(text: &str) -> bool {
 /// Protocol.md section 12: `^[-a-zA-Z0-9_.]{2,}$`.
 fn is_namespace_name(text: &str) -> bool {
     text.len() >= 2 && text.chars().all(|character| character.is_ascii_alphanumeric() || "-_.".contains(character))
+}
+
+/// A member's name in the claims, as user ids of other systems are called.
+fn is_claim_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|character| character.is_ascii_alphanumeric() || character == '_')
 }
 
 fn word_of<W: Word>(text: &str) -> Option<W> {

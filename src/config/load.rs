@@ -16,6 +16,7 @@ use std::{
 
 use super::{
     AdminConfig, ClientConfig, Config, IngestConfig, LogConfig, Namespace, Namespaces, ShardsConfig, ShutdownConfig,
+    TokenConfig,
     cores::cores_available,
     problem::{Errors, Mistake, Place, Problem},
     raw::{Entry, Raw, Value, read_document, read_list},
@@ -117,10 +118,7 @@ impl Draft {
                 listen,
                 allow_anonymous: false,
                 allow_public_without_authentication: false,
-                token_hmac_secret: None,
-                token_hmac_secret_previous: None,
-                token_audience: None,
-                token_issuer: None,
+                token: TokenConfig::default(),
                 allowed_origins: Vec::new(),
                 connections_max: 0,
                 channels_max: 0,

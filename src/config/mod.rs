@@ -12,6 +12,7 @@ mod demo;
 mod kind;
 mod load;
 mod problem;
+mod public_key;
 mod raw;
 mod reference;
 mod rules;
@@ -30,6 +31,7 @@ pub use demo::DEMO_NAMESPACE;
 use load::Draft;
 pub use load::{Loaded, load};
 pub use problem::{Errors, Mistake, Place, Problem};
+pub use public_key::{KeyFamily, PublicKey};
 pub use reference::reference;
 pub use secret::Secret;
 pub use units::{format_duration_ms, parse_duration_ms};
@@ -66,7 +68,7 @@ impl Default for Config {
 impl Config {
     /// Whether some client could connect at all: with a token, or without.
     pub fn lets_clients_connect(&self) -> bool {
-        self.client.allow_anonymous || self.client.insecure || self.client.token_hmac_secret.is_some()
+        self.client.allow_anonymous || self.client.insecure || self.client.token.has_key()
     }
 }
 
@@ -79,14 +81,8 @@ pub struct ClientConfig {
     pub allow_anonymous: bool,
     /// Whether a listener beyond loopback may go without authentication. Default false: such a server refuses to start.
     pub allow_public_without_authentication: bool,
-    /// HMAC secret of connection tokens (HS256, HS384, HS512); none: tokens are refused.
-    pub token_hmac_secret: Option<Secret>,
-    /// The HMAC secret before the present one, still accepted while tokens rotate.
-    pub token_hmac_secret_previous: Option<Secret>,
-    /// Audience that a token must name, if set.
-    pub token_audience: Option<String>,
-    /// Issuer that a token must name, if set.
-    pub token_issuer: Option<String>,
+    /// What tokens must be.
+    pub token: TokenConfig,
     /// Values of `Origin` that may connect: exact, or with one `*` for a part; "*" for any.
     /// Requests without `Origin` (not from browsers) pass always; the request's own `Host` passes always.
     pub allowed_origins: Vec<String>,
@@ -112,6 +108,37 @@ pub struct ClientConfig {
     pub personal_channel: bool,
     /// Whether every client may connect, subscribe, publish and read, without a token. Default false.
     pub insecure: bool,
+}
+
+/// `[client.token]`: what proves who a client's user is, and which channels it may enter (protocol.md section 16).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TokenConfig {
+    /// HMAC secret (HS256, HS384, HS512).
+    pub hmac_secret: Option<Secret>,
+    /// The HMAC secret before the present one, still accepted while tokens rotate.
+    pub hmac_secret_previous: Option<Secret>,
+    /// RSA key (RS256, RS384, RS512).
+    pub rsa_public_key: Option<PublicKey>,
+    /// ECDSA key; its curve says which of ES256, ES384 and ES512.
+    pub ecdsa_public_key: Option<PublicKey>,
+    /// Ed25519 key (EdDSA).
+    pub ed25519_public_key: Option<PublicKey>,
+    /// Audience that a token must name, if set.
+    pub audience: Option<String>,
+    /// Issuer that a token must name, if set.
+    pub issuer: Option<String>,
+    /// The claim that names the user instead of `sub`.
+    pub user_id_claim: Option<String>,
+}
+
+impl TokenConfig {
+    /// Whether some token can be valid.
+    pub fn has_key(&self) -> bool {
+        self.hmac_secret.is_some()
+            || self.rsa_public_key.is_some()
+            || self.ecdsa_public_key.is_some()
+            || self.ed25519_public_key.is_some()
+    }
 }
 
 /// `[ingest]`: where producers push.

@@ -53,14 +53,12 @@ impl Rules<'_> {
     }
 
     fn check_tokens(&mut self, draft: &Draft) {
-        let client = &draft.config.client;
+        let token = &draft.config.client.token;
         let (secret, previous) = ("client.token.hmac_secret", "client.token.hmac_secret_previous");
-        self.require(
-            &[previous, secret],
-            client.token_hmac_secret_previous.is_none() || client.token_hmac_secret.is_some(),
-            || format!("is set, but {secret} is not; set the present secret there"),
-        );
-        for (key, text) in [(secret, &client.token_hmac_secret), (previous, &client.token_hmac_secret_previous)] {
+        self.require(&[previous, secret], token.hmac_secret_previous.is_none() || token.hmac_secret.is_some(), || {
+            format!("is set, but {secret} is not; set the present secret there")
+        });
+        for (key, text) in [(secret, &token.hmac_secret), (previous, &token.hmac_secret_previous)] {
             let is_long = text.as_ref().is_none_or(|text| text.len() >= HMAC_SECRET_BYTES_MIN);
             self.advise(&[key], is_long, || {
                 format!(

@@ -8,8 +8,8 @@ use std::{
 use proptest::prelude::*;
 
 use super::{
-    AdminConfig, ChannelRegex, ClientConfig, Config, Errors, IngestConfig, Loaded, LogConfig, Namespace, Namespaces,
-    PayloadFormat, RecoveryMode, ShardsConfig, ShutdownConfig, SlowConsumerPolicy,
+    AdminConfig, ChannelRegex, ClientConfig, Config, Errors, IngestConfig, KeyFamily, Loaded, LogConfig, Namespace,
+    Namespaces, PayloadFormat, PublicKey, RecoveryMode, ShardsConfig, ShutdownConfig, SlowConsumerPolicy, TokenConfig,
     load::{Draft, load, load_text},
     reference,
     schema::known_keys,
@@ -48,6 +48,13 @@ fn warnings_of(text: &str, environment: &[(&str, &str)]) -> String {
     loaded.warnings.iter().map(|problem| format!("{problem}\n")).collect()
 }
 
+/// Where the keys of the tests lie.
+const KEYS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/");
+
+fn public_key(file: &str, family: KeyFamily) -> PublicKey {
+    PublicKey::read(&format!("{KEYS}{file}"), family).expect("a key of this family")
+}
+
 fn defaults() -> Config {
     load_text(None, std::iter::empty(), CORES).expect("the embedded defaults are valid").config
 }
@@ -57,7 +64,7 @@ fn the_embedded_defaults_are_those_documented_beside_the_values() {
     let config = defaults();
     assert_eq!(config.client.listen.to_string(), "127.0.0.1:8000");
     assert!(!config.client.allow_anonymous);
-    assert_eq!(config.client.token_hmac_secret, None);
+    assert_eq!(config.client.token, TokenConfig::default());
     assert_eq!(config.client.allowed_origins, Vec::<String>::new());
     assert_eq!(config.client.connections_max, 1_000_000);
     assert_eq!(config.client.channels_max, 128);
@@ -101,10 +108,16 @@ fn every_field_is_set_by_a_key() {
             listen,
             allow_anonymous: true,
             allow_public_without_authentication: true,
-            token_hmac_secret: Some("".into()),
-            token_hmac_secret_previous: Some("".into()),
-            token_audience: Some(String::new()),
-            token_issuer: Some(String::new()),
+            token: TokenConfig {
+                hmac_secret: Some("".into()),
+                hmac_secret_previous: Some("".into()),
+                rsa_public_key: Some(public_key("rsa.pem", KeyFamily::Rsa)),
+                ecdsa_public_key: Some(public_key("ecdsa.pem", KeyFamily::Ecdsa)),
+                ed25519_public_key: Some(public_key("ed25519.pem", KeyFamily::Ed25519)),
+                audience: Some(String::new()),
+                issuer: Some(String::new()),
+                user_id_claim: Some(String::new()),
+            },
             allowed_origins: vec![String::new()],
             connections_max: 0,
             channels_max: 0,
@@ -201,9 +214,10 @@ fn the_examples_of_the_reference_file_are_valid() {
             _ => format!("{line}\n"),
         })
         .collect();
-    let config = config_of(&with_examples);
+    // Keys that every host has are not to be found in /etc.
+    let config = config_of(&with_examples.replace("/etc/tidegate/", KEYS));
     assert_eq!(config.shards.cores, [0, 1, 2, 3]);
-    assert_eq!(config.client.token_audience.as_deref(), Some("tidegate"));
+    assert_eq!(config.client.token.audience.as_deref(), Some("tidegate"));
     assert_eq!(config.namespaces.by_name.len(), 1);
     assert_eq!(config.namespaces.by_name[0].history_ttl_ms, 300_000);
 }
@@ -262,7 +276,7 @@ fn a_file_sets_every_type_of_value() {
     assert_eq!(config.client.message_bytes_max, 131_072);
     assert_eq!(config.client.ping_ms, 60_000);
     assert_eq!(config.client.pong_ms_max, 1_500);
-    assert_eq!(config.client.token_hmac_secret.as_deref(), Some("0123456789abcdef0123456789abcdef"));
+    assert_eq!(config.client.token.hmac_secret.as_deref(), Some("0123456789abcdef0123456789abcdef"));
     assert_eq!(config.ingest.listen, None);
     assert_eq!(config.ingest.unix.as_deref(), Some(Path::new("/run/tidegate/ingest.sock")));
     assert_eq!(config.shards.cores, [3, 1]);
@@ -301,7 +315,7 @@ fn the_environment_overrides_the_file() {
     assert_eq!(config.client.connections_max, 12);
     assert_eq!(config.client.allowed_origins, ["https://a.example", "https://b.example"]);
     assert_eq!(config.client.ping_ms, 30_000);
-    assert_eq!(config.client.token_audience, None);
+    assert_eq!(config.client.token.audience, None);
     assert_eq!(config.ingest.listen, None);
     assert_eq!(config.shards.cores, [0, 2, 3]);
     assert_eq!(config.namespaces.without.as_ref().map(|namespace| namespace.history_size), Some(5));
@@ -649,5 +663,30 @@ proptest! {
     #[test]
     fn any_text_is_loaded_or_refused_without_a_panic(text in "(\\[?\\[?(client|channel\\.namespaces|shards)\\]?\\]?\n|[a-z_.]{0,12} ?= ?[-0-9a-z\"\\[\\]{}',]{0,12}\n|.{0,20}\n){0,6}") {
         let _ = load_with(&text, &[("TIDEGATE_CHANNEL_NAMESPACES", &text), ("TIDEGATE_SHARDS_CORES", &text)]);
+    }
+}
+
+#[test]
+fn public_keys_are_pem_or_a_file_of_their_family() {
+    let pem = std::fs::read_to_string(format!("{KEYS}ed25519.pem")).expect("a file of the tests");
+    let section = |text: &str| format!("[client.token]\ned25519_public_key = {text:?}\n");
+    let key = Some(public_key("ed25519.pem", KeyFamily::Ed25519));
+    assert_eq!(config_of(&section(&pem)).client.token.ed25519_public_key, key);
+    let one_line = pem.trim().replace('\n', "\\n");
+    let loaded = load_with("", &[("TIDEGATE_CLIENT_TOKEN_ED25519_PUBLIC_KEY", &one_line)]).expect("a valid key");
+    assert_eq!(loaded.config.client.token.ed25519_public_key, key);
+    assert!(loaded.config.lets_clients_connect());
+    for curve in ["ecdsa.pem", "ecdsa_p384.pem", "ecdsa_p521.pem"] {
+        public_key(curve, KeyFamily::Ecdsa);
+    }
+    for (text, found) in [
+        (format!("{KEYS}rsa.pem"), "with a public key of another kind"),
+        (format!("{KEYS}ed25519.private.pem"), "with no public key in PEM"),
+        (format!("{KEYS}none.pem"), "which cannot be read: No such file"),
+        ("keys/ed25519.pem".to_owned(), "a text that is neither PEM nor an absolute path"),
+        (pem.replace("MCow", "MCow!"), "found no public key in PEM"),
+    ] {
+        let errors = errors_of(&section(&text), &[]);
+        assert!(errors.contains("expected a public Ed25519 key in PEM") && errors.contains(found), "{errors}");
     }
 }

@@ -38,6 +38,9 @@ pub use self::{
         ConnectResult, HistoryResultView, SubscribeResult, reply_connect, reply_error, reply_history, reply_publish,
         reply_subscribe, reply_unsubscribe,
     },
-    token::{Claims, Identity, TokenError, TokenVerifier, mint, mint_operator},
+    token::{
+        Claims, Grant, Identity, KeySet, KeySetError, Overrides, SubscriptionToken, TokenError, TokenVerifier, mint,
+        mint_operator,
+    },
     unsubscribe::Unsubscribe,
 };

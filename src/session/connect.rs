@@ -17,7 +17,7 @@ impl<E: Effects> Conversation<'_, E> {
     pub(super) fn connect(&mut self, command: u32, request: &ConnectRequest<'_>) -> Flow {
         let connect = self.identify(&request.token).and_then(|identity| {
             let channels = self.server_side(&identity, &request.subs)?;
-            let Identity { user, expires_at, info, channels: _, is_operator } = identity;
+            let Identity { user, expires_at, info, meta: _, channels: _, is_operator } = identity;
             Ok(Connect { command, user, expires_at, info, channels, is_operator })
         });
         match connect {
@@ -58,8 +58,10 @@ impl<E: Effects> Conversation<'_, E> {
         }
         self.rules.verifier.verify(token, self.effects.now_unix_seconds()).map_err(|error| match error {
             TokenError::Expired => ErrorCode::TokenExpired.into(),
-            TokenError::ConnectionExpired => ErrorCode::Expired.into(),
-            TokenError::Invalid => Refusal::End(Disconnect::INVALID_TOKEN, Reason::TokenInvalid),
+            TokenError::GrantExpired => ErrorCode::Expired.into(),
+            TokenError::Invalid | TokenError::KeyMissing => {
+                Refusal::End(Disconnect::INVALID_TOKEN, Reason::TokenInvalid)
+            }
         })
     }
 
@@ -79,7 +81,7 @@ impl<E: Effects> Conversation<'_, E> {
         if client.personal_channel && !identity.user.is_empty() {
             granted.add(&permission::personal_channel(&identity.user), namespaces.without.as_deref());
         }
-        for channel in &identity.channels {
+        for (channel, _) in &identity.channels {
             if channel.is_empty() {
                 return Err(ErrorCode::BadRequest.into());
             }

@@ -20,6 +20,6 @@ impl Rules {
     /// Rules under a configuration. `operator_key` is random and known to this process only;
     /// `console_origins` are those under which browsers see the console, such as `http://127.0.0.1:9000`.
     pub fn new(config: Arc<Config>, operator_key: &[u8], console_origins: Vec<String>) -> Self {
-        Self { verifier: TokenVerifier::new(&config.client, operator_key), config, console_origins }
+        Self { verifier: TokenVerifier::new(&config.client.token, operator_key), config, console_origins }
     }
 }

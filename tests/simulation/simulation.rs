@@ -427,7 +427,7 @@ fn faults(random: &mut Random) -> Faults {
 fn config(random: &mut Random) -> Config {
     let mut config = Config::default();
     config.client.allow_anonymous = true;
-    config.client.token_hmac_secret = Some(SECRET.into());
+    config.client.token.hmac_secret = Some(SECRET.into());
     config.client.connections_max = CONNECTIONS_MAX;
     config.client.request_head_ms_max = 2_000;
     config.client.connect_ms_max = 2_000;

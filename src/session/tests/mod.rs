@@ -29,7 +29,7 @@ const NOW: u64 = 1_700_000_000;
 fn config() -> Config {
     let mut config = Config::default();
     config.client.allow_anonymous = true;
-    config.client.token_hmac_secret = Some(SECRET.into());
+    config.client.token.hmac_secret = Some(SECRET.into());
     config.client.allowed_origins = vec!["https://app.example.com".to_owned()];
     config.client.channels_max = 4;
     let closed = |name: &str| Namespace { name: name.to_owned(), ..Namespace::default() };
