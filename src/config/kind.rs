@@ -12,7 +12,7 @@ use std::{
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::{
-    ChannelRegex, KeyFamily, PayloadFormat, PublicKey, RecoveryMode, Secret, SlowConsumerPolicy,
+    KeyFamily, Pattern, PayloadFormat, PublicKey, RecoveryMode, Secret, SlowConsumerPolicy,
     cores::parse_cores,
     problem::Mistake,
     raw::{Value, read_list},
@@ -63,7 +63,7 @@ pub(super) enum Kind<T: 'static> {
     /// What recovery brings.
     Recovery(Field<T, RecoveryMode>),
     /// A regular expression.
-    Regex(Field<T, Option<ChannelRegex>>),
+    Regex(Field<T, Option<Pattern>>),
 }
 
 /// The word that stands for "not at all" where a default must be switched off.
@@ -213,7 +213,7 @@ impl<T> Kind<T> {
             (Kind::SlowConsumer(field), Value::Text(text)) => *field(target) = word_of(text)?,
             (Kind::Recovery(field), Value::Text(text)) => *field(target) = word_of(text)?,
             (Kind::Regex(field), Value::Text(text)) if !text.is_empty() => {
-                *field(target) = Some(ChannelRegex::new(text)?);
+                *field(target) = Some(Pattern::new(text)?);
             }
             _ => return None,
         }

@@ -6,11 +6,11 @@
 //!
 //! Invariant: a [`Config`] that exists has been validated; no other module checks a value again.
 
-mod channel_regex;
 mod cores;
 mod demo;
 mod kind;
 mod load;
+mod pattern;
 mod problem;
 mod public_key;
 mod raw;
@@ -25,11 +25,11 @@ mod tests;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
-pub use channel_regex::ChannelRegex;
 pub use cores::parse_cores;
 pub use demo::DEMO_NAMESPACE;
 use load::Draft;
 pub use load::{Loaded, load};
+pub use pattern::Pattern;
 pub use problem::{Errors, Mistake, Place, Problem};
 pub use public_key::{KeyFamily, PublicKey};
 pub use reference::reference;
@@ -125,8 +125,12 @@ pub struct TokenConfig {
     pub ed25519_public_key: Option<PublicKey>,
     /// Audience that a token must name, if set.
     pub audience: Option<String>,
+    /// What the audience must match, if set.
+    pub audience_regex: Option<Pattern>,
     /// Issuer that a token must name, if set.
     pub issuer: Option<String>,
+    /// What the issuer must match, if set.
+    pub issuer_regex: Option<Pattern>,
     /// The claim that names the user instead of `sub`.
     pub user_id_claim: Option<String>,
 }
@@ -256,7 +260,7 @@ pub struct Namespace {
     /// The users that a channel's name lists behind `#` may subscribe without a token; nobody else may.
     pub allow_user_limited_channels: bool,
     /// What the part of a channel's name after the namespace must match; none: anything.
-    pub channel_regex: Option<ChannelRegex>,
+    pub channel_regex: Option<Pattern>,
     /// Who is subscribed is known and can be asked.
     pub presence: bool,
     /// Subscribers that ask for it hear who comes and goes.

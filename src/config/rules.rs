@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use super::{
-    Namespace, RecoveryMode, SlowConsumerPolicy,
+    Namespace, Pattern, RecoveryMode, SlowConsumerPolicy,
     cores::format_cores,
     load::{Draft, Findings},
     problem::{Mistake, Place, Problem},
@@ -58,6 +58,17 @@ impl Rules<'_> {
         self.require(&[previous, secret], token.hmac_secret_previous.is_none() || token.hmac_secret.is_some(), || {
             format!("is set, but {secret} is not; set the present secret there")
         });
+        for (regex_key, regex, key, text) in [
+            ("client.token.audience_regex", &token.audience_regex, "client.token.audience", &token.audience),
+            ("client.token.issuer_regex", &token.issuer_regex, "client.token.issuer", &token.issuer),
+        ] {
+            self.require(&[regex_key, key], regex.is_none() || text.is_none(), || {
+                format!("is set, and so is {key}; keep one of the two")
+            });
+            self.advise(&[regex_key], regex.as_ref().is_none_or(Pattern::is_anchored), || {
+                "is not anchored: it matches every text that contains it; write ^...$".to_owned()
+            });
+        }
         for (key, text) in [(secret, &token.hmac_secret), (previous, &token.hmac_secret_previous)] {
             let is_long = text.as_ref().is_none_or(|text| text.len() >= HMAC_SECRET_BYTES_MIN);
             self.advise(&[key], is_long, || {

@@ -239,10 +239,23 @@ static CLIENT_TOKEN: &[Key<Draft>] = &[
         "Audience (aud) that a token must name. Unset: any or none.",
     ),
     unset(
+        "audience_regex",
+        Regex(|draft| &mut draft.config.client.token.audience_regex),
+        "^tidegate-[a-z]+$",
+        "Regular expression that an audience of a token must match, instead of audience. Anchor it with ^ and $, or it \
+         is found anywhere.",
+    ),
+    unset(
         "issuer",
         OptionalText(|draft| &mut draft.config.client.token.issuer),
         "https://accounts.example.com",
         "Issuer (iss) that a token must name. Unset: any or none.",
+    ),
+    unset(
+        "issuer_regex",
+        Regex(|draft| &mut draft.config.client.token.issuer_regex),
+        "^https://[a-z]+\\.example\\.com$",
+        "Regular expression that the issuer must match, instead of issuer.",
     ),
     unset(
         "user_id_claim",

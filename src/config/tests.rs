@@ -8,8 +8,8 @@ use std::{
 use proptest::prelude::*;
 
 use super::{
-    AdminConfig, ChannelRegex, ClientConfig, Config, Errors, IngestConfig, KeyFamily, Loaded, LogConfig, Namespace,
-    Namespaces, PayloadFormat, PublicKey, RecoveryMode, ShardsConfig, ShutdownConfig, SlowConsumerPolicy, TokenConfig,
+    AdminConfig, ClientConfig, Config, Errors, IngestConfig, KeyFamily, Loaded, LogConfig, Namespace, Namespaces,
+    Pattern, PayloadFormat, PublicKey, RecoveryMode, ShardsConfig, ShutdownConfig, SlowConsumerPolicy, TokenConfig,
     load::{Draft, load, load_text},
     reference,
     schema::known_keys,
@@ -115,7 +115,9 @@ fn every_field_is_set_by_a_key() {
                 ecdsa_public_key: Some(public_key("ecdsa.pem", KeyFamily::Ecdsa)),
                 ed25519_public_key: Some(public_key("ed25519.pem", KeyFamily::Ed25519)),
                 audience: Some(String::new()),
+                audience_regex: Pattern::new("."),
                 issuer: Some(String::new()),
+                issuer_regex: Pattern::new("."),
                 user_id_claim: Some(String::new()),
             },
             allowed_origins: vec![String::new()],
@@ -160,7 +162,7 @@ fn every_field_is_set_by_a_key() {
         allow_presence_for_subscriber: true,
         allow_presence_for_anonymous: true,
         allow_user_limited_channels: true,
-        channel_regex: ChannelRegex::new("."),
+        channel_regex: Pattern::new("."),
         presence: true,
         join_leave: true,
         force_push_join_leave: true,
@@ -214,8 +216,10 @@ fn the_examples_of_the_reference_file_are_valid() {
             _ => format!("{line}\n"),
         })
         .collect();
-    // Keys that every host has are not to be found in /etc.
-    let config = config_of(&with_examples.replace("/etc/tidegate/", KEYS));
+    // These keys are not to be found in /etc, and of a text and an expression for it only one may be set.
+    let with_examples = with_examples.replace("/etc/tidegate/", KEYS);
+    let with_examples = with_examples.replace("\naudience_regex = ", "\n# ").replace("\nissuer_regex = ", "\n# ");
+    let config = config_of(&with_examples);
     assert_eq!(config.shards.cores, [0, 1, 2, 3]);
     assert_eq!(config.client.token.audience.as_deref(), Some("tidegate"));
     assert_eq!(config.namespaces.by_name.len(), 1);
@@ -689,4 +693,12 @@ fn public_keys_are_pem_or_a_file_of_their_family() {
         let errors = errors_of(&section(&text), &[]);
         assert!(errors.contains("expected a public Ed25519 key in PEM") && errors.contains(found), "{errors}");
     }
+}
+
+#[test]
+fn an_audience_is_a_text_or_an_expression() {
+    let both = "[client.token]\naudience = \"a\"\naudience_regex = \"^a$\"\n";
+    assert!(errors_of(both, &[]).contains("client.token.audience_regex: is set, and so is client.token.audience"));
+    let loose = "[client.token]\nissuer_regex = \"example.com\"\n";
+    assert!(warnings_of(loose, &[]).contains("client.token.issuer_regex: is not anchored"));
 }

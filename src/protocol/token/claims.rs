@@ -10,7 +10,10 @@ use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use super::{Grant, Identity, Overrides, SubscriptionToken, TokenError};
-use crate::{config::TokenConfig, limits::USER_BYTES_MAX};
+use crate::{
+    config::{Pattern, TokenConfig},
+    limits::USER_BYTES_MAX,
+};
 
 /// The claims that matter. Dates are numbers, with or without a fraction (RFC 7519 section 2).
 #[derive(Deserialize)]
@@ -105,12 +108,14 @@ impl<'a> Claims<'a> {
 
     /// Whether the token is meant for here, and by whom it should be.
     pub fn are_for(&self, config: &TokenConfig) -> bool {
-        config.audience.as_deref().is_none_or(|audience| {
+        let audience = Demand::new(config.audience.as_deref(), config.audience_regex.as_ref());
+        let issuer = Demand::new(config.issuer.as_deref(), config.issuer_regex.as_ref());
+        audience.is_none_or(|audience| {
             let named = self.aud.map(|aud| serde_json::from_str::<OneOrMore<'_>>(aud.get()));
-            named.and_then(Result::ok).is_some_and(|named| named.any(|one| one == audience))
-        }) && config.issuer.as_deref().is_none_or(|issuer| {
+            named.and_then(Result::ok).is_some_and(|named| named.any(|one| audience.is_met_by(one)))
+        }) && issuer.is_none_or(|issuer| {
             let named = self.iss.map(|iss| serde_json::from_str::<Cow<'_, str>>(iss.get()));
-            named.and_then(Result::ok).is_some_and(|named| named == issuer)
+            named.and_then(Result::ok).is_some_and(|named| issuer.is_met_by(&named))
         })
     }
 
@@ -193,6 +198,25 @@ impl From<ReceivedOverrides> for Overrides {
             force_push_join_leave: value(received.force_push_join_leave),
             force_recovery: value(received.force_recovery),
             force_positioning: value(received.force_positioning),
+        }
+    }
+}
+
+/// What the operator demands of a text.
+enum Demand<'a> {
+    Text(&'a str),
+    Pattern(&'a Pattern),
+}
+
+impl<'a> Demand<'a> {
+    fn new(text: Option<&'a str>, pattern: Option<&'a Pattern>) -> Option<Self> {
+        text.map(Self::Text).or(pattern.map(Self::Pattern))
+    }
+
+    fn is_met_by(&self, named: &str) -> bool {
+        match self {
+            Self::Text(text) => named == *text,
+            Self::Pattern(pattern) => pattern.matches(named),
         }
     }
 }

@@ -8,7 +8,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{config::load, limits::USER_BYTES_MAX};
+use crate::{
+    config::{Pattern, load},
+    limits::USER_BYTES_MAX,
+};
 
 const SECRET: &str = "the secret";
 const OPERATOR_KEY: &[u8] = b"the operator's key";
@@ -189,6 +192,25 @@ fn audience_and_issuer_count_if_they_are_configured() {
     }
     let operator = mint_operator(OPERATOR_KEY, NOW + 1);
     assert!(verify_with(&config, &operator).is_ok_and(|identity| identity.is_operator));
+}
+
+#[test]
+fn audience_and_issuer_may_be_expressions() {
+    let config = TokenConfig {
+        audience_regex: Pattern::new("^push-[a-z]$"),
+        issuer_regex: Pattern::new("^https://[a-z]+\\.example\\.com$"),
+        ..config()
+    };
+    let verify = |claims: Value| verify_with(&config, &sign(Algorithm::HS256, SECRET, &claims)).map(|_| ());
+    assert_eq!(verify(json!({"aud": ["x", "push-a"], "iss": "https://id.example.com"})), Ok(()));
+    for claims in [
+        json!({"aud": "push-ab", "iss": "https://id.example.com"}),
+        json!({"aud": "push-a", "iss": "https://id.example.com.evil.org"}),
+        json!({"aud": {"a": "push-a"}, "iss": "https://id.example.com"}),
+        json!({"iss": "https://id.example.com"}),
+    ] {
+        assert_eq!(verify(claims.clone()), Err(TokenError::Invalid), "{claims}");
+    }
 }
 
 #[test]

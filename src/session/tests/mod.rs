@@ -12,7 +12,7 @@ use std::sync::Arc;
 use recorder::Client;
 
 use crate::{
-    config::{ChannelRegex, Config, Namespace, Namespaces, RecoveryMode},
+    config::{Config, Namespace, Namespaces, Pattern, RecoveryMode},
     session::Rules,
 };
 
@@ -90,7 +90,7 @@ fn config() -> Config {
             ..closed("members")
         },
         Namespace {
-            channel_regex: ChannelRegex::new("^[a-zé]+$"),
+            channel_regex: Pattern::new("^[a-zé]+$"),
             ..Namespace { name: "named".to_owned(), ..open.clone() }
         },
         Namespace { name: "open".to_owned(), ..open },

@@ -12,7 +12,7 @@ const SECRET: &str = "a secret of the tests";
 
 fn stage(personal_channel: bool) -> Stage {
     Stage::new(1, 1024, |config| {
-        config.client.token_hmac_secret = Some(SECRET.into());
+        config.client.token.hmac_secret = Some(SECRET.into());
         config.client.personal_channel = personal_channel;
     })
 }
