@@ -37,7 +37,7 @@ test-unit: ## Unit tests and documentation examples, with debug assertions.
 	cargo test --doc
 
 test-black-box: ## Real clients against the release build of the server; `make test-black-box ONLY=websocket` runs one file.
-	cargo build --release
+	cargo build --release --workspace
 	TEST_SERVER_PROGRAM=$(CURDIR)/target/release/tidegate cargo test --no-fail-fast --test '$(or $(ONLY),*)'
 
 simulate: ## Replays one seed of the simulated kernel: make simulate SEED=n.

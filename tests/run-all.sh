@@ -29,9 +29,10 @@ step "lints" cargo clippy --workspace --all-targets -- -D warnings
 step "dependencies" tests/check-dependencies.sh
 step "unit tests" cargo test --workspace --lib --bins --no-fail-fast
 step "documentation examples" cargo test --doc
-step "release build" cargo build --release
+step "release build" cargo build --release --workspace
 export TEST_SERVER_PROGRAM=$PWD/target/release/tidegate
 step "simulation and black-box tests" cargo test --no-fail-fast --test '*'
+step "bytes per connection" make --no-print-directory gate-memory
 
 printf '\n== summary\n'
 printf '%s\n' "${summary[@]}"

@@ -30,8 +30,11 @@ use crate::{
 /// Bytes that one receive takes at most, in the buffer that all clients of a worker share.
 const RECEIVE_BYTES_MAX: usize = 256 * 1024;
 
-/// Receive buffer of a slow client's socket, in bytes: so small that the server soon notices.
-const SLOW_BUFFER_BYTES: usize = 4096;
+/// Least receive buffer of a slow client's socket, in bytes: so small that the server soon notices.
+const SLOW_BUFFER_BYTES_MIN: usize = 4096;
+
+/// How often a slow client reads per second.
+const SLOW_READS_PER_SECOND: u32 = 10;
 
 /// The clients of one worker.
 pub struct Swarm {
@@ -192,7 +195,10 @@ impl Client {
         let sources = &swarm.plan.sources;
         let options = SocketOptions {
             source: (!sources.is_empty()).then(|| sources[index as usize % sources.len()]),
-            receive_buffer_bytes: Slow::is_slow(swarm.plan.reading.slow, index).then_some(SLOW_BUFFER_BYTES),
+            receive_buffer_bytes: slow_of(&swarm, index).map(|slow| {
+                // Room for what comes between two reads, or it could not read as fast as it should.
+                SLOW_BUFFER_BYTES_MIN.max((slow.bytes_per_second * 2 / SLOW_READS_PER_SECOND) as usize)
+            }),
             notes_arrivals: swarm.plan.reading.notes_arrivals,
         };
         let socket = Socket::connect(swarm.plan.target, options)
@@ -210,7 +216,7 @@ impl Client {
     pub async fn attend(mut self) {
         let (swarm, place) = (self.swarm.clone(), self.place);
         loop {
-            let slow = swarm.plan.reading.slow.filter(|_| Slow::is_slow(swarm.plan.reading.slow, self.index));
+            let slow = slow_of(&swarm, self.index);
             let Err(error) = match slow {
                 Some(slow) => self.read_slowly(slow).await,
                 None => self.read_to_the_end().await,
@@ -274,9 +280,9 @@ impl Client {
 
     /// Reads a little now and then, whatever waits.
     async fn read_slowly(&mut self, slow: Slow) -> Result<Infallible> {
-        let mut buffer = ReceiveBuffer::new((slow.bytes_per_second / 10).max(1) as usize);
+        let mut buffer = ReceiveBuffer::new((slow.bytes_per_second / SLOW_READS_PER_SECOND).max(1) as usize);
         loop {
-            monoio::time::sleep(Duration::from_millis(100)).await;
+            monoio::time::sleep(Duration::from_secs(1) / SLOW_READS_PER_SECOND).await;
             ensure!(!self.swarm.is_closing.get(), "closed by the coordinator");
             if let Some(received) = self.socket.receive(&mut buffer).context("the connection broke")? {
                 ensure!(received > 0, "the server ended the connection without a close frame");
@@ -444,6 +450,11 @@ impl Intake<'_> {
         self.swarm.ledger.borrow_mut().record_ping();
         self.answers.extend(client_frame(opcode, payload, self.mask));
     }
+}
+
+/// How slowly this client reads, if it does.
+fn slow_of(swarm: &Swarm, client: u32) -> Option<Slow> {
+    swarm.plan.reading.slow.filter(|_| Slow::is_slow(swarm.plan.reading.slow, client))
 }
 
 fn add(count: &Cell<u32>, more: u32) {

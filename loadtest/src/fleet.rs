@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::{
     clock::{SECOND_NS, now_ns},
@@ -64,9 +64,11 @@ pub struct Findings {
     pub sample_frame: Option<Vec<u8>>,
 }
 
-/// Splits clients over workers: at least one per core, and as many as the limit of descriptors asks for.
-pub fn split(clients: u32, cores: usize, descriptors: u64) -> Result<Vec<std::ops::Range<u32>>> {
-    let room = u32::try_from(descriptors).unwrap_or(u32::MAX).saturating_sub(DESCRIPTORS_SPARE);
+/// Splits clients over workers: at least one per core, and as many as the limit of descriptors asks for. A client
+/// that is being opened needs two.
+pub fn split(clients: u32, opening_max: u32, cores: usize, descriptors: u64) -> Result<Vec<std::ops::Range<u32>>> {
+    let spare = DESCRIPTORS_SPARE + opening_max;
+    let room = u32::try_from(descriptors).unwrap_or(u32::MAX).saturating_sub(spare);
     if room == 0 {
         bail!("{descriptors} descriptors are too few for any client: type `ulimit -n 65536` first");
     }
@@ -242,25 +244,46 @@ impl Fleet {
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => bail!("all workers have ended"),
         };
-        let rest = match event {
-            Some((worker, WorkerEvent::Progress(progress))) => {
-                watch.record_latencies(&progress.latencies);
-                self.workers[worker].progress = progress;
-                None
-            }
-            rest => rest,
-        };
-        watch.observe(self.open_now(), self.received())?;
+        let rest = event.and_then(|(worker, event)| Some((worker, self.take_progress(worker, event, watch)?)));
+        if let Err(gone) = watch.observe(self.open_now(), self.received()) {
+            return Err(self.explain(gone, watch));
+        }
         if !self.is_forgiving {
             self.check()?;
         }
         Ok(rest)
     }
 
+    /// Keeps what a worker reports; gives back any other event.
+    fn take_progress(&mut self, worker: usize, event: WorkerEvent, watch: &mut Watch) -> Option<WorkerEvent> {
+        let WorkerEvent::Progress(progress) = event else { return Some(event) };
+        watch.record_latencies(&progress.latencies);
+        self.workers[worker].progress = progress;
+        None
+    }
+
+    /// The server is gone: what its clients saw of that, which they tell with their next reports, says why.
+    fn explain(&mut self, gone: anyhow::Error, watch: &mut Watch) -> anyhow::Error {
+        let end_ns = now_ns() + SECOND_NS / 2;
+        while now_ns() < end_ns
+            && let Ok((worker, Ok(event))) = self.events.recv_timeout(Duration::from_millis(300))
+        {
+            self.take_progress(worker, event, watch);
+        }
+        match self.complaint() {
+            Some(complaint) => anyhow!("{gone}; a client saw this: {complaint}"),
+            None => gone,
+        }
+    }
+
+    fn complaint(&self) -> Option<&str> {
+        self.workers.iter().find_map(|worker| worker.progress.complaint.as_deref())
+    }
+
     fn check(&self) -> Result<()> {
         let failed: u32 = self.workers.iter().map(|worker| worker.progress.failed).sum();
         let dropped: u32 = self.workers.iter().map(|worker| worker.progress.dropped).sum();
-        let complaint = self.workers.iter().find_map(|worker| worker.progress.complaint.as_deref()).unwrap_or_default();
+        let complaint = self.complaint().unwrap_or_default();
         if failed > 0 {
             bail!("{failed} clients could not be opened; the first: {complaint}");
         }
@@ -316,7 +339,7 @@ fn forward_events(worker: usize, link: &Link, sender: Sender<(usize, Result<Work
                 return;
             }
         }
-        let _ = sender.send((worker, Err(anyhow::anyhow!("worker process {worker} ended early"))));
+        let _ = sender.send((worker, Err(anyhow!("worker process {worker} ended early"))));
     });
     Ok(())
 }
@@ -363,10 +386,10 @@ mod tests {
 
     #[test]
     fn clients_are_split_evenly_within_the_limits() {
-        assert_eq!(split(10, 2, 20_000).unwrap(), [0..5, 5..10]);
-        assert_eq!(split(10, 1, 64 + 4).unwrap(), [0..3, 3..6, 6..10]);
-        assert_eq!(split(1, 8, 20_000).unwrap().len(), 1);
-        let error = split(10, 1, 10).unwrap_err().to_string();
+        assert_eq!(split(10, 64, 2, 20_000).unwrap(), [0..5, 5..10]);
+        assert_eq!(split(10, 8, 1, 64 + 8 + 4).unwrap(), [0..3, 3..6, 6..10]);
+        assert_eq!(split(1, 64, 8, 20_000).unwrap().len(), 1);
+        let error = split(10, 64, 1, 10).unwrap_err().to_string();
         assert!(error.contains("ulimit -n"), "{error}");
     }
 

@@ -11,11 +11,8 @@ use crate::{
     dialect::{Dialect, Identity},
     fleet::split,
     link::{Plan, Reading},
-    proc::{cpu, listener},
+    proc::{cpu, listener, ports},
 };
-
-/// Clients that connect from one loopback address: the kernel's range of ephemeral ports has room for 28,232.
-const CLIENTS_PER_SOURCE: u32 = 20_000;
 
 /// A server and how to be its client.
 #[derive(Debug, Clone)]
@@ -95,8 +92,8 @@ impl Target {
     pub fn plans(&self, arguments: &CommonArguments, dialect: &Dialect, reading: Reading) -> Result<Vec<Plan>> {
         let descriptors = raise_descriptor_limit()?;
         let cores = self.tester_cores(arguments);
-        let ranges = split(arguments.connections, cores.len().max(1), descriptors)?;
-        let sources = sources(self.address, arguments.connections);
+        let ranges = split(arguments.connections, arguments.opening_max, cores.len().max(1), descriptors)?;
+        let sources = sources(self.address, arguments.connections, ports::usable())?;
         Ok(ranges
             .into_iter()
             .enumerate()
@@ -164,13 +161,17 @@ pub fn parse_url(url: &str) -> Result<(String, String)> {
 }
 
 /// Loopback addresses for so many clients; none where the server is elsewhere and the kernel must choose.
-fn sources(target: SocketAddr, clients: u32) -> Vec<Ipv4Addr> {
+fn sources(target: SocketAddr, clients: u32, ports: u32) -> Result<Vec<Ipv4Addr>> {
     match target.ip() {
         IpAddr::V4(address) if address.is_loopback() => {
-            let count = clients.div_ceil(CLIENTS_PER_SOURCE);
-            (1..=count).map(|number| Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + number)).collect()
+            let count = clients.div_ceil(ports.max(1));
+            Ok((1..=count).map(|number| Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + number)).collect())
         }
-        _ => Vec::new(),
+        _ if clients > ports => bail!(
+            "one address has ports for some {ports} connections to {target}, not for {clients}: widen \
+             net.ipv4.ip_local_port_range, or let several machines connect"
+        ),
+        _ => Ok(Vec::new()),
     }
 }
 
@@ -191,8 +192,10 @@ mod tests {
     #[test]
     fn many_clients_come_from_many_addresses() {
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
-        assert_eq!(sources(loopback, 40_001).len(), 3);
-        assert_eq!(sources(loopback, 1), [Ipv4Addr::new(127, 0, 0, 2)]);
-        assert_eq!(sources(SocketAddr::from(([10, 0, 0, 1], 80)), 40_000), [] as [Ipv4Addr; 0]);
+        assert_eq!(sources(loopback, 40_001, 20_000).unwrap().len(), 3);
+        assert_eq!(sources(loopback, 1, 20_000).unwrap(), [Ipv4Addr::new(127, 0, 0, 2)]);
+        let remote = SocketAddr::from(([10, 0, 0, 1], 80));
+        assert_eq!(sources(remote, 20_000, 20_000).unwrap(), [] as [Ipv4Addr; 0]);
+        assert!(sources(remote, 20_001, 20_000).unwrap_err().to_string().contains("ip_local_port_range"));
     }
 }

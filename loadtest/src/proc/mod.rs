@@ -8,5 +8,6 @@ pub mod cpu;
 pub mod kernel_memory;
 pub mod listener;
 pub mod machine;
+pub mod ports;
 pub mod sockets;
 pub mod user_memory;

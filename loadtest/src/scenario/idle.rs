@@ -97,7 +97,11 @@ struct FloorMemory {
 
 fn measure_server(arguments: &IdleArguments, target: &Target, report: &mut Report) -> Result<Memory> {
     let stage = Stage::server(target, &arguments.common, Reading::default())?;
-    let first_plans = target.plans_of_more(&arguments.common, &target::dialect(&arguments.common), FIRST_CLIENTS)?;
+    let first_plans = target.plans_of_more(
+        &arguments.common,
+        &target::dialect(&arguments.common),
+        FIRST_CLIENTS.min(arguments.common.connections),
+    )?;
     let mut points = Vec::new();
     let result = stage.play(&mut points, |stage| {
         let clients = u64::from(arguments.common.connections);
