@@ -10,9 +10,10 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
+use tidegate::protocol::Encoding;
 
 use cases::{COMMANDS, decode_all, encode};
-use publication::PUBLICATION;
+use publication::{CHANNEL, PUBLICATION};
 
 fn decode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("protocol/decode");
@@ -31,11 +32,15 @@ fn encode_publication(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("protocol/encode-publication");
     group.throughput(Throughput::Bytes(PUBLICATION.data.len() as u64));
     let mut out = Vec::new();
-    group.bench_function("tidegate", |bencher| bencher.iter(|| encode(&mut out, black_box(&PUBLICATION))));
+    for encoding in [Encoding::Protobuf, Encoding::Json] {
+        group.bench_function(format!("tidegate-{encoding:?}"), |bencher| {
+            bencher.iter(|| encode(&mut out, encoding, black_box(CHANNEL), black_box(PUBLICATION)));
+        });
+    }
 
     let reference = Reply {
         push: Push {
-            channel: PUBLICATION.channel,
+            channel: CHANNEL,
             publication: Publication {
                 data: serde_json::from_slice(PUBLICATION.data).expect("JSON"),
                 offset: PUBLICATION.offset,

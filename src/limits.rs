@@ -21,6 +21,10 @@ pub const CLOSE_REASON_BYTES_MAX: usize = 123;
 /// Payload of a WebSocket control frame, in bytes (RFC 6455 section 5.5).
 pub const CONTROL_FRAME_BYTES_MAX: usize = 125;
 
+/// Messages within messages in one client's command in Protobuf: enough for any filter by tags that is meant, and
+/// little of a stack. JSON's reader has the same order of limit.
+pub const COMMAND_DEPTH_MAX: usize = 64;
+
 /// Longest WebSocket frame header that a client sends, in bytes: 2, 8 of length, 4 of mask.
 pub const FRAME_HEADER_BYTES_MAX: usize = 14;
 

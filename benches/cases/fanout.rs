@@ -2,12 +2,12 @@
 
 use slab::Slab;
 
-use super::publication::PUBLICATION;
+use super::publication::{CHANNEL, PUBLICATION};
 use tidegate::{
     config::SlowConsumerPolicy,
     fanout::{Form, Topics, Turn},
     mesh::ChannelHasher,
-    protocol::push_publication,
+    protocol::{Encoding, Push, Shape},
     session::Session,
     shard::Connection,
     uring::Socket,
@@ -27,7 +27,7 @@ impl Audience {
     pub fn new(subscribers: u32) -> Self {
         let mut audience =
             Self { connections: Slab::new(), topics: Topics::default(), topic: 0, turn: Turn::default() };
-        let channel = ChannelHasher::with_key([7; 16]).name(PUBLICATION.channel);
+        let channel = ChannelHasher::with_key([7; 16]).name(CHANNEL);
         audience.topic = audience.topics.find_or_insert(&channel, Form::default(), SlowConsumerPolicy::default);
         for generation in 0..subscribers {
             let index = audience.connections.insert(Connection::new(Socket(3), generation, Session::default()));
@@ -43,7 +43,8 @@ impl Audience {
         let batch = self.turn.open_batch_mut(open);
         for _ in 0..publications {
             let mark = frame::begin(&mut batch.bytes);
-            push_publication(&mut batch.bytes, &PUBLICATION);
+            let push = Push::Publication(PUBLICATION);
+            Encoding::Json.write_push(Shape::Bidirectional, &mut batch.bytes, CHANNEL, &push);
             frame::finish(&mut batch.bytes, mark, OpCode::Data(Data::Text));
             batch.end_frame();
         }

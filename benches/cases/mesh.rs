@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::publication::PUBLICATION;
+use super::publication::{CHANNEL, PUBLICATION};
 use tidegate::mesh::{ChannelHasher, Publication, ToShard};
 
 /// A publication on its way to a shard with subscribers.
 pub fn publication() -> Arc<Publication> {
     Arc::new(Publication {
-        channel: ChannelHasher::with_key([7; 16]).name(PUBLICATION.channel),
+        channel: ChannelHasher::with_key([7; 16]).name(CHANNEL),
         data: Bytes::from_static(PUBLICATION.data),
         is_json: true,
         offset: 0,

@@ -1,6 +1,6 @@
 //! Commands as the official SDKs write them, and publications as they are told of them.
 
-use tidegate::protocol::{PublicationView, decode, push_publication};
+use tidegate::protocol::{Encoding, PublicationView, Push, Shape};
 
 /// What clients say, by name.
 pub const COMMANDS: [(&str, &[u8]); 4] = [
@@ -18,12 +18,12 @@ pub const COMMANDS: [(&str, &[u8]); 4] = [
 
 /// Decodes the commands of one message: the sum of their ids.
 pub fn decode_all(message: &[u8]) -> u64 {
-    decode(message).map(|command| u64::from(command.expect("the commands are well-formed").id)).sum()
+    Encoding::Json.decode(message).map(|command| u64::from(command.expect("the commands are well-formed").id)).sum()
 }
 
 /// Encodes into a buffer that was used before: the length.
-pub fn encode(out: &mut Vec<u8>, publication: &PublicationView<'_>) -> usize {
+pub fn encode(out: &mut Vec<u8>, encoding: Encoding, channel: &str, publication: PublicationView<'_>) -> usize {
     out.clear();
-    push_publication(out, publication);
+    encoding.write_push(Shape::Bidirectional, out, channel, &Push::Publication(publication));
     out.len()
 }

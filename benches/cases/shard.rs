@@ -7,12 +7,15 @@ use std::{collections::VecDeque, rc::Rc, sync::Arc};
 use bytes::Bytes;
 use nix::errno::Errno;
 
-use super::{client_frame::client_frame, publication::PUBLICATION};
+use super::{
+    client_frame::client_frame,
+    publication::{CHANNEL, PUBLICATION},
+};
 use tidegate::{
     config::{Config, Namespace},
     limits::{MESH_QUEUE_MESSAGES_MAX, RECEIVE_BATCH_MAX, RECEIVE_BYTES_MAX},
     mesh::{Admission, ChannelHasher, ControlMesh, IngestMesh, Publish, ReplyTo, ToShard, build},
-    protocol::{Claims, PING, mint},
+    protocol::{Claims, Encoding, mint},
     session::Rules,
     shard::{Shard, ShardOptions, wheel::TICK_MS},
     uring::{Event, Kernel, PathQuality, Receive, Send, Socket, Token},
@@ -88,7 +91,7 @@ impl Clients {
 
     /// So many publications for all clients, as the ingest thread would send them.
     pub fn publications_to_all(&self, count: usize) -> Vec<ToShard> {
-        (0..count).map(|_| self.publication(PUBLICATION.channel)).collect()
+        (0..count).map(|_| self.publication(CHANNEL)).collect()
     }
 
     /// One publication for each client's personal channel.
@@ -157,14 +160,14 @@ fn first_words(number: usize) -> Rc<[u8]> {
         Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
     let token = mint(TOKEN_SECRET.as_bytes(), &Claims { sub: &user(number), ..Claims::default() });
     let connect = format!(r#"{{"id":1,"connect":{{"token":"{token}","name":"js"}}}}"#);
-    let subscribe = format!(r#"{{"id":2,"subscribe":{{"channel":"{}"}}}}"#, PUBLICATION.channel);
+    let subscribe = format!(r#"{{"id":2,"subscribe":{{"channel":"{}"}}}}"#, CHANNEL);
     [head.as_bytes(), &client_frame(connect.as_bytes()), &client_frame(subscribe.as_bytes())].concat().into()
 }
 
 fn config() -> Config {
     let mut config = Config::default();
     config.client.token.hmac_secret = Some(TOKEN_SECRET.into());
-    let (name, _) = PUBLICATION.channel.split_once(':').expect("the channel is of a namespace");
+    let (name, _) = CHANNEL.split_once(':').expect("the channel is of a namespace");
     let namespace = Namespace { name: name.to_owned(), allow_subscribe_for_client: true, ..Namespace::default() };
     config.namespaces.by_name = vec![Arc::new(namespace)];
     config
@@ -191,7 +194,7 @@ impl InstantKernel {
     /// Clients by socket, each with what it says as soon as it is accepted.
     fn new(first_words: Vec<Rc<[u8]>>) -> Self {
         let mut ping = Vec::new();
-        frame::write(&mut ping, OpCode::Data(Data::Text), PING);
+        frame::write(&mut ping, OpCode::Data(Data::Text), Encoding::Json.ping());
         Self {
             now_ms: 0,
             events: VecDeque::new(),

@@ -7,6 +7,7 @@ use std::{hint::black_box, mem};
 use tidegate::{
     limits::MESH_TURN_MESSAGES_MAX,
     mesh::{ToShard, build},
+    protocol::Encoding,
     websocket::{mask, utf8},
 };
 
@@ -17,7 +18,7 @@ use crate::{
     fanout::Audience,
     mesh::{deliver, publication},
     protocol::{COMMANDS, decode_all, encode},
-    publication::PUBLICATION,
+    publication::{CHANNEL, PUBLICATION},
     resp::Pipeline,
     shard::Clients,
     slab::Slots,
@@ -40,7 +41,8 @@ pub const OPERATIONS: &[Operation] = &[
     ("protocol/decode/connect", |counter| decode(counter, "connect")),
     ("protocol/decode/subscribe", |counter| decode(counter, "subscribe")),
     ("protocol/decode/publish", |counter| decode(counter, "publish")),
-    ("protocol/encode/publication", encode_publication),
+    ("protocol/encode/publication", |counter| encode_publication(counter, Encoding::Json)),
+    ("protocol/encode/publication-protobuf", |counter| encode_publication(counter, Encoding::Protobuf)),
     ("resp/parse/publish", parse),
     ("channel/publish/without-history", |counter| publish(counter, Home::new("plain", TABLE))),
     ("channel/publish/with-history", publish_with_history),
@@ -95,9 +97,9 @@ fn decode(counter: &mut Counter, name: &str) {
     repeat(counter, || decode_all(black_box(message)));
 }
 
-fn encode_publication(counter: &mut Counter) {
+fn encode_publication(counter: &mut Counter, encoding: Encoding) {
     let mut out = Vec::new();
-    repeat(counter, || encode(&mut out, black_box(&PUBLICATION)));
+    repeat(counter, || encode(&mut out, black_box(encoding), black_box(CHANNEL), black_box(PUBLICATION)));
 }
 
 fn parse(counter: &mut Counter) {

@@ -1,4 +1,4 @@
-//! A client's message: any bytes, since JSON may come in a binary frame.
+//! A client's message in JSON: any bytes, since JSON may come in a binary frame.
 //!
 //! Checked: a message means what its lines mean, one by one, up to the first mistake; reading may
 //! be interrupted between commands; a line that is understood is a JSON object; a payload is JSON
@@ -10,7 +10,7 @@ use std::iter;
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
-use tidegate::protocol::{Commands, Malformed, Method, decode};
+use tidegate::protocol::{Command, Commands, Encoding, Malformed, Method};
 
 fuzz_target!(|message: &[u8]| {
     let whole = outcomes(decode(message));
@@ -32,15 +32,15 @@ fuzz_target!(|message: &[u8]| {
         if let Method::Publish(request) = command.method
             && let Some(data) = request.data
         {
-            assert!(is_json(data.get()) && !data.get().contains('\n'));
-            assert!(message.as_ptr_range().contains(&data.get().as_ptr()), "a payload was copied");
+            assert!(str::from_utf8(data).is_ok_and(is_json) && !data.contains(&b'\n'));
+            assert!(message.as_ptr_range().contains(&data.as_ptr()), "a payload was copied");
         }
     }
 });
 
 /// What is said of each line that was read, in words that can be compared.
 fn outcomes<'a>(
-    commands: impl Iterator<Item = Result<tidegate::protocol::Command<'a>, Malformed>>,
+    commands: impl Iterator<Item = Result<Command<'a>, Malformed>>,
 ) -> Vec<Result<String, Malformed>> {
     commands.map(|command| command.map(|command| format!("{command:?}"))).collect()
 }
@@ -58,10 +58,10 @@ fn one_by_one(lines: &[&[u8]]) -> Vec<Result<String, Malformed>> {
 }
 
 /// The commands of a message, each read by an iterator of its own.
-fn interrupted(message: &[u8]) -> impl Iterator<Item = Result<tidegate::protocol::Command<'_>, Malformed>> {
+fn interrupted(message: &[u8]) -> impl Iterator<Item = Result<Command<'_>, Malformed>> {
     let mut rest = decode(message).rest();
     iter::from_fn(move || {
-        let mut commands = Commands::from_rest(rest?);
+        let mut commands = Commands::from_rest(Encoding::Json, rest?);
         let command = commands.next();
         rest = commands.rest();
         command
@@ -70,4 +70,8 @@ fn interrupted(message: &[u8]) -> impl Iterator<Item = Result<tidegate::protocol
 
 fn is_json(text: &str) -> bool {
     serde_json::from_str::<&RawValue>(text).is_ok()
+}
+
+fn decode(message: &[u8]) -> Commands<'_> {
+    Encoding::Json.decode(message)
 }

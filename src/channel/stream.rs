@@ -79,7 +79,7 @@ impl Stream {
             offset: self.top,
             epoch: Some(Arc::clone(&self.epoch)),
             info: publish.info,
-            tags: publish.tags.as_deref().map(Bytes::copy_from_slice),
+            tags: publish.tags,
         });
         if self.stored.len() == self.history_size {
             self.forget_oldest();

@@ -216,7 +216,7 @@ impl PlayedShard {
             is_json: publish.is_json,
             key: text(publish.idempotency_key),
             skip_history: publish.skip_history,
-            tags: text(publish.tags),
+            tags: publish.tags.map(|tags| format!("{tags:?}")),
         };
         let subscribers = String::from_utf8_lossy(&received.data).parse().unwrap_or(1);
         let is_kept = received.channel.starts_with("kept:") && !received.skip_history;
@@ -370,7 +370,7 @@ fn publications_travel_as_their_namespace_says() {
         tags: None,
     };
     let with_options =
-        Received { key: Some("key".to_owned()), tags: Some("{\"a\":\"b\"}".to_owned()), ..plain("kept:a", "1", true) };
+        Received { key: Some("key".to_owned()), tags: Some("{\"a\": \"b\"}".to_owned()), ..plain("kept:a", "1", true) };
     let expected = [
         plain("news:a", "{\"a\":1}", true),
         plain("bytes:a", "no JSON", false),

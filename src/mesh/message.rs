@@ -5,6 +5,8 @@ use std::{hash::Hasher, sync::Arc};
 use bytes::Bytes;
 use siphasher::sip::SipHasher13;
 
+use crate::protocol::Tags;
+
 /// Hashes channel names, alike on all threads of a process. Its key is secret, so that no client can choose collisions.
 #[derive(Debug, Clone)]
 pub struct ChannelHasher {
@@ -115,8 +117,8 @@ pub struct Publication {
     pub epoch: Option<Arc<str>>,
     /// The publishing client, if one did.
     pub info: Option<Box<ClientInfo>>,
-    /// A JSON object of strings, as given by the producer.
-    pub tags: Option<Bytes>,
+    /// Strings by name, as given by the producer.
+    pub tags: Option<Tags>,
 }
 
 impl Publication {
@@ -125,7 +127,7 @@ impl Publication {
         let optional = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
         let info = self.info.as_ref();
         self.data.len()
-            + optional(&self.tags)
+            + self.tags.as_ref().map_or(0, Tags::bytes)
             + info.map_or(0, |info| optional(&info.conn_info) + optional(&info.chan_info))
     }
 }
@@ -164,8 +166,8 @@ pub struct Publish {
     pub idempotency_key: Option<Bytes>,
     /// Deliver, but do not store.
     pub skip_history: bool,
-    /// A JSON object of strings.
-    pub tags: Option<Bytes>,
+    /// Strings by name.
+    pub tags: Option<Tags>,
     /// The publishing client.
     pub info: Option<Box<ClientInfo>>,
     /// Who waits for the result.

@@ -1,14 +1,19 @@
-//! Pieces of JSON text, appended byte by byte.
+//! Messages in JSON, appended byte by byte.
 //!
 //! Owns escaping. A serializer would do the same through a tree of calls for each publication.
 
-/// Appends a string, quoted and escaped (RFC 8259 section 7).
-pub fn write_string(out: &mut Vec<u8>, text: &str) {
+use super::{
+    fields::{Field, Fields, Message},
+    tags::Tags,
+};
+
+/// Appends a string, which is UTF-8, quoted and escaped (RFC 8259 section 7).
+fn write_string(out: &mut Vec<u8>, text: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
 
     out.reserve(text.len() + 2);
     out.push(b'"');
-    let mut rest = text.as_bytes();
+    let mut rest = text;
     while let Some(position) = rest.iter().position(|byte| *byte < 0x20 || *byte == b'"' || *byte == b'\\') {
         out.extend_from_slice(&rest[..position]);
         match rest[position] {
@@ -28,7 +33,7 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
 }
 
 /// Appends a number.
-pub fn write_integer(out: &mut Vec<u8>, mut number: u64) {
+fn write_integer(out: &mut Vec<u8>, mut number: u64) {
     // 2^64 has 20 digits.
     let mut digits = [0; 20];
     let mut start = digits.len();
@@ -44,7 +49,7 @@ pub fn write_integer(out: &mut Vec<u8>, mut number: u64) {
 }
 
 /// Appends a JSON text as it is, but for line feeds: within JSON they can only be white space between tokens.
-pub fn write_verbatim(out: &mut Vec<u8>, json: &[u8]) {
+fn write_verbatim(out: &mut Vec<u8>, json: &[u8]) {
     if json.contains(&b'\n') {
         json.split(|byte| *byte == b'\n').for_each(|line| out.extend_from_slice(line));
     } else {
@@ -52,65 +57,114 @@ pub fn write_verbatim(out: &mut Vec<u8>, json: &[u8]) {
     }
 }
 
-/// Appends an object's members: commas go between those that are written.
-pub struct Members<'a> {
+/// Writes a message as a JSON object.
+pub fn write_message(out: &mut Vec<u8>, message: &impl Message) {
+    out.push(b'{');
+    message.write(&mut JsonFields { out, is_first: true });
+    out.push(b'}');
+}
+
+/// The members of an object: commas go between those that are written.
+struct JsonFields<'a> {
     out: &'a mut Vec<u8>,
     is_first: bool,
 }
 
-impl<'a> Members<'a> {
-    /// Opens the object.
-    pub fn begin(out: &'a mut Vec<u8>) -> Self {
-        out.push(b'{');
-        Self { out, is_first: true }
-    }
-
-    /// Appends a name, which needs no escaping, and lends the buffer for the value.
-    pub fn name(&mut self, name: &str) -> &mut Vec<u8> {
-        if !std::mem::replace(&mut self.is_first, false) {
-            self.out.push(b',');
-        }
-        self.out.push(b'"');
-        self.out.extend_from_slice(name.as_bytes());
-        self.out.extend_from_slice(b"\":");
+impl JsonFields<'_> {
+    /// Appends a name and lends the buffer for the value.
+    #[inline]
+    fn name(&mut self, field: Field) -> &mut Vec<u8> {
+        // Without the comma if it is the first.
+        let start = usize::from(std::mem::replace(&mut self.is_first, false));
+        self.out.extend_from_slice(&field.name.as_bytes()[start..]);
         self.out
     }
+}
 
-    /// The same for a name that a client or producer chose.
-    pub fn name_escaped(&mut self, name: &str) -> &mut Vec<u8> {
-        if !std::mem::replace(&mut self.is_first, false) {
-            self.out.push(b',');
-        }
-        write_string(self.out, name);
-        self.out.push(b':');
-        self.out
-    }
-
-    /// `true`, or nothing: the protocol omits what is false.
-    pub fn flag(&mut self, name: &str, value: bool) {
+impl Fields for JsonFields<'_> {
+    #[inline]
+    fn flag(&mut self, field: Field, value: bool) {
         if value {
-            self.name(name).extend_from_slice(b"true");
+            self.name(field).extend_from_slice(b"true");
         }
     }
 
-    /// A number, or nothing if it is 0.
-    pub fn integer(&mut self, name: &str, value: u64) {
-        if value != 0 {
-            write_integer(self.name(name), value);
+    #[inline]
+    fn unsigned(&mut self, field: Field, value: u64) {
+        if value != 0 || field.is_always_there {
+            write_integer(self.name(field), value);
         }
     }
 
-    /// A string, or nothing if it is empty.
-    pub fn string(&mut self, name: &str, value: &str) {
-        if !value.is_empty() {
-            write_string(self.name(name), value);
+    #[inline]
+    fn text(&mut self, field: Field, value: &str) {
+        if !value.is_empty() || field.is_always_there {
+            write_string(self.name(field), value.as_bytes());
         }
     }
 
-    /// Closes the object.
-    pub fn end(self) {
-        self.out.push(b'}');
+    #[inline]
+    fn payload(&mut self, field: Field, value: &[u8]) {
+        write_verbatim(self.name(field), value);
     }
+
+    fn quoted_payload(&mut self, field: Field, value: &[u8]) {
+        write_string(self.name(field), value);
+    }
+
+    fn tags(&mut self, field: Field, tags: &Tags) {
+        if tags.is_empty() {
+            return;
+        }
+        let out = self.name(field);
+        write_list(out, *b"{}", tags.iter(), |out, (name, value)| {
+            write_string(out, name.as_bytes());
+            out.push(b':');
+            write_string(out, value.as_bytes());
+        });
+    }
+
+    #[inline]
+    fn message(&mut self, field: Field, message: &impl Message) {
+        write_message(self.name(field), message);
+    }
+
+    fn messages<'a, M: Message + 'a>(&mut self, field: Field, messages: impl ExactSizeIterator<Item = &'a M>) {
+        if messages.len() > 0 || field.is_always_there {
+            write_list(self.name(field), *b"[]", messages, write_message);
+        }
+    }
+
+    fn messages_by_name<'a, M: Message + 'a>(
+        &mut self,
+        field: Field,
+        messages: impl ExactSizeIterator<Item = (&'a str, &'a M)>,
+    ) {
+        if messages.len() > 0 || field.is_always_there {
+            write_list(self.name(field), *b"{}", messages, |out, (name, message)| {
+                write_string(out, name.as_bytes());
+                out.push(b':');
+                write_message(out, message);
+            });
+        }
+    }
+}
+
+/// Appends items between two brackets, with commas between them.
+fn write_list<T>(
+    out: &mut Vec<u8>,
+    [open, close]: [u8; 2],
+    items: impl Iterator<Item = T>,
+    mut write: impl FnMut(&mut Vec<u8>, T),
+) {
+    out.push(open);
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write(out, item);
+    }
+    out.push(close);
 }
 
 #[cfg(test)]
@@ -123,7 +177,7 @@ mod tests {
         #[test]
         fn strings_are_read_back_as_they_were(text in ".*") {
             let mut out = Vec::new();
-            write_string(&mut out, &text);
+            write_string(&mut out, text.as_bytes());
             prop_assert!(!out.contains(&b'\n'));
             prop_assert_eq!(serde_json::from_slice::<String>(&out).expect("a JSON string"), text);
         }
@@ -139,7 +193,7 @@ mod tests {
     #[test]
     fn control_characters_quotes_and_backslashes_are_escaped() {
         let mut out = Vec::new();
-        write_string(&mut out, "a\"b\\c\n\r\t\u{1}\u{1f}ü");
+        write_string(&mut out, "a\"b\\c\n\r\t\u{1}\u{1f}ü".as_bytes());
         assert_eq!(out, "\"a\\\"b\\\\c\\n\\r\\t\\u0001\\u001fü\"".as_bytes());
     }
 

@@ -1,43 +1,54 @@
-//! What clients say and are told: the Centrifuge client protocol, in JSON (protocol.md).
+//! What clients say and are told: the Centrifuge client protocol, in JSON and in Protobuf (protocol.md).
 //!
 //! Owns the wire: commands out of a message's bytes, replies and pushes into bytes, codes with
 //! their texts, tokens. What a command does is the session's business; framing is `websocket`'s:
-//! the functions here append one JSON text, the caller makes a frame of it.
+//! [`Encoding`] appends one message, a JSON text or a Protobuf message behind its length, and the
+//! caller makes a frame of it.
 //!
 //! Invariants:
-//! - What is appended never holds a line feed: line feeds separate replies within a frame, so one
-//!   inside a payload would break every SDK's parser.
-//! - A payload is copied, never parsed: whoever accepted it has checked that it is JSON.
+//! - What is appended in JSON never holds a line feed: line feeds separate replies within a frame,
+//!   so one inside a payload would break every SDK's parser.
+//! - A payload is copied, never parsed: whoever writes one in JSON knows that it is JSON.
+//! - Each message says once which fields it has, for both encodings (`fields`).
 //! - Every [`Disconnect`] has a reason; an SDK that finds none reconnects even where it must not.
 //!
-//! The Protobuf encoding of the same messages is not spoken; its place is beside [`decode`] and
-//! the `push_` and `reply_` functions, chosen once per connection.
+//! Commands are decoded and messages are written in either encoding; a connection's is chosen at its handshake.
 
 mod command;
 mod delta;
 mod disconnect;
+mod encoding;
 mod error;
+mod fields;
 mod json;
+mod protobuf;
 mod publication;
 mod push;
 mod reply;
+mod tags;
 mod token;
 mod unsubscribe;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::{
     command::{
-        Command, Commands, ConnectRequest, HistoryRequest, Malformed, Method, PublishRequest, RefreshRequest,
-        StreamPosition, SubRefreshRequest, SubscribeRequest, UnsubscribeRequest, decode,
+        Command, Commands, ConnectRequest, FilterNode, Headers, HistoryRequest, Malformed, Method, PresenceRequest,
+        PublishRequest, RefreshRequest, RpcRequest, SendRequest, StreamPosition, SubRefreshRequest, SubscribeRequest,
+        UnsubscribeRequest,
     },
     delta::DeltaEncoder,
     disconnect::Disconnect,
+    encoding::{Encoding, Shape},
     error::ErrorCode,
-    publication::{ClientInfoView, PublicationView},
-    push::{PING, push_message, push_publication, push_unsubscribe},
+    publication::{ClientInfoView, Delta, PublicationView},
+    push::{Push, Refresh, ServerSubscription},
     reply::{
-        ConnectResult, HistoryResultView, SubscribeResult, reply_connect, reply_error, reply_history, reply_publish,
-        reply_subscribe, reply_unsubscribe,
+        ConnectResult, ErrorView, HistoryResultView, PresenceStats, RefreshResult, Reply, SubRefreshResult,
+        SubscribeResult,
     },
+    tags::Tags,
     token::{
         Claims, Grant, Identity, KeySet, KeySetError, Overrides, SubscriptionToken, TokenError, TokenVerifier, mint,
         mint_operator,

@@ -1,101 +1,130 @@
 //! What a client is told unasked (protocol.md section 8).
 
 use super::{
-    PublicationView, Unsubscribe,
-    json::{Members, write_integer, write_string, write_verbatim},
-    publication::write_publication,
+    ClientInfoView, ConnectResult, Disconnect, PublicationView, Unsubscribe,
+    fields::{Fields, Message, field},
+    publication::Live,
+    reply::ConnectPush,
 };
 
-/// A ping: an empty reply (section 6).
-pub const PING: &[u8] = b"{}";
-
-/// Appends the push of a publication to a subscriber of its channel.
-pub fn push_publication(out: &mut Vec<u8>, publication: &PublicationView<'_>) {
-    // What the names, the braces and two numbers take, so that the buffer grows once.
-    const OVERHEAD_BYTES: usize = 64;
-
-    out.reserve(OVERHEAD_BYTES + publication.channel.len() + publication.data.len());
-    out.extend_from_slice(b"{\"push\":{\"channel\":");
-    write_string(out, publication.channel);
-    out.extend_from_slice(b",\"pub\":");
-    write_publication(out, publication, true);
-    out.extend_from_slice(b"}}");
+/// What a client is told unasked.
+#[derive(Debug, Clone, Copy)]
+pub enum Push<'a> {
+    /// A publication in a channel.
+    Publication(PublicationView<'a>),
+    /// Somebody has subscribed to the channel.
+    Join(ClientInfoView<'a>),
+    /// Somebody has left it.
+    Leave(ClientInfoView<'a>),
+    /// The server has ended a subscription of the client.
+    Unsubscribe(Unsubscribe),
+    /// A message that belongs to no channel: a payload.
+    Message(&'a [u8]),
+    /// The server has subscribed the client.
+    Subscribe(ServerSubscription<'a>),
+    /// To a one-way client: it is connected.
+    Connect(ConnectResult<'a>),
+    /// The connection ends, where no close frame can say so.
+    Disconnect(Disconnect),
+    /// The connection's time has changed.
+    Refresh(Refresh),
 }
 
-/// Appends the push that tells a client that the server has ended a subscription of its.
-pub fn push_unsubscribe(out: &mut Vec<u8>, channel: &str, unsubscribe: Unsubscribe) {
-    out.extend_from_slice(b"{\"push\":{\"channel\":");
-    write_string(out, channel);
-    out.extend_from_slice(b",\"unsubscribe\":");
-    let mut members = Members::begin(out);
-    write_integer(members.name("code"), u64::from(unsubscribe.code()));
-    members.string("reason", unsubscribe.reason());
-    members.end();
-    out.extend_from_slice(b"}}");
+/// A subscription that the server has made after the client had connected.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ServerSubscription<'a> {
+    /// The client may ask for what it missed when it comes back.
+    pub recoverable: bool,
+    /// Identity of the stream; "" if the channel has none.
+    pub epoch: &'a str,
+    /// The stream's last offset.
+    pub offset: u64,
+    /// The client is told offsets.
+    pub positioned: bool,
+    /// What the application says to it.
+    pub data: Option<&'a [u8]>,
 }
 
-/// Appends the push of a message that belongs to no channel. `data` is a JSON text.
-pub fn push_message(out: &mut Vec<u8>, data: &[u8]) {
-    out.extend_from_slice(b"{\"push\":{\"message\":{\"data\":");
-    write_verbatim(out, data);
-    out.extend_from_slice(b"}}}");
+/// How long a connection may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Refresh {
+    /// The client has to refresh its token.
+    pub expires: bool,
+    /// Within so many seconds.
+    pub ttl_seconds: u32,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::ClientInfoView;
+/// A push with its channel.
+pub(super) struct PushTo<'a> {
+    pub channel: &'a str,
+    pub push: &'a Push<'a>,
+}
 
-    fn publication<'a>(channel: &'a str, data: &'a [u8]) -> PublicationView<'a> {
-        PublicationView { channel, data, info: None, offset: 0, tags: None, epoch: None }
+impl Message for PushTo<'_> {
+    #[inline]
+    fn write(&self, fields: &mut impl Fields) {
+        fields.text(field!(2, "channel"), self.channel);
+        match self.push {
+            Push::Publication(publication) => fields.message(field!(4, "pub"), &Live(publication)),
+            Push::Join(info) => fields.message(field!(5, "join"), &Membership(info)),
+            Push::Leave(info) => fields.message(field!(6, "leave"), &Membership(info)),
+            Push::Unsubscribe(unsubscribe) => fields.message(field!(7, "unsubscribe"), unsubscribe),
+            Push::Message(data) => fields.message(field!(8, "message"), &Data(data)),
+            Push::Subscribe(subscription) => fields.message(field!(9, "subscribe"), subscription),
+            Push::Connect(result) => fields.message(field!(10, "connect"), &ConnectPush(result)),
+            Push::Disconnect(disconnect) => fields.message(field!(11, "disconnect"), disconnect),
+            Push::Refresh(refresh) => fields.message(field!(12, "refresh"), refresh),
+        }
     }
+}
 
-    fn pushed(publication: &PublicationView<'_>) -> String {
-        let mut out = Vec::new();
-        push_publication(&mut out, publication);
-        String::from_utf8(out).expect("JSON")
+/// A join or a leave.
+struct Membership<'a>(&'a ClientInfoView<'a>);
+
+impl Message for Membership<'_> {
+    fn write(&self, fields: &mut impl Fields) {
+        fields.message(field!(1, "info"), self.0);
     }
+}
 
-    #[test]
-    fn publications_are_pushed_as_the_reference_does() {
-        let first = PublicationView { offset: 1, epoch: Some("lhAHFFqz"), ..publication("hh:1", br#"{"n": 1}"#) };
-        assert_eq!(
-            pushed(&first),
-            r#"{"push":{"channel":"hh:1","pub":{"data":{"n": 1},"offset":1,"epoch":"lhAHFFqz"}}}"#
-        );
-        let second = PublicationView { offset: 2, tags: Some(br#"{"a":"b"}"#), data: br#"{"n": 2}"#, ..first };
-        assert_eq!(
-            pushed(&second),
-            r#"{"push":{"channel":"hh:1","pub":{"data":{"n": 2},"offset":2,"tags":{"a":"b"}}}}"#
-        );
-        let info = ClientInfoView { user: "42", client: "c-1", conn_info: Some(br#"{"name": "Al"}"#) };
-        let by_client = PublicationView { info: Some(info), ..publication("news", br#"{"x":1}"#) };
-        assert_eq!(
-            pushed(&by_client),
-            r#"{"push":{"channel":"news","pub":{"data":{"x":1},"info":{"user":"42","client":"c-1","conn_info":{"name": "Al"}}}}}"#
-        );
+struct Data<'a>(&'a [u8]);
+
+impl Message for Data<'_> {
+    fn write(&self, fields: &mut impl Fields) {
+        fields.payload(field!(1, "data"), self.0);
     }
+}
 
-    #[test]
-    fn an_anonymous_publisher_has_an_empty_user() {
-        let info = ClientInfoView { user: "", client: "c", conn_info: None };
-        let by_client = PublicationView { info: Some(info), ..publication("c", b"1") };
-        assert_eq!(pushed(&by_client), r#"{"push":{"channel":"c","pub":{"data":1,"info":{"user":"","client":"c"}}}}"#);
+impl Message for Unsubscribe {
+    fn write(&self, fields: &mut impl Fields) {
+        fields.unsigned(field!(2, "code"), u64::from(self.code()));
+        fields.text(field!(3, "reason"), self.reason());
     }
+}
 
-    #[test]
-    fn no_line_feed_and_no_quote_breaks_a_push() {
-        let odd = publication("a\"b\n", b"[1,\n2]\n");
-        assert_eq!(pushed(&odd), r#"{"push":{"channel":"a\"b\n","pub":{"data":[1,2]}}}"#);
+impl Message for ServerSubscription<'_> {
+    fn write(&self, fields: &mut impl Fields) {
+        fields.flag(field!(1, "recoverable"), self.recoverable);
+        fields.text(field!(4, "epoch"), self.epoch);
+        fields.unsigned(field!(5, "offset"), self.offset);
+        fields.flag(field!(6, "positioned"), self.positioned);
+        if let Some(data) = self.data {
+            fields.payload(field!(7, "data"), data);
+        }
     }
+}
 
-    #[test]
-    fn other_pushes_are_those_of_the_reference() {
-        let mut out = Vec::new();
-        push_unsubscribe(&mut out, "hh:srv", Unsubscribe::SERVER);
-        assert_eq!(out, br#"{"push":{"channel":"hh:srv","unsubscribe":{"code":2000,"reason":"server unsubscribe"}}}"#);
-        out.clear();
-        push_message(&mut out, b"{\"a\":\n1}");
-        assert_eq!(out, br#"{"push":{"message":{"data":{"a":1}}}}"#);
+impl Message for Disconnect {
+    fn write(&self, fields: &mut impl Fields) {
+        fields.unsigned(field!(1, "code"), u64::from(self.code()));
+        fields.text(field!(2, "reason"), self.reason());
+        fields.flag(field!(3, "reconnect"), self.reconnects());
+    }
+}
+
+impl Message for Refresh {
+    fn write(&self, fields: &mut impl Fields) {
+        fields.flag(field!(1, "expires"), self.expires);
+        fields.unsigned(field!(2, "ttl"), u64::from(self.ttl_seconds));
     }
 }

@@ -1,43 +1,107 @@
 //! Answers to commands (protocol.md sections 3 to 9).
 
 use super::{
-    ErrorCode, PublicationView,
-    json::{Members, write_integer, write_string},
-    publication::write_publication,
+    ClientInfoView, ErrorCode, PublicationView,
+    fields::{Fields, Message, field},
 };
 
-/// What a connect command brought.
+/// The answer to a command.
 #[derive(Debug, Clone, Copy)]
+pub enum Reply<'a> {
+    /// It was not carried out.
+    Error(ErrorView<'a>),
+    /// Of connect.
+    Connect(ConnectResult<'a>),
+    /// Of subscribe.
+    Subscribe(SubscribeResult<'a>),
+    /// Of unsubscribe: it is done.
+    Unsubscribe,
+    /// Of publish: it is done.
+    Publish,
+    /// Of presence: who is there, each client once.
+    Presence(&'a [ClientInfoView<'a>]),
+    /// Of presence_stats.
+    PresenceStats(PresenceStats),
+    /// Of history.
+    History(HistoryResultView<'a>),
+    /// Of rpc: what the application says, if it says anything.
+    Rpc(Option<&'a [u8]>),
+    /// Of refresh.
+    Refresh(RefreshResult<'a>),
+    /// Of sub_refresh.
+    SubRefresh(SubRefreshResult),
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ErrorView<'a> {
+    /// Of protocol.md section 13; an application's own are 400 to 1999.
+    pub code: u32,
+    /// For developers.
+    pub message: &'a str,
+    /// Whether an SDK tries the same again after a while.
+    pub is_temporary: bool,
+}
+
+/// What a connect command brought.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct ConnectResult<'a> {
     /// The client id; never empty.
     pub client: &'a str,
     /// The server's name and version; never empty.
     pub version: &'a str,
+    /// The client has to refresh its token.
+    pub expires: bool,
+    /// Within so many seconds.
+    pub ttl_seconds: u32,
+    /// What the application says to it.
+    pub data: Option<&'a [u8]>,
     /// Server-side subscriptions, by channel.
     pub subs: &'a [(&'a str, SubscribeResult<'a>)],
     /// Seconds between pings.
     pub ping_seconds: u32,
     /// Whether the client has to answer pings.
     pub pong: bool,
+    /// The secret of an emulated uplink; "" where commands come over the connection itself.
+    pub session: &'a str,
+    /// The process that knows the session; "" without one.
+    pub node: &'a str,
 }
 
 /// What a subscription brought.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SubscribeResult<'a> {
+    /// The client has to refresh the subscription's token.
+    pub expires: bool,
+    /// Within so many seconds.
+    pub ttl_seconds: u32,
     /// The client may ask for what it missed when it comes back.
     pub recoverable: bool,
-    /// The client is told offsets.
-    pub positioned: bool,
     /// Identity of the stream; "" if the channel has none.
     pub epoch: &'a str,
-    /// The stream's last offset; after a recovery the one that the client named.
-    pub offset: u64,
-    /// The client asked for what it missed.
-    pub was_recovering: bool,
-    /// It has got all of it.
-    pub recovered: bool,
     /// What it missed, in order.
     pub publications: &'a [PublicationView<'a>],
+    /// It has got all of it.
+    pub recovered: bool,
+    /// The stream's last offset; after a recovery the one that the client named.
+    pub offset: u64,
+    /// The client is told offsets.
+    pub positioned: bool,
+    /// What the application says to it.
+    pub data: Option<&'a [u8]>,
+    /// The client asked for what it missed.
+    pub was_recovering: bool,
+    /// Publications come as deltas.
+    pub delta: bool,
+}
+
+/// How many are in a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PresenceStats {
+    /// Connections.
+    pub clients: u32,
+    /// Different users among them.
+    pub users: u32,
 }
 
 /// What a channel's history holds.
@@ -51,186 +115,180 @@ pub struct HistoryResultView<'a> {
     pub offset: u64,
 }
 
-/// Appends the answer to a connect command.
-pub fn reply_connect(out: &mut Vec<u8>, command: u32, result: &ConnectResult<'_>) {
-    write_reply(out, command, "connect", |out| {
-        let mut members = Members::begin(out);
-        members.string("client", result.client);
-        members.string("version", result.version);
-        if !result.subs.is_empty() {
-            let mut subs = Members::begin(members.name("subs"));
-            for (channel, result) in result.subs {
-                write_subscribe_result(subs.name_escaped(channel), result);
-            }
-            subs.end();
+/// What a refresh command brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RefreshResult<'a> {
+    /// The client id; may be left out.
+    pub client: &'a str,
+    /// The server's name and version; may be left out.
+    pub version: &'a str,
+    /// The client has to refresh again.
+    pub expires: bool,
+    /// Within so many seconds.
+    pub ttl_seconds: u32,
+}
+
+/// What a sub_refresh command brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SubRefreshResult {
+    /// The client has to refresh again.
+    pub expires: bool,
+    /// Within so many seconds.
+    pub ttl_seconds: u32,
+}
+
+impl From<ErrorCode> for Reply<'_> {
+    fn from(error: ErrorCode) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+impl From<ErrorCode> for ErrorView<'_> {
+    fn from(error: ErrorCode) -> Self {
+        Self { code: error.code(), message: error.message(), is_temporary: error.is_temporary() }
+    }
+}
+
+impl Message for Reply<'_> {
+    fn write(&self, fields: &mut impl Fields) {
+        match self {
+            Self::Error(error) => fields.message(field!(2, "error"), error),
+            Self::Connect(result) => fields.message(field!(5, "connect"), result),
+            Self::Subscribe(result) => fields.message(field!(6, "subscribe"), result),
+            Self::Unsubscribe => fields.message(field!(7, "unsubscribe"), &Nothing),
+            Self::Publish => fields.message(field!(8, "publish"), &Nothing),
+            Self::Presence(clients) => fields.message(field!(9, "presence"), &Presence(clients)),
+            Self::PresenceStats(stats) => fields.message(field!(10, "presence_stats"), stats),
+            Self::History(result) => fields.message(field!(11, "history"), result),
+            Self::Rpc(data) => fields.message(field!(13, "rpc"), &RpcResult(*data)),
+            Self::Refresh(result) => fields.message(field!(14, "refresh"), result),
+            Self::SubRefresh(result) => fields.message(field!(15, "sub_refresh"), result),
         }
-        members.integer("ping", u64::from(result.ping_seconds));
-        members.flag("pong", result.pong);
-        members.end();
-    });
-}
-
-/// Appends the answer to a subscribe command.
-pub fn reply_subscribe(out: &mut Vec<u8>, command: u32, result: &SubscribeResult<'_>) {
-    write_reply(out, command, "subscribe", |out| write_subscribe_result(out, result));
-}
-
-/// Appends the answer to an unsubscribe command.
-pub fn reply_unsubscribe(out: &mut Vec<u8>, command: u32) {
-    write_reply(out, command, "unsubscribe", |out| out.extend_from_slice(b"{}"));
-}
-
-/// Appends the answer to a publish command.
-pub fn reply_publish(out: &mut Vec<u8>, command: u32) {
-    write_reply(out, command, "publish", |out| out.extend_from_slice(b"{}"));
-}
-
-/// Appends the answer to a history command. All its fields are always there (section 4).
-pub fn reply_history(out: &mut Vec<u8>, command: u32, result: &HistoryResultView<'_>) {
-    write_reply(out, command, "history", |out| {
-        let mut members = Members::begin(out);
-        write_publications(members.name("publications"), result.publications);
-        write_string(members.name("epoch"), result.epoch);
-        write_integer(members.name("offset"), result.offset);
-        members.end();
-    });
-}
-
-/// Appends the answer to a command that was not carried out.
-pub fn reply_error(out: &mut Vec<u8>, command: u32, error: ErrorCode) {
-    write_reply(out, command, "error", |out| {
-        let mut members = Members::begin(out);
-        members.integer("code", u64::from(error.code()));
-        members.string("message", error.message());
-        members.flag("temporary", error.is_temporary());
-        members.end();
-    });
-}
-
-fn write_reply(out: &mut Vec<u8>, command: u32, method: &str, write_result: impl FnOnce(&mut Vec<u8>)) {
-    let mut members = Members::begin(out);
-    members.integer("id", u64::from(command));
-    write_result(members.name(method));
-    members.end();
-}
-
-fn write_subscribe_result(out: &mut Vec<u8>, result: &SubscribeResult<'_>) {
-    let mut members = Members::begin(out);
-    members.flag("recoverable", result.recoverable);
-    members.string("epoch", result.epoch);
-    if !result.publications.is_empty() {
-        write_publications(members.name("publications"), result.publications);
     }
-    members.flag("recovered", result.recovered);
-    members.integer("offset", result.offset);
-    members.flag("positioned", result.positioned);
-    members.flag("was_recovering", result.was_recovering);
-    members.end();
 }
 
-fn write_publications(out: &mut Vec<u8>, publications: &[PublicationView<'_>]) {
-    out.push(b'[');
-    for (index, publication) in publications.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
+/// The result of what has none: an object all the same (protocol.md section 4).
+struct Nothing;
+
+impl Message for Nothing {
+    fn write(&self, _fields: &mut impl Fields) {}
+}
+
+impl Message for ErrorView<'_> {
+    fn write(&self, fields: &mut impl Fields) {
+        fields.unsigned(field!(1, "code"), u64::from(self.code));
+        fields.text(field!(2, "message"), self.message);
+        fields.flag(field!(3, "temporary"), self.is_temporary);
+    }
+}
+
+impl Message for ConnectResult<'_> {
+    fn write(&self, fields: &mut impl Fields) {
+        fields.text(field!(1, "client"), self.client);
+        fields.text(field!(2, "version"), self.version);
+        fields.flag(field!(3, "expires"), self.expires);
+        fields.unsigned(field!(4, "ttl"), u64::from(self.ttl_seconds));
+        if let Some(data) = self.data {
+            fields.payload(field!(5, "data"), data);
         }
-        write_publication(out, publication, false);
+        fields.messages_by_name(field!(6, "subs"), by_channel(self.subs));
+        fields.unsigned(field!(7, "ping"), u64::from(self.ping_seconds));
+        fields.flag(field!(8, "pong"), self.pong);
+        fields.text(field!(9, "session"), self.session);
+        fields.text(field!(10, "node"), self.node);
     }
-    out.push(b']');
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The same as a push, whose fields have other numbers and another order.
+pub(super) struct ConnectPush<'a>(pub &'a ConnectResult<'a>);
 
-    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
-        let mut out = Vec::new();
-        write(&mut out);
-        String::from_utf8(out).expect("JSON")
+impl Message for ConnectPush<'_> {
+    fn write(&self, fields: &mut impl Fields) {
+        let Self(result) = self;
+        fields.text(field!(1, "client"), result.client);
+        fields.text(field!(2, "version"), result.version);
+        if let Some(data) = result.data {
+            fields.payload(field!(3, "data"), data);
+        }
+        fields.messages_by_name(field!(4, "subs"), by_channel(result.subs));
+        fields.flag(field!(5, "expires"), result.expires);
+        fields.unsigned(field!(6, "ttl"), u64::from(result.ttl_seconds));
+        fields.unsigned(field!(7, "ping"), u64::from(result.ping_seconds));
+        fields.flag(field!(8, "pong"), result.pong);
+        fields.text(field!(9, "session"), result.session);
+        fields.text(field!(10, "node"), result.node);
     }
+}
 
-    fn publication(data: &'static [u8], offset: u64) -> PublicationView<'static> {
-        PublicationView { channel: "hh:1", data, info: None, offset, tags: None, epoch: Some("lhAHFFqz") }
+fn by_channel<'a>(
+    subs: &'a [(&'a str, SubscribeResult<'a>)],
+) -> impl ExactSizeIterator<Item = (&'a str, &'a SubscribeResult<'a>)> {
+    subs.iter().map(|(channel, result)| (*channel, result))
+}
+
+impl Message for SubscribeResult<'_> {
+    fn write(&self, fields: &mut impl Fields) {
+        fields.flag(field!(1, "expires"), self.expires);
+        fields.unsigned(field!(2, "ttl"), u64::from(self.ttl_seconds));
+        fields.flag(field!(3, "recoverable"), self.recoverable);
+        fields.text(field!(6, "epoch"), self.epoch);
+        fields.messages(field!(7, "publications"), self.publications.iter());
+        fields.flag(field!(8, "recovered"), self.recovered);
+        fields.unsigned(field!(9, "offset"), self.offset);
+        fields.flag(field!(10, "positioned"), self.positioned);
+        if let Some(data) = self.data {
+            fields.payload(field!(11, "data"), data);
+        }
+        fields.flag(field!(12, "was_recovering"), self.was_recovering);
+        fields.flag(field!(13, "delta"), self.delta);
     }
+}
 
-    #[test]
-    fn subscribe_results_are_those_of_the_reference() {
-        let plain = SubscribeResult::default();
-        assert_eq!(written(|out| reply_subscribe(out, 2, &plain)), r#"{"id":2,"subscribe":{}}"#);
-        let fresh = SubscribeResult { recoverable: true, positioned: true, epoch: "lhAHFFqz", ..plain };
-        assert_eq!(
-            written(|out| reply_subscribe(out, 2, &fresh)),
-            r#"{"id":2,"subscribe":{"recoverable":true,"epoch":"lhAHFFqz","positioned":true}}"#
-        );
-        let publications = [publication(br#"{"n": 3}"#, 3)];
-        let recovered =
-            SubscribeResult { was_recovering: true, recovered: true, offset: 2, publications: &publications, ..fresh };
-        assert_eq!(
-            written(|out| reply_subscribe(out, 10, &recovered)),
-            r#"{"id":10,"subscribe":{"recoverable":true,"epoch":"lhAHFFqz","publications":[{"data":{"n": 3},"offset":3}],"recovered":true,"offset":2,"positioned":true,"was_recovering":true}}"#
-        );
-        let at_top = SubscribeResult { publications: &[], offset: 3, ..recovered };
-        assert_eq!(
-            written(|out| reply_subscribe(out, 12, &at_top)),
-            r#"{"id":12,"subscribe":{"recoverable":true,"epoch":"lhAHFFqz","recovered":true,"offset":3,"positioned":true,"was_recovering":true}}"#
-        );
-        let unrecovered = SubscribeResult { recovered: false, ..at_top };
-        assert_eq!(
-            written(|out| reply_subscribe(out, 14, &unrecovered)),
-            r#"{"id":14,"subscribe":{"recoverable":true,"epoch":"lhAHFFqz","offset":3,"positioned":true,"was_recovering":true}}"#
-        );
-        let positioned = SubscribeResult { positioned: true, epoch: "GlGpPYWD", ..plain };
-        assert_eq!(
-            written(|out| reply_subscribe(out, 30, &positioned)),
-            r#"{"id":30,"subscribe":{"epoch":"GlGpPYWD","positioned":true}}"#
-        );
+struct Presence<'a>(&'a [ClientInfoView<'a>]);
+
+impl Message for Presence<'_> {
+    fn write(&self, fields: &mut impl Fields) {
+        fields.messages_by_name(field!(1, "presence", always), self.0.iter().map(|info| (info.client, info)));
     }
+}
 
-    #[test]
-    fn connect_results_are_those_of_the_reference() {
-        let result =
-            ConnectResult { client: "f62a001b", version: "6.9.1 OSS", subs: &[], ping_seconds: 25, pong: true };
-        assert_eq!(
-            written(|out| reply_connect(out, 1, &result)),
-            r#"{"id":1,"connect":{"client":"f62a001b","version":"6.9.1 OSS","ping":25,"pong":true}}"#
-        );
-        let subs = [
-            ("#42", SubscribeResult::default()),
-            ("a\"b", SubscribeResult { positioned: true, epoch: "e", ..SubscribeResult::default() }),
-        ];
-        let result = ConnectResult { subs: &subs, ..result };
-        assert_eq!(
-            written(|out| reply_connect(out, 1, &result)),
-            r##"{"id":1,"connect":{"client":"f62a001b","version":"6.9.1 OSS","subs":{"#42":{},"a\"b":{"epoch":"e","positioned":true}},"ping":25,"pong":true}}"##
-        );
+impl Message for PresenceStats {
+    fn write(&self, fields: &mut impl Fields) {
+        fields.unsigned(field!(1, "num_clients", always), u64::from(self.clients));
+        fields.unsigned(field!(2, "num_users", always), u64::from(self.users));
     }
+}
 
-    #[test]
-    fn void_results_and_errors_are_those_of_the_reference() {
-        assert_eq!(written(|out| reply_unsubscribe(out, 5)), r#"{"id":5,"unsubscribe":{}}"#);
-        assert_eq!(written(|out| reply_publish(out, 3)), r#"{"id":3,"publish":{}}"#);
-        assert_eq!(
-            written(|out| reply_error(out, 20, ErrorCode::UnrecoverablePosition)),
-            r#"{"id":20,"error":{"code":112,"message":"unrecoverable position"}}"#
-        );
-        assert_eq!(
-            written(|out| reply_error(out, 1, ErrorCode::Internal)),
-            r#"{"id":1,"error":{"code":100,"message":"internal server error","temporary":true}}"#
-        );
+impl Message for HistoryResultView<'_> {
+    fn write(&self, fields: &mut impl Fields) {
+        fields.messages(field!(1, "publications", always), self.publications.iter());
+        fields.text(field!(2, "epoch", always), self.epoch);
+        fields.unsigned(field!(3, "offset", always), self.offset);
     }
+}
 
-    #[test]
-    fn a_history_has_all_its_fields_even_if_it_is_empty() {
-        let empty = HistoryResultView { publications: &[], epoch: "", offset: 0 };
-        assert_eq!(
-            written(|out| reply_history(out, 7, &empty)),
-            r#"{"id":7,"history":{"publications":[],"epoch":"","offset":0}}"#
-        );
-        let publications = [publication(b"1", 1), publication(b"2", 2)];
-        let full = HistoryResultView { publications: &publications, epoch: "e", offset: 2 };
-        assert_eq!(
-            written(|out| reply_history(out, 7, &full)),
-            r#"{"id":7,"history":{"publications":[{"data":1,"offset":1},{"data":2,"offset":2}],"epoch":"e","offset":2}}"#
-        );
+struct RpcResult<'a>(Option<&'a [u8]>);
+
+impl Message for RpcResult<'_> {
+    fn write(&self, fields: &mut impl Fields) {
+        if let Some(data) = self.0 {
+            fields.payload(field!(1, "data"), data);
+        }
+    }
+}
+
+impl Message for RefreshResult<'_> {
+    fn write(&self, fields: &mut impl Fields) {
+        fields.text(field!(1, "client"), self.client);
+        fields.text(field!(2, "version"), self.version);
+        fields.flag(field!(3, "expires"), self.expires);
+        fields.unsigned(field!(4, "ttl"), u64::from(self.ttl_seconds));
+    }
+}
+
+impl Message for SubRefreshResult {
+    fn write(&self, fields: &mut impl Fields) {
+        fields.flag(field!(1, "expires"), self.expires);
+        fields.unsigned(field!(2, "ttl"), u64::from(self.ttl_seconds));
     }
 }

@@ -1,9 +1,9 @@
 //! The reading of a client's bytes: heads and frames as they become complete, and what is left of them.
 
-use super::{Effects, Flow, Phase, Reason, Rules, Session, Transient, state::Flag, write_text};
+use super::{Effects, Flow, Phase, Reason, Rules, Session, Transient, state::Flag, write_reply};
 use crate::{
     http::{self, Answer, Head},
-    protocol::{self, Commands, Disconnect, ErrorCode},
+    protocol::{Commands, Disconnect, ErrorCode},
     websocket::{
         frame::{self, Control, OpCode},
         message::{self, Event, Fragments, Read},
@@ -67,7 +67,7 @@ impl<E: Effects> Conversation<'_, E> {
         let commands = self.transient.as_mut().map(|transient| std::mem::take(&mut transient.commands));
         let flow = match commands {
             Some(commands) if !commands.is_empty() && self.session.is_connected() => {
-                self.run(Commands::from_rest(&commands))
+                self.run(Commands::from_rest(self.session.encoding(), &commands))
             }
             // The shard has ended the conversation during the pause.
             _ => Flow::Continue,
@@ -166,7 +166,7 @@ impl<E: Effects> Conversation<'_, E> {
             Event::Close { code, .. } => self.hear_close(code),
             Event::Message { payload, .. } if !is_closing => {
                 self.effects.message();
-                self.run(protocol::decode(&payload))
+                self.run(self.session.encoding().decode(&payload))
             }
             Event::Ping(payload) if !is_closing => {
                 frame::write(self.effects.output(), OpCode::Control(Control::Pong), payload);
@@ -225,7 +225,7 @@ impl<E: Effects> Conversation<'_, E> {
     /// Answers a command by an error; the conversation goes on.
     pub fn refuse(&mut self, command: u32, error: ErrorCode) -> Flow {
         self.effects.count(error.into());
-        write_text(self.effects.output(), |out| protocol::reply_error(out, command, error));
+        write_reply(self.session.encoding(), command, &error.into(), self.effects.output());
         Flow::Continue
     }
 

@@ -30,7 +30,7 @@ impl<E: Effects> Conversation<'_, E> {
             };
         }
         let result = match command.method {
-            Method::Send => Err(Refusal::End(Disconnect::NOT_AVAILABLE, Reason::SendUnavailable)),
+            Method::Send(_) => Err(Refusal::End(Disconnect::NOT_AVAILABLE, Reason::SendUnavailable)),
             _ if command.id == 0 => self.hear_pong(),
             Method::Subscribe(request) => self.subscribe(command.id, &request),
             Method::Unsubscribe(request) => self.unsubscribe(command.id, &request.channel),
@@ -39,7 +39,7 @@ impl<E: Effects> Conversation<'_, E> {
             Method::Refresh(request) => refresh(&request),
             Method::SubRefresh(request) => self.sub_refresh(&request),
             // Not built: each gets its place here.
-            Method::Presence | Method::PresenceStats | Method::Rpc => Err(ErrorCode::NotAvailable.into()),
+            Method::Presence(_) | Method::PresenceStats(_) | Method::Rpc(_) => Err(ErrorCode::NotAvailable.into()),
             Method::Connect(_) => Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::ConnectTwice)),
             Method::None => Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::CommandUnknown)),
         };
@@ -97,7 +97,7 @@ impl<E: Effects> Conversation<'_, E> {
         let data = request.data.ok_or(ErrorCode::BadRequest)?;
         let is_subscribed = self.effects.is_subscribed(channel);
         permission::publish(&self.rules.config.namespaces, self.subject(), channel, is_subscribed)?;
-        let flow = self.effects.publish(command, channel, Bytes::copy_from_slice(data.get().as_bytes()));
+        let flow = self.effects.publish(command, channel, Bytes::copy_from_slice(data));
         assert!(matches!(flow, Flow::Continue | Flow::Paused), "a publish command is taken in or pauses: {flow:?}");
         if flow == Flow::Paused {
             self.session.set(Flag::Paused);

@@ -39,7 +39,7 @@ pub use {
 
 use crate::{
     http::Answer,
-    protocol::{self, ConnectResult, Disconnect, SubscribeResult},
+    protocol::{ConnectResult, Disconnect, Encoding, Reply, SubscribeResult},
     websocket::frame::{self, Data, OpCode},
 };
 
@@ -83,26 +83,27 @@ pub fn connected<E: Effects>(session: &mut Session, reply: &ConnectReply<'_>, ru
     assert_eq!(session.phase, Phase::Connecting, "a connect reply belongs to a connect command that waits for it");
     session.phase = Phase::Connected;
     session.set(Flag::Paused);
-    write_connect_reply(effects.output(), reply, rules);
+    write_connect_reply(session.encoding(), reply, rules, effects.output());
 }
 
 /// Appends the frame of a connect reply, for a shard that completes [`Effects::connect`] at once.
-pub fn write_connect_reply(out: &mut Vec<u8>, reply: &ConnectReply<'_>, rules: &Rules) {
+pub fn write_connect_reply(encoding: Encoding, reply: &ConnectReply<'_>, rules: &Rules, out: &mut Vec<u8>) {
     let result = ConnectResult {
         client: reply.client,
         version: Rules::SERVER_VERSION,
         subs: reply.subs,
         ping_seconds: rules.config.client.ping_ms / 1000,
         pong: true,
+        ..ConnectResult::default()
     };
-    write_text(out, |out| protocol::reply_connect(out, reply.command, &result));
+    write_reply(encoding, reply.command, &Reply::Connect(result), out);
 }
 
 /// Appends a ping; the client has to answer it.
 pub fn ping(session: &mut Session, out: &mut Vec<u8>) {
     assert!(session.is_connected(), "only connected clients are pinged");
     session.set(Flag::AwaitingPong);
-    frame::write(out, OpCode::Data(Data::Text), protocol::PING);
+    frame::write(out, opcode(session.encoding()), session.encoding().ping());
 }
 
 /// Ends the conversation from the shard's side: appends the close frame, or before the upgrade an
@@ -139,11 +140,24 @@ pub fn deadline_passed<E: Effects>(session: &mut Session, effects: &mut E) -> Fl
     Flow::Closing
 }
 
-/// Appends a text frame around what `write` appends.
-fn write_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+/// Appends the frame of an answer to a command.
+pub fn write_reply(encoding: Encoding, command: u32, reply: &Reply<'_>, out: &mut Vec<u8>) {
+    write_frame(encoding, out, |out| encoding.write_reply(out, command, reply));
+}
+
+/// Appends the frame of one message of this encoding, which `write` appends.
+pub fn write_frame(encoding: Encoding, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let mark = frame::begin(out);
     write(out);
-    frame::finish(out, mark, OpCode::Data(Data::Text));
+    frame::finish(out, mark, opcode(encoding));
+}
+
+/// What frames of this encoding are marked with (protocol.md section 1).
+fn opcode(encoding: Encoding) -> OpCode {
+    OpCode::Data(match encoding {
+        Encoding::Json => Data::Text,
+        Encoding::Protobuf => Data::Binary,
+    })
 }
 
 /// What a client is told that is not upgraded yet.

@@ -1,7 +1,7 @@
 //! What a session remembers between two receives: two bytes for good, the rest only while it is needed.
 
 use super::Rules;
-use crate::{limits::CLOSE_HANDSHAKE_MS_MAX, websocket::message::Fragments};
+use crate::{limits::CLOSE_HANDSHAKE_MS_MAX, protocol::Encoding, websocket::message::Fragments};
 
 /// Where one connection's conversation stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,6 +44,8 @@ pub(super) enum Flag {
     Operator = 1 << 2,
     /// Closing without a close frame of ours: the client's is to be answered.
     Lingering = 1 << 3,
+    /// The client speaks the Protobuf encoding.
+    Protobuf = 1 << 4,
 }
 
 impl Session {
@@ -75,6 +77,11 @@ impl Session {
     /// Whether the client is the console, which may subscribe and publish everywhere.
     pub fn is_operator(&self) -> bool {
         self.has(Flag::Operator)
+    }
+
+    /// How the client's messages and ours are encoded.
+    pub fn encoding(&self) -> Encoding {
+        if self.has(Flag::Protobuf) { Encoding::Protobuf } else { Encoding::Json }
     }
 
     /// Milliseconds, from the moment when the session entered its phase, after which

@@ -8,7 +8,7 @@ use crate::{
     fanout::{Batch, glob_matches},
     limits::{MESH_TURN_MESSAGES_MAX, TURN_BYTES_MAX},
     mesh::{HistoryResult, Publication, ReplyTo, ToControl, ToIngest, ToShard},
-    protocol::{self, Disconnect, ErrorCode},
+    protocol::{Disconnect, Encoding, ErrorCode, Push, Reply, Shape},
     session::Reason,
     websocket::frame,
 };
@@ -65,7 +65,7 @@ impl State {
                 if let Some(index) = self.live_index(connection) {
                     // A client sees its own publication before it is told that it was published.
                     self.hand_out_to(index);
-                    self.reply(index, |out| protocol::reply_publish(out, command));
+                    self.reply(index, command, &Reply::Publish);
                 }
             }
             ToShard::Broadcast { data, reply_to } => self.broadcast(&data, reply_to),
@@ -153,7 +153,8 @@ impl State {
         };
         let batch = self.turn.open_batch_mut(open);
         let mark = frame::begin(&mut batch.bytes);
-        protocol::push_publication(&mut batch.bytes, &view::publication(publication));
+        let push = Push::Publication(view::publication(publication));
+        Encoding::Json.write_push(Shape::Bidirectional, &mut batch.bytes, &publication.channel.name, &push);
         frame::finish(&mut batch.bytes, mark, frame::OpCode::Data(frame::Data::Text));
         self.turn.end_frame(open);
     }
@@ -174,9 +175,9 @@ impl State {
             Some(found) => {
                 let publications: Vec<_> = found.publications.iter().map(|one| view::publication(one)).collect();
                 let result = view::history_result(found, &publications);
-                self.reply(index, |out| protocol::reply_history(out, command, &result));
+                self.reply(index, command, &Reply::History(result));
             }
-            None => self.reply(index, |out| protocol::reply_error(out, command, ErrorCode::UnrecoverablePosition)),
+            None => self.reply(index, command, &ErrorCode::UnrecoverablePosition.into()),
         }
     }
 
@@ -185,7 +186,7 @@ impl State {
         let open = self.turn.open_batch(Batch::NO_TOPIC, SlowConsumerPolicy::Disconnect);
         let batch = self.turn.open_batch_mut(open);
         let mark = frame::begin(&mut batch.bytes);
-        protocol::push_message(&mut batch.bytes, data);
+        Encoding::Json.write_push(Shape::Bidirectional, &mut batch.bytes, "", &Push::Message(data));
         frame::finish(&mut batch.bytes, mark, frame::OpCode::Data(frame::Data::Text));
         self.turn.end_frame(open);
         let indices: Vec<u32> = self.connected().collect();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::state::State;
 use crate::{
     mesh::{ClientInfo, History, Publish, ReplyTo, ToShard},
-    protocol,
+    protocol::Reply,
     session::{Connect, Effects, Flow, HistoryCommand, Reason, SubscribeCommand},
 };
 
@@ -81,7 +81,7 @@ impl Effects for Peer<'_> {
     fn unsubscribe(&mut self, command: u32, channel: &str) {
         self.act(|state, index| {
             state.unsubscribe(index, channel);
-            state.reply(index, |out| protocol::reply_unsubscribe(out, command));
+            state.reply(index, command, &Reply::Unsubscribe);
         });
     }
 

@@ -15,7 +15,7 @@ use crate::{
     fanout::{Outbox, Subscription},
     limits::{HISTORY_REPLY_BYTES_MAX, SUBSCRIBER_COUNT_AGE_MS_MAX},
     mesh::{ChannelName, Recovery, Subscribe, Subscribed, ToShard},
-    protocol::{self, ErrorCode},
+    protocol::{ErrorCode, Reply},
     session::{self, Connect, ConnectReply, Flow, ServerSide, Terms},
 };
 
@@ -94,7 +94,7 @@ impl State {
         if self.is_subscribed(index, topic) {
             return match command {
                 0 => self.server_side_made(index, None),
-                _ => self.reply(index, |out| protocol::reply_error(out, command, ErrorCode::AlreadySubscribed)),
+                _ => self.reply(index, command, &ErrorCode::AlreadySubscribed.into()),
             };
         }
         let mut topics = self.topics.of_channel(channel.hash, &channel.name);
@@ -147,7 +147,7 @@ impl State {
         self.limit_recovery(index, &mut subscribed);
         if matches!(subscribed.recovery, Some(Recovery::Rejected)) {
             self.release_topic(topic);
-            self.reply(index, |out| protocol::reply_error(out, command, ErrorCode::UnrecoverablePosition));
+            self.reply(index, command, &ErrorCode::UnrecoverablePosition.into());
         } else {
             if command == 0 && !self.connection(index).has(Flag::Backlogged) {
                 // Publications wait behind the connect reply.
@@ -160,7 +160,7 @@ impl State {
                 _ => {
                     let publications = view::recovered(&subscribed);
                     let result = view::subscribe_result(&subscribed, &publications);
-                    self.reply(index, |out| protocol::reply_subscribe(out, command, &result));
+                    self.reply(index, command, &Reply::Subscribe(result));
                 }
             }
         }
@@ -209,7 +209,7 @@ impl State {
         let pending = extra.pending.swap_remove(position);
         self.topics.get_mut(topic).pending -= 1;
         // Every command is answered. If the client wants the channel again meanwhile, it tries again.
-        self.reply(index, |out| protocol::reply_error(out, pending.command, ErrorCode::Internal));
+        self.reply(index, pending.command, &ErrorCode::Internal.into());
         self.release_topic(topic);
     }
 

@@ -2,21 +2,22 @@
 
 use crate::{
     mesh::{HistoryFound, Publication, Recovery, Subscribed},
-    protocol::{ClientInfoView, HistoryResultView, PublicationView, SubscribeResult},
+    protocol::{ClientInfoView, Delta, HistoryResultView, PublicationView, SubscribeResult},
 };
 
 /// A publication.
 pub fn publication(publication: &Publication) -> PublicationView<'_> {
     PublicationView {
-        channel: &publication.channel.name,
         data: &publication.data,
         info: publication.info.as_deref().map(|info| ClientInfoView {
             user: &info.user,
             client: &info.client,
             conn_info: info.conn_info.as_deref(),
+            chan_info: info.chan_info.as_deref(),
         }),
         offset: publication.offset,
-        tags: publication.tags.as_deref(),
+        tags: publication.tags.as_ref(),
+        delta: Delta::None,
         epoch: publication.epoch.as_deref(),
     }
 }
@@ -49,6 +50,7 @@ pub fn subscribe_result<'a>(
         was_recovering: subscribed.recovery.is_some(),
         recovered,
         publications,
+        ..SubscribeResult::default()
     }
 }
 

@@ -4,10 +4,9 @@ use super::{connection::Flag, state::State};
 use crate::{
     fanout::{Entry, Outbox, Overflow, Turn},
     limits::SEND_BATCH_MAX,
-    protocol::{self, Disconnect, Unsubscribe},
-    session::Reason,
+    protocol::{Disconnect, Encoding, Push, Reply, Shape, Unsubscribe},
+    session::{self, Reason},
     uring::{Kernel, Send},
-    websocket::frame,
 };
 
 /// Bytes of an outbox that are offered to the kernel at once.
@@ -116,7 +115,7 @@ impl State {
             self.counters.dropped[crate::config::SlowConsumerPolicy::Resync as usize] += outbox.drop_topic(topic);
             self.outbox_bytes -= (before - outbox.bytes()) as u64;
         }
-        self.reply(index, |out| protocol::push_unsubscribe(out, &channel, Unsubscribe::INSUFFICIENT_STATE));
+        self.push(index, &channel, &Push::Unsubscribe(Unsubscribe::INSUFFICIENT_STATE));
         self.counters.count(Reason::Resync);
     }
 
@@ -152,12 +151,21 @@ impl State {
         self.outbox(index).map_or(0, Outbox::own_bytes)
     }
 
-    /// Frames a reply for one connection.
-    pub fn reply(&mut self, index: u32, encode: impl FnOnce(&mut Vec<u8>)) {
+    /// Answers a command of a connection.
+    pub fn reply(&mut self, index: u32, command: u32, reply: &Reply<'_>) {
+        self.tell(index, |encoding, out| encoding.write_reply(out, command, reply));
+    }
+
+    /// Tells one connection something unasked.
+    pub fn push(&mut self, index: u32, channel: &str, push: &Push<'_>) {
+        self.tell(index, |encoding, out| encoding.write_push(Shape::Bidirectional, out, channel, push));
+    }
+
+    /// Frames a message for one connection.
+    fn tell(&mut self, index: u32, write: impl FnOnce(Encoding, &mut Vec<u8>)) {
         let start = self.turn.replies.len();
-        let mark = frame::begin(&mut self.turn.replies);
-        encode(&mut self.turn.replies);
-        frame::finish(&mut self.turn.replies, mark, frame::OpCode::Data(frame::Data::Text));
+        let encoding = self.connection(index).session.encoding();
+        session::write_frame(encoding, &mut self.turn.replies, |out| write(encoding, out));
         self.counters.messages_sent += 1;
         self.give_replies(index, start);
     }

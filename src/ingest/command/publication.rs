@@ -11,6 +11,7 @@ use crate::{
         replies::Waiting,
     },
     mesh::{ChannelName, Publish, ReplyTo, ToShard},
+    protocol::Tags,
 };
 
 /// `PUBLISH channel payload`.
@@ -62,7 +63,7 @@ pub(super) fn subscribe(_call: &mut Call<'_>) -> Result<Outcome, Refusal> {
 struct Options {
     idempotency_key: Option<Bytes>,
     skip_history: bool,
-    tags: Option<Bytes>,
+    tags: Option<Tags>,
 }
 
 impl Call<'_> {
@@ -93,7 +94,7 @@ impl Call<'_> {
                 index += 2;
             } else if option.eq_ignore_ascii_case(b"TAGS") {
                 let tags = value.ok_or(Refusal::OptionWithoutValue("TAGS"))?;
-                options.tags = Some(check_tags(tags)?);
+                options.tags = Some(check_tags(&tags)?);
                 index += 2;
             } else if option.eq_ignore_ascii_case(b"SKIPHISTORY") {
                 options.skip_history = true;

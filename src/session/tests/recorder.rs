@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use super::NOW;
 use crate::{
-    protocol::{self, SubscribeResult},
+    protocol::{Encoding, Reply, SubscribeResult},
     session::{
         self, Connect, ConnectReply, Effects, Flow, HistoryCommand, Reason, Rules, Session, SubscribeCommand,
-        Transient, write_connect_reply, write_text,
+        Transient, write_connect_reply, write_reply,
     },
 };
 
@@ -33,6 +33,8 @@ pub struct Recorder {
     pub counted: Vec<Reason>,
     /// Whole messages that arrived.
     pub messages: u32,
+    /// Of what is written to the client.
+    pub encoding: Encoding,
     /// Whether a connect command waits for server-side subscriptions.
     pub connect_pauses: bool,
     /// Whether a publish command finds no room behind it.
@@ -71,27 +73,26 @@ impl Effects for Recorder {
         let subs = self.subs();
         let subs: Vec<_> = subs.iter().map(|channel| (channel.as_str(), SubscribeResult::default())).collect();
         let reply = self.reply(&subs);
-        write_connect_reply(&mut self.output, &reply, &self.rules.clone());
+        write_connect_reply(self.encoding, &reply, &self.rules.clone(), &mut self.output);
         Flow::Continue
     }
 
     fn subscribe(&mut self, subscribe: SubscribeCommand<'_>) {
         self.calls.push(format!("subscribe {} {:?}", subscribe.channel, subscribe.terms));
         self.subscribed.push(subscribe.channel.to_owned());
-        write_text(&mut self.output, |out| {
-            protocol::reply_subscribe(out, subscribe.command, &SubscribeResult::default());
-        });
+        let reply = Reply::Subscribe(SubscribeResult::default());
+        write_reply(self.encoding, subscribe.command, &reply, &mut self.output);
     }
 
     fn unsubscribe(&mut self, command: u32, channel: &str) {
         self.calls.push(format!("unsubscribe {channel}"));
         self.subscribed.retain(|subscribed| subscribed != channel);
-        write_text(&mut self.output, |out| protocol::reply_unsubscribe(out, command));
+        write_reply(self.encoding, command, &Reply::Unsubscribe, &mut self.output);
     }
 
     fn publish(&mut self, command: u32, channel: &str, data: Bytes) -> Flow {
         self.calls.push(format!("publish {channel} {}", data.escape_ascii()));
-        write_text(&mut self.output, |out| protocol::reply_publish(out, command));
+        write_reply(self.encoding, command, &Reply::Publish, &mut self.output);
         if self.publish_pauses { Flow::Paused } else { Flow::Continue }
     }
 
@@ -138,6 +139,7 @@ impl Client {
             connects: Vec::new(),
             counted: Vec::new(),
             messages: 0,
+            encoding: Encoding::Json,
             connect_pauses: false,
             publish_pauses: false,
         };
