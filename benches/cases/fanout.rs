@@ -49,7 +49,7 @@ impl Audience {
             batch.end_frame();
         }
         let (batch, end) = self.turn.close_batch(open);
-        for &index in self.topics.get(self.topic).subscribers() {
+        for &index in self.topics.subscribers(self.topic) {
             let entry = &mut self.connections[index as usize].entry;
             self.turn.give(index, entry, batch, 0, end);
         }

@@ -15,9 +15,13 @@
 //! - A connection is in one topic of a channel at most, the one of its own form; otherwise it would be sent a publication
 //!   twice.
 
+mod arena;
 mod batch;
+mod directory;
 mod form;
 mod glob;
+mod members;
+mod names;
 mod outbox;
 mod subscription;
 mod topic;
@@ -29,6 +33,14 @@ pub use self::{
     glob::glob_matches,
     outbox::{Outbox, Overflow},
     subscription::{Subscription, Subscriptions},
-    topic::{Topic, Topics},
+    topic::Topics,
     turn::{Entry, Piece, Turn},
 };
+
+/// Adds to a list that grows by a quarter, not to twice its length: what is held for nothing stays small.
+fn push_tightly<T>(list: &mut Vec<T>, value: T) {
+    if list.len() == list.capacity() {
+        list.reserve_exact((list.len() / 4).max(4));
+    }
+    list.push(value);
+}

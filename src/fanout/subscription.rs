@@ -90,7 +90,7 @@ impl Subscriptions {
         debug_assert!(self.position(subscription.topic).is_none(), "a connection is subscribed to a topic once");
         match self.inline.iter_mut().find(|place| !place.is_some()) {
             Some(place) => *place = subscription,
-            None => self.more.get_or_insert_default().push(subscription),
+            None => super::push_tightly(self.more.get_or_insert_default(), subscription),
         }
     }
 

@@ -1,69 +1,46 @@
-//! Channels with members on this shard.
+//! Channels in their forms, with their members on this shard.
+//!
+//! What a topic always needs is in its record ([`super::directory`]); what it needs at times is here: a list where it has
+//! several members, and an [`Activity`] while something goes on. A personal channel with one client has neither.
 
-use std::sync::Arc;
-
-use hashbrown::HashTable;
 use slab::Slab;
 
-use super::Form;
+use super::{
+    Form,
+    directory::{Directory, Kind},
+    members::Members,
+};
 use crate::{config::SlowConsumerPolicy, mesh::ChannelName};
 
 /// Topics that are counted as the busiest.
 const BUSIEST_MAX: usize = 20;
 
-/// In [`Topic::next`]: the channel has no further topic.
-const NONE: u32 = u32::MAX;
+/// In a record's `activity`: the rest is the index of an [`Activity`]. Without it the rest is the number of deliveries.
+const ACTIVE: u32 = 1 << 31;
 
-/// A channel in one form, and who is in it on this shard.
-#[derive(Debug)]
-pub struct Topic {
-    /// The channel.
-    pub channel: ChannelName,
-    /// How its members are written to.
-    pub form: Form,
-    /// The channel's next topic, of another form.
-    next: u32,
-    /// By slab index: subscribers first, then those that are silent, both in no order.
-    members: Vec<u32>,
-    /// How many of them are subscribers.
-    subscribers: u32,
+/// What a topic remembers while something goes on.
+#[derive(Debug, Default)]
+struct Activity {
     /// Subscriptions that wait for the home shard's answer.
-    pub pending: u32,
-    /// What happens to slow subscribers.
-    pub policy: SlowConsumerPolicy,
+    pending: u32,
+    /// The topic's open batch of this turn, if any.
+    open_batch: Option<u32>,
     /// Whether the home shard has yet to be told the present number of subscribers.
-    pub is_count_stale: bool,
-    /// Publications delivered to the channel since it began; in the first of its topics.
-    deliveries: u64,
+    is_count_stale: bool,
     /// Whether it is among the busiest.
     is_busy: bool,
-    /// The topic's open batch of this turn, if any.
-    pub open_batch: Option<u32>,
-}
-
-impl Topic {
-    /// Who is sent the publications, by slab index.
-    pub fn subscribers(&self) -> &[u32] {
-        &self.members[..self.subscribers as usize]
-    }
-
-    /// Subscribers, and those that are in the topic only to be found: of a user's personal channel, all its connections.
-    pub fn members(&self) -> &[u32] {
-        &self.members
-    }
-
-    /// Subscribers that the home shard must reckon with, those still waiting for its answer among them.
-    fn interest(&self) -> u32 {
-        self.subscribers + self.pending
-    }
+    /// Publications delivered to the channel since it began; in the first of its topics.
+    deliveries: u64,
 }
 
 /// All topics of a shard, by channel and form, and by index.
 #[derive(Debug, Default)]
 pub struct Topics {
-    /// The first topic of each channel; it leads to the others.
-    by_hash: HashTable<u32>,
-    topics: Slab<Topic>,
+    directory: Directory,
+    lists: Slab<Members>,
+    /// Bytes of the lists' places.
+    list_bytes: usize,
+    activities: Slab<Activity>,
     subscriptions: u64,
     /// The topics with the most deliveries, in no order, kept as deliveries happen: looking for them among a million
     /// would hold the shard up.
@@ -72,29 +49,20 @@ pub struct Topics {
     busy_deliveries_min: u64,
 }
 
-impl Topic {
-    fn swap(&mut self, position: u32, new_position: u32, mut moved: impl FnMut(u32, u32)) {
-        if position != new_position {
-            self.members.swap(position as usize, new_position as usize);
-            moved(self.members[position as usize], position);
-        }
-    }
-}
-
 impl Topics {
     /// How many.
     pub fn len(&self) -> usize {
-        self.topics.len()
+        self.directory.topics()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.topics.is_empty()
+        self.len() == 0
     }
 
     /// Channels that have a topic.
     pub fn channels(&self) -> usize {
-        self.by_hash.len()
+        self.directory.channels()
     }
 
     /// Subscriptions of all topics.
@@ -104,24 +72,22 @@ impl Topics {
 
     /// The first topic of a channel.
     pub fn first_of_channel(&self, hash: u64, name: &str) -> Option<u32> {
-        self.by_hash.find(hash, |index| &*self.topics[*index as usize].channel.name == name).copied()
+        self.directory.first(hash, name)
     }
 
     /// The channel's next topic.
     pub fn next_of_channel(&self, index: u32) -> Option<u32> {
-        let next = self.topics[index as usize].next;
-        (next != NONE).then_some(next)
+        self.directory.next(index)
     }
 
     /// All topics of a channel.
-    pub fn of_channel(&self, hash: u64, name: &str) -> impl Iterator<Item = (u32, &Topic)> {
-        let first = self.first_of_channel(hash, name);
-        std::iter::successors(first, |index| self.next_of_channel(*index)).map(|index| (index, self.get(index)))
+    pub fn of_channel(&self, hash: u64, name: &str) -> impl Iterator<Item = u32> {
+        std::iter::successors(self.directory.first(hash, name), |index| self.directory.next(*index))
     }
 
     /// The topic of a channel in a form.
     pub fn find(&self, hash: u64, name: &str, form: Form) -> Option<u32> {
-        self.of_channel(hash, name).find(|(_, topic)| topic.form == form).map(|(index, _)| index)
+        self.of_channel(hash, name).find(|index| self.form(*index) == form)
     }
 
     /// The topic of a channel in a form, made if there is none.
@@ -131,52 +97,69 @@ impl Topics {
         form: Form,
         policy: impl FnOnce() -> SlowConsumerPolicy,
     ) -> u32 {
-        if let Some(index) = self.find(channel.hash, &channel.name, form) {
-            return index;
+        match self.find(channel.hash, &channel.name, form) {
+            Some(index) => index,
+            None => self.directory.insert(channel, form, policy()),
         }
-        let first = self.first_of_channel(channel.hash, &channel.name);
-        let index = u32::try_from(self.topics.insert(Topic {
-            channel: channel.clone(),
-            form,
-            next: first.map_or(NONE, |first| self.topics[first as usize].next),
-            members: Vec::new(),
-            subscribers: 0,
-            pending: 0,
-            policy: policy(),
-            is_count_stale: false,
-            deliveries: 0,
-            is_busy: false,
-            open_batch: None,
-        }))
-        .expect("memory ends before topics number 2^32");
-        match first {
-            Some(first) => self.topics[first as usize].next = index,
-            None => {
-                let topics = &self.topics;
-                self.by_hash.insert_unique(channel.hash, index, |index| topics[*index as usize].channel.hash);
-            }
+    }
+
+    /// Whether there is a topic of this index.
+    pub fn contains(&self, index: u32) -> bool {
+        self.directory.contains(index)
+    }
+
+    /// The name of a topic's channel.
+    pub fn name(&self, index: u32) -> &str {
+        std::str::from_utf8(self.directory.name(index)).expect("it was a text when it was written")
+    }
+
+    /// How a topic's members are written to.
+    pub fn form(&self, index: u32) -> Form {
+        self.directory.get(index).form
+    }
+
+    /// What happens to a topic's slow subscribers.
+    pub fn policy(&self, index: u32) -> SlowConsumerPolicy {
+        self.directory.get(index).policy
+    }
+
+    /// Who is sent a topic's publications, by slab index.
+    pub fn subscribers(&self, index: u32) -> &[u32] {
+        let record = self.directory.get(index);
+        match record.kind {
+            Kind::OneSubscriber => std::slice::from_ref(&record.members),
+            Kind::Several => self.lists[record.members as usize].subscribers(),
+            Kind::Free | Kind::Nobody | Kind::OneSilent => &[],
         }
-        index
     }
 
-    /// A topic that is known to exist.
-    pub fn get(&self, index: u32) -> &Topic {
-        &self.topics[index as usize]
+    /// Subscribers, and those that are in the topic only to be found: of a user's personal channel, all its connections.
+    pub fn members(&self, index: u32) -> &[u32] {
+        let record = self.directory.get(index);
+        match record.kind {
+            Kind::OneSilent | Kind::OneSubscriber => std::slice::from_ref(&record.members),
+            Kind::Several => self.lists[record.members as usize].all(),
+            Kind::Free | Kind::Nobody => &[],
+        }
     }
 
-    /// A topic that is known to exist.
-    pub fn get_mut(&mut self, index: u32) -> &mut Topic {
-        &mut self.topics[index as usize]
+    /// Subscribers of a channel that the home shard must reckon with, in all forms: those that still wait for its answer
+    /// are among them.
+    pub fn interest(&self, hash: u64, name: &str) -> u32 {
+        let interest = |index| self.subscribers(index).len() as u32 + self.pending(index);
+        self.of_channel(hash, name).map(interest).sum()
     }
 
-    /// A topic, if it still exists.
-    pub fn try_get_mut(&mut self, index: u32) -> Option<&mut Topic> {
-        self.topics.get_mut(index as usize)
-    }
-
-    /// Subscribers of a channel that the home shard must reckon with, in all forms.
-    pub fn interest(&self, channel: &ChannelName) -> u32 {
-        self.of_channel(channel.hash, &channel.name).map(|(_, topic)| topic.interest()).sum()
+    /// The channels that have subscribers here.
+    pub fn subscribed_channels(&self) -> impl Iterator<Item = &str> {
+        let is_subscribed = |index: &u32| !self.subscribers(*index).is_empty();
+        // Each channel by the first of its topics that has some.
+        let first_subscribed = move |index| {
+            let first = self.directory.first_beside(index);
+            std::iter::successors(Some(first), |index| self.directory.next(*index)).find(is_subscribed)
+        };
+        let topics = self.directory.iter().filter(is_subscribed);
+        topics.filter(move |index| first_subscribed(*index) == Some(*index)).map(|index| self.name(index))
     }
 
     /// Adds a subscriber: its position. `moved` is told of each other connection that has another position now.
@@ -187,141 +170,256 @@ impl Topics {
 
     /// Adds a member that is sent nothing: its position.
     pub fn attach_silent(&mut self, index: u32, connection: u32) -> u32 {
-        let topic = &mut self.topics[index as usize];
-        assert!(topic.open_batch.is_none(), "an open batch is handed out before the list changes");
-        topic.members.push(connection);
-        u32::try_from(topic.members.len() - 1).expect("slab indices are u32")
+        self.assert_handed_out(index);
+        let record = self.directory.get_mut(index);
+        match record.kind {
+            Kind::Free => unreachable!("a topic is asked for while it exists"),
+            Kind::Nobody => {
+                (record.kind, record.members) = (Kind::OneSilent, connection);
+                0
+            }
+            Kind::OneSilent | Kind::OneSubscriber => {
+                let mut members = Members::default();
+                members.push(record.members);
+                if record.kind == Kind::OneSubscriber {
+                    members.make_subscriber(0, |_, _| {});
+                }
+                let position = members.push(connection);
+                self.list_bytes += members.bytes();
+                let list = u32::try_from(self.lists.insert(members)).expect("memory ends before lists number 2^32");
+                (record.kind, record.members) = (Kind::Several, list);
+                position
+            }
+            Kind::Several => {
+                let members = &mut self.lists[record.members as usize];
+                self.list_bytes -= members.bytes();
+                let position = members.push(connection);
+                self.list_bytes += members.bytes();
+                position
+            }
+        }
     }
 
     /// The silent member at `position` is to be sent publications: its new position.
     pub fn make_subscriber(&mut self, index: u32, position: u32, moved: impl FnMut(u32, u32)) -> u32 {
-        let topic = &mut self.topics[index as usize];
-        assert!(topic.open_batch.is_none(), "an open batch is handed out before the list changes");
-        assert!(position >= topic.subscribers, "the member at {position} is a subscriber already");
-        let new_position = topic.subscribers;
-        topic.swap(position, new_position, moved);
-        topic.subscribers += 1;
+        self.assert_handed_out(index);
         self.subscriptions += 1;
-        new_position
+        let record = self.directory.get_mut(index);
+        match record.kind {
+            Kind::OneSilent => record.kind = Kind::OneSubscriber,
+            Kind::Several => return self.lists[record.members as usize].make_subscriber(position, moved),
+            kind => panic!("no silent member is in a topic of {kind:?}"),
+        }
+        0
     }
 
     /// The subscriber at `position` is sent nothing any more, but stays: its new position.
     pub fn make_silent(&mut self, index: u32, position: u32, moved: impl FnMut(u32, u32)) -> u32 {
-        let topic = &mut self.topics[index as usize];
-        assert!(topic.open_batch.is_none(), "an open batch is handed out before the list changes");
-        assert!(position < topic.subscribers, "the member at {position} is silent already");
-        topic.subscribers -= 1;
+        self.assert_handed_out(index);
         self.subscriptions -= 1;
-        let new_position = topic.subscribers;
-        topic.swap(position, new_position, moved);
-        new_position
+        let record = self.directory.get_mut(index);
+        match record.kind {
+            Kind::OneSubscriber => record.kind = Kind::OneSilent,
+            Kind::Several => return self.lists[record.members as usize].make_silent(position, moved),
+            kind => panic!("no subscriber is in a topic of {kind:?}"),
+        }
+        0
     }
 
     /// Takes the member at `position` away. `moved` is told of each connection that has another position now.
     pub fn detach(&mut self, index: u32, mut position: u32, mut moved: impl FnMut(u32, u32)) {
-        if position < self.topics[index as usize].subscribers {
+        if (position as usize) < self.subscribers(index).len() {
             position = self.make_silent(index, position, &mut moved);
         }
-        let members = &mut self.topics[index as usize].members;
-        members.swap_remove(position as usize);
-        if let Some(connection) = members.get(position as usize) {
-            moved(*connection, position);
+        let record = self.directory.get_mut(index);
+        match record.kind {
+            Kind::OneSilent => record.kind = Kind::Nobody,
+            Kind::Several => {
+                let list = record.members as usize;
+                let members = &mut self.lists[list];
+                self.list_bytes -= members.bytes();
+                members.remove(position, moved);
+                self.list_bytes += members.bytes();
+                if let [only] = *members.all() {
+                    let is_silent = members.subscribers().is_empty();
+                    record.kind = if is_silent { Kind::OneSilent } else { Kind::OneSubscriber };
+                    record.members = only;
+                    self.list_bytes -= self.lists.remove(list).bytes();
+                }
+            }
+            kind => panic!("no silent member is in a topic of {kind:?}"),
         }
-        if members.len() * 4 < members.capacity() {
-            members.shrink_to(members.len() * 2);
-        }
-    }
-
-    /// Lends out a topic's list of members, for as long as [`Topics::return_members`] is not called.
-    pub fn lend_members(&mut self, index: u32) -> Vec<u32> {
-        std::mem::take(&mut self.topics[index as usize].members)
-    }
-
-    /// Ends [`Topics::lend_members`].
-    pub fn return_members(&mut self, index: u32, members: Vec<u32>) {
-        self.topics[index as usize].members = members;
     }
 
     /// Ends a topic that nobody needs: whether it ended.
     pub fn remove_if_unused(&mut self, index: u32) -> bool {
-        let topic = &self.topics[index as usize];
-        if !topic.members.is_empty() || topic.pending > 0 {
+        if self.directory.get(index).kind != Kind::Nobody || self.pending(index) > 0 {
             return false;
         }
-        assert!(topic.open_batch.is_none(), "an open batch is handed out before the list changes");
-        if topic.is_busy {
-            self.busiest.retain(|busy| *busy != index);
-            self.busy_deliveries_min = 0;
-        }
-        let Topic { channel, next, deliveries, .. } = self.topics.remove(index as usize);
-        match self.by_hash.find_entry(channel.hash, |candidate| *candidate == index) {
-            Ok(entry) if next == NONE => _ = entry.remove(),
-            Ok(mut entry) => {
-                *entry.get_mut() = next;
-                self.topics[next as usize].deliveries = deliveries;
-            }
-            Err(_) => {
-                let mut before = self.first_of_channel(channel.hash, &channel.name);
-                while let Some(candidate) = before {
-                    let candidate = &mut self.topics[candidate as usize];
-                    if candidate.next == index {
-                        candidate.next = next;
-                        break;
-                    }
-                    before = (candidate.next != NONE).then_some(candidate.next);
-                }
+        self.assert_handed_out(index);
+        let deliveries = self.deliveries(index);
+        if let Some(activity) = self.activity_index(index) {
+            if self.activities.remove(activity).is_busy {
+                self.busiest.retain(|busy| *busy != index);
+                self.busy_deliveries_min = 0;
             }
         }
+        // The channel goes on in its other forms, and so does its count.
+        let first = self.directory.first_beside(index);
+        let heir = if first == index { self.directory.next(index) } else { Some(first) };
+        if let Some(heir) = heir {
+            self.set_deliveries(heir, self.deliveries(heir) + deliveries);
+        }
+        self.directory.remove(index);
         true
     }
 
-    /// The channels that have subscribers here.
-    pub fn subscribed_channels(&self) -> impl Iterator<Item = &Arc<str>> {
-        let topics = |first| std::iter::successors(Some(first), |index| self.next_of_channel(*index));
-        let subscribed = move |first: &&u32| topics(**first).any(|index| self.get(index).subscribers > 0);
-        self.by_hash.iter().filter(subscribed).map(|first| &self.get(*first).channel.name)
+    /// A subscription waits for the home shard's answer.
+    pub fn begin_pending(&mut self, index: u32) {
+        self.activity_mut(index).pending += 1;
+    }
+
+    /// It waits no more.
+    pub fn end_pending(&mut self, index: u32) {
+        self.activity_mut(index).pending -= 1;
+        self.rest(index);
+    }
+
+    fn pending(&self, index: u32) -> u32 {
+        self.activity(index).map_or(0, |activity| activity.pending)
+    }
+
+    /// The topic's open batch of this turn, if any.
+    pub fn open_batch(&self, index: u32) -> Option<u32> {
+        self.activity(index)?.open_batch
+    }
+
+    /// The topic has a batch now that it had not.
+    pub fn set_open_batch(&mut self, index: u32, batch: u32) {
+        let before = self.activity_mut(index).open_batch.replace(batch);
+        assert!(before.is_none(), "a topic has one open batch");
+    }
+
+    /// The topic's open batch, which it has no more.
+    pub fn take_open_batch(&mut self, index: u32) -> Option<u32> {
+        let activity = self.activity_index(index)?;
+        let batch = self.activities[activity].open_batch.take()?;
+        self.rest(index);
+        Some(batch)
+    }
+
+    fn assert_handed_out(&self, index: u32) {
+        assert!(self.open_batch(index).is_none(), "an open batch is handed out before the list changes");
+    }
+
+    /// The home shard is to be told the number of subscribers: whether that is news.
+    pub fn mark_count_stale(&mut self, index: u32) -> bool {
+        !std::mem::replace(&mut self.activity_mut(index).is_count_stale, true)
+    }
+
+    /// The home shard is being told.
+    pub fn clear_count_stale(&mut self, index: u32) {
+        if let Some(activity) = self.activity_index(index) {
+            self.activities[activity].is_count_stale = false;
+            self.rest(index);
+        }
     }
 
     /// A publication was delivered to the channel of which this is the first topic.
     pub fn count_delivery(&mut self, index: u32) {
-        let topic = &mut self.topics[index as usize];
-        topic.deliveries += 1;
-        if topic.is_busy || topic.deliveries <= self.busy_deliveries_min {
+        let deliveries = self.deliveries(index) + 1;
+        self.set_deliveries(index, deliveries);
+        let is_busy = self.activity(index).is_some_and(|activity| activity.is_busy);
+        if is_busy || deliveries <= self.busy_deliveries_min {
             return;
         }
-        topic.is_busy = true;
+        self.activity_mut(index).is_busy = true;
         self.busiest.push(index);
         if self.busiest.len() > BUSIEST_MAX {
-            let deliveries = |index: &u32| self.topics[*index as usize].deliveries;
-            let (place, _) =
-                self.busiest.iter().enumerate().min_by_key(|(_, index)| deliveries(index)).expect("it is not empty");
+            let (place, _) = self
+                .busiest
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, index)| self.deliveries(**index))
+                .expect("it is not empty");
             let least = self.busiest.swap_remove(place);
-            self.topics[least as usize].is_busy = false;
-            let deliveries = |index: &u32| self.topics[*index as usize].deliveries;
-            self.busy_deliveries_min = self.busiest.iter().map(deliveries).min().expect("it is not empty");
+            self.activity_mut(least).is_busy = false;
+            self.rest(least);
+            let deliveries = self.busiest.iter().map(|index| self.deliveries(*index));
+            self.busy_deliveries_min = deliveries.min().expect("it is not empty");
         }
     }
 
     /// The channels with the most deliveries, most first: name, subscribers, deliveries.
-    pub fn busiest(&self) -> Vec<(Arc<str>, u32, u64)> {
-        let topics = self.busiest.iter().map(|index| &self.topics[*index as usize]);
-        let mut busiest: Vec<_> = topics
-            .map(|topic| {
-                let ChannelName { hash, name } = &topic.channel;
-                let subscribers = self.of_channel(*hash, name).map(|(_, topic)| topic.subscribers).sum();
-                (Arc::clone(name), subscribers, topic.deliveries)
-            })
-            .collect();
+    pub fn busiest(&self) -> Vec<(&str, u32, u64)> {
+        let channel = |index: &u32| {
+            let first = self.directory.first_beside(*index);
+            let topics = std::iter::successors(Some(first), |index| self.directory.next(*index));
+            let subscribers = topics.map(|index| self.subscribers(index).len() as u32).sum();
+            (self.name(*index), subscribers, self.deliveries(*index))
+        };
+        let mut busiest: Vec<_> = self.busiest.iter().map(channel).collect();
         busiest.sort_unstable_by_key(|(_, _, deliveries)| std::cmp::Reverse(*deliveries));
         busiest
     }
 
-    /// Bytes that tables and lists take, names excluded.
-    pub fn bytes(&self) -> u64 {
-        (self.topics.capacity() * size_of::<Topic>()
-            + self.by_hash.allocation_size()
-            + self.subscriptions as usize * size_of::<u32>()) as u64
+    fn deliveries(&self, index: u32) -> u64 {
+        match self.activity(index) {
+            Some(activity) => activity.deliveries,
+            None => u64::from(self.directory.get(index).activity),
+        }
     }
+
+    fn set_deliveries(&mut self, index: u32, deliveries: u64) {
+        match self.activity_index(index) {
+            Some(activity) => self.activities[activity].deliveries = deliveries,
+            None => self.directory.get_mut(index).activity = at_rest(deliveries),
+        }
+    }
+
+    fn activity_index(&self, index: u32) -> Option<usize> {
+        let activity = self.directory.get(index).activity;
+        (activity & ACTIVE != 0).then_some((activity & !ACTIVE) as usize)
+    }
+
+    fn activity(&self, index: u32) -> Option<&Activity> {
+        self.activity_index(index).map(|activity| &self.activities[activity])
+    }
+
+    fn activity_mut(&mut self, index: u32) -> &mut Activity {
+        let activity = self.activity_index(index).unwrap_or_else(|| {
+            let record = self.directory.get_mut(index);
+            let deliveries = u64::from(record.activity);
+            let activity = self.activities.insert(Activity { deliveries, ..Activity::default() });
+            assert!(activity < ACTIVE as usize, "memory ends before a shard has 2^31 topics");
+            record.activity = ACTIVE | activity as u32;
+            activity
+        });
+        &mut self.activities[activity]
+    }
+
+    /// Folds an activity up again in which nothing goes on.
+    fn rest(&mut self, index: u32) {
+        let Some(activity) = self.activity_index(index) else { return };
+        let state = &self.activities[activity];
+        if state.pending == 0 && state.open_batch.is_none() && !state.is_count_stale && !state.is_busy {
+            let deliveries = self.activities.remove(activity).deliveries;
+            self.directory.get_mut(index).activity = at_rest(deliveries);
+        }
+    }
+
+    /// Bytes that records, names, lists and tables take.
+    pub fn bytes(&self) -> u64 {
+        (self.directory.bytes()
+            + self.lists.capacity() * size_of::<Members>()
+            + self.list_bytes
+            + self.activities.capacity() * size_of::<Activity>()) as u64
+    }
+}
+
+/// How a count of deliveries is kept in a record; a topic with more is among the busiest, unless twenty are busier.
+fn at_rest(deliveries: u64) -> u32 {
+    u32::try_from(deliveries).map_or(ACTIVE - 1, |deliveries| deliveries.min(ACTIVE - 1))
 }
 
 #[cfg(test)]
@@ -341,17 +439,17 @@ mod tests {
         let form = Form::default();
         let index = topics.find_or_insert(&news, form, || SlowConsumerPolicy::Latest);
         assert_eq!(topics.find_or_insert(&news, form, || unreachable!("the topic exists")), index);
-        topics.get_mut(index).pending += 1;
+        topics.begin_pending(index);
         assert!(!topics.remove_if_unused(index));
         for connection in 0..4 {
             assert_eq!(topics.attach(index, connection, still), connection);
         }
-        topics.get_mut(index).pending -= 1;
+        topics.end_pending(index);
         let mut moves = Vec::new();
         topics.detach(index, 1, |connection, position| moves.push((connection, position)));
         assert_eq!(moves, [(3, 1)], "the last one takes the free place");
         topics.detach(index, 2, still);
-        assert_eq!(topics.get(index).subscribers(), [0, 3]);
+        assert_eq!(topics.subscribers(index), [0, 3]);
         assert!(!topics.remove_if_unused(index));
         topics.detach(index, 1, still);
         topics.detach(index, 0, still);
@@ -388,27 +486,27 @@ mod tests {
             for (connection, index) in [(0, 0), (1, 0), (2, 1)] {
                 topics.attach(indices[index], connection, still);
             }
-            topics.get_mut(indices[1]).pending = 4;
+            (0..4).for_each(|_| topics.begin_pending(indices[1]));
             topics.count_delivery(topics.first_of_channel(news.hash, "news").unwrap());
             assert_eq!(forms.map(|form| topics.find(news.hash, "news", form)), indices.map(Some));
-            assert_eq!((topics.len(), topics.channels(), topics.interest(&news)), (2, 1, 7));
-            assert_eq!(topics.busiest(), [("news".into(), 3, 1)]);
-            assert_eq!(topics.subscribed_channels().collect::<Vec<_>>(), [&news.name]);
+            assert_eq!((topics.len(), topics.channels(), topics.interest(news.hash, "news")), (2, 1, 7));
+            assert_eq!(topics.busiest(), [("news", 3, 1)]);
+            assert_eq!(topics.subscribed_channels().collect::<Vec<_>>(), ["news"]);
 
-            topics.get_mut(indices[1]).pending = 0;
+            (0..4).for_each(|_| topics.end_pending(indices[1]));
             let clear = |topics: &mut Topics, index: u32| {
-                while !topics.get(index).members().is_empty() {
+                while !topics.members(index).is_empty() {
                     topics.detach(index, 0, |_, _| {});
                 }
                 assert!(topics.remove_if_unused(index));
             };
             clear(&mut topics, indices[removed_first]);
-            let left = topics.of_channel(news.hash, "news").map(|(index, _)| index).collect::<Vec<_>>();
+            let left = topics.of_channel(news.hash, "news").collect::<Vec<_>>();
             assert_eq!(left, [indices[removed_last]]);
             topics.count_delivery(left[0]);
             assert_eq!(topics.busiest()[0].2, 2, "the channel goes on, and so does its count");
             clear(&mut topics, indices[removed_last]);
-            assert_eq!((topics.len(), topics.channels(), topics.interest(&news)), (0, 0, 0));
+            assert_eq!((topics.len(), topics.channels(), topics.interest(news.hash, "news")), (0, 0, 0));
         }
     }
 
@@ -422,23 +520,22 @@ mod tests {
         for connection in 0..5 {
             positions[connection as usize] = topics.attach_silent(index, connection);
         }
-        assert_eq!((topics.interest(&user), topics.subscriptions()), (0, 0));
+        assert_eq!((topics.interest(user.hash, "#user"), topics.subscriptions()), (0, 0));
         assert_eq!(topics.subscribed_channels().count(), 0);
         for connection in [3, 0, 4] {
             let position = positions[connection];
             positions[connection] =
                 topics.make_subscriber(index, position, |moved, position| positions[moved as usize] = position);
         }
-        assert_eq!(topics.get(index).subscribers(), [3, 0, 4]);
+        assert_eq!(topics.subscribers(index), [3, 0, 4]);
         let position = positions[3];
         positions[3] = topics.make_silent(index, position, |moved, position| positions[moved as usize] = position);
         topics.detach(index, positions[4], |moved, position| positions[moved as usize] = position);
-        assert_eq!((topics.interest(&user), topics.subscriptions()), (1, 1));
-        let topic = topics.get(index);
-        assert_eq!(topic.subscribers(), [0]);
-        assert_eq!(topic.members().len(), 4);
+        assert_eq!((topics.interest(user.hash, "#user"), topics.subscriptions()), (1, 1));
+        assert_eq!(topics.subscribers(index), [0]);
+        assert_eq!(topics.members(index).len(), 4);
         for connection in [0, 1, 2, 3] {
-            assert_eq!(topic.members()[positions[connection as usize] as usize], connection);
+            assert_eq!(topics.members(index)[positions[connection as usize] as usize], connection);
         }
         assert!(!topics.remove_if_unused(index), "silent members need their topic");
     }

@@ -110,7 +110,7 @@ impl State {
                 + self.mesh.to_ingest.held_total()
                 + self.mesh.to_control.held_total(),
             top_channels: top_channels
-                .map(|(name, subscribers, deliveries)| ChannelFigures { name, subscribers, deliveries })
+                .map(|(name, subscribers, deliveries)| ChannelFigures { name: name.into(), subscribers, deliveries })
                 .collect(),
         }
     }

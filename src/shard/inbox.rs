@@ -83,7 +83,7 @@ impl State {
                 let names = self.topics.subscribed_channels();
                 let matching =
                     names.filter(|name| pattern.as_ref().is_none_or(|pattern| glob_matches(pattern, name.as_bytes())));
-                let names = matching.map(Arc::clone).collect();
+                let names = matching.map(Arc::from).collect();
                 if let ReplyTo::Ingest { connection, sequence } = reply_to {
                     self.mesh.to_ingest.send(ToIngest::Channels { connection, sequence, names });
                 }
@@ -136,20 +136,23 @@ impl State {
 
     /// Encodes a publication once, next to those of the topic that the turn has brought already.
     fn deliver_to(&mut self, topic: u32, publication: &Publication) {
-        let state = self.topics.get_mut(topic);
-        if state.subscribers().is_empty() {
+        if self.topics.subscribers(topic).is_empty() {
             return;
         }
         if !publication.is_json {
             self.hand_out(topic);
-            for index in self.topics.get(topic).subscribers().to_vec() {
+            for index in self.topics.subscribers(topic).to_vec() {
                 self.disconnect(index, Disconnect::INAPPROPRIATE_PROTOCOL, Reason::InappropriateProtocol);
             }
             return;
         }
-        let open = match state.open_batch {
+        let open = match self.topics.open_batch(topic) {
             Some(open) => open,
-            None => *state.open_batch.insert(self.turn.open_batch(topic, state.policy)),
+            None => {
+                let open = self.turn.open_batch(topic, self.topics.policy(topic));
+                self.topics.set_open_batch(topic, open);
+                open
+            }
         };
         let batch = self.turn.open_batch_mut(open);
         let mark = frame::begin(&mut batch.bytes);

@@ -313,7 +313,7 @@ impl State {
         });
         connection.drop_empty_extra();
         for pending in pending.into_iter().flatten() {
-            self.topics.get_mut(pending.topic).pending -= 1;
+            self.topics.end_pending(pending.topic);
             self.release_topic(pending.topic);
         }
         self.schedule(index, if self.is_draining() { CLOSE_HANDSHAKE_STOPPING_MS_MAX } else { CLOSE_HANDSHAKE_MS_MAX });

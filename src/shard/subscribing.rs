@@ -98,9 +98,9 @@ impl State {
             };
         }
         let mut topics = self.topics.of_channel(channel.hash, &channel.name);
-        let has_subscribers = topics.any(|(_, topic)| !topic.subscribers().is_empty());
+        let has_subscribers = topics.any(|topic| !self.topics.subscribers(topic).is_empty());
         drop(topics);
-        self.topics.get_mut(topic).pending += 1;
+        self.topics.begin_pending(topic);
         self.connection_mut(index).extra_mut().pending.push(Pending { topic, command });
         let connection = self.id(index);
         let has_stream = terms.positioned || terms.recoverable || terms.recover.is_some();
@@ -118,7 +118,7 @@ impl State {
         }
         let home = channel.home(self.mesh.to_shards.len());
         let subscribe = ToShard::Subscribe(Box::new(Subscribe {
-            subscribers: self.topics.interest(&channel),
+            subscribers: self.topics.interest(channel.hash, &channel.name),
             channel,
             connection,
             command,
@@ -142,7 +142,7 @@ impl State {
         let Some(position) = extra.pending.iter().position(|candidate| *candidate == pending) else { return };
         extra.pending.swap_remove(position);
         self.hand_out(topic);
-        self.topics.get_mut(topic).pending -= 1;
+        self.topics.end_pending(topic);
         let command = subscribed.command;
         self.limit_recovery(index, &mut subscribed);
         if matches!(subscribed.recovery, Some(Recovery::Rejected)) {
@@ -207,7 +207,7 @@ impl State {
         let Some(extra) = self.connection_mut(index).extra.as_mut() else { return };
         let Some(position) = extra.pending.iter().position(|pending| pending.topic == topic) else { return };
         let pending = extra.pending.swap_remove(position);
-        self.topics.get_mut(topic).pending -= 1;
+        self.topics.end_pending(topic);
         // Every command is answered. If the client wants the channel again meanwhile, it tries again.
         self.reply(index, pending.command, &ErrorCode::Internal.into());
         self.release_topic(topic);
@@ -267,9 +267,9 @@ impl State {
     /// home shard.
     pub fn release_topic(&mut self, topic: u32) {
         self.hand_out(topic);
-        let channel = self.topics.get(topic).channel.clone();
+        let channel = self.hasher.name(self.topics.name(topic));
         self.topics.remove_if_unused(topic);
-        if self.topics.interest(&channel) == 0 {
+        if self.topics.interest(channel.hash, &channel.name) == 0 {
             self.tell_count(channel, 0);
         } else if let Some(first) = self.topics.first_of_channel(channel.hash, &channel.name) {
             self.count_is_stale(first);
@@ -278,8 +278,7 @@ impl State {
 
     /// The home shard is to be told how many subscribers the topic's channel has here.
     fn count_is_stale(&mut self, topic: u32) {
-        let topic_state = self.topics.get_mut(topic);
-        if !std::mem::replace(&mut topic_state.is_count_stale, true) {
+        if self.topics.mark_count_stale(topic) {
             if self.stale_counts.is_empty() {
                 self.stale_counts_due_ms = self.now_ms + SUBSCRIBER_COUNT_AGE_MS_MAX / 2;
             }
@@ -294,10 +293,12 @@ impl State {
         }
         for topic in std::mem::take(&mut self.stale_counts) {
             // The topic may have ended, and another may have its index: then that one's count is told once too often.
-            let Some(state) = self.topics.try_get_mut(topic) else { continue };
-            state.is_count_stale = false;
-            let channel = state.channel.clone();
-            let subscribers = self.topics.interest(&channel);
+            if !self.topics.contains(topic) {
+                continue;
+            }
+            self.topics.clear_count_stale(topic);
+            let channel = self.hasher.name(self.topics.name(topic));
+            let subscribers = self.topics.interest(channel.hash, &channel.name);
             self.tell_count(channel, subscribers);
         }
     }
@@ -328,7 +329,7 @@ impl State {
     /// The id of a connection's user; "" if it has none.
     pub fn user(&self, index: u32) -> &str {
         match self.connection(index).user {
-            topic if topic < super::connection::REFUSED => &self.topics.get(topic).channel.name[1..],
+            topic if topic < super::connection::REFUSED => &self.topics.name(topic)[1..],
             _ => "",
         }
     }
@@ -338,7 +339,7 @@ impl State {
     pub fn connections_of_user(&self, user: &str) -> Vec<u32> {
         let channel = self.hasher.name(&format!("#{user}"));
         let topics = self.topics.of_channel(channel.hash, &channel.name);
-        let members = topics.flat_map(|(topic, state)| state.members().iter().map(move |index| (topic, *index)));
+        let members = topics.flat_map(|topic| self.topics.members(topic).iter().map(move |index| (topic, *index)));
         // Whoever was allowed to subscribe to another user's channel is not that user.
         members.filter(|(topic, index)| self.connection(*index).user == *topic).map(|(_, index)| index).collect()
     }

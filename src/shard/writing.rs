@@ -1,8 +1,14 @@
 //! The end of a turn: batches are handed out, every connection gets one send, what is over is closed.
 
-use super::{connection::Flag, state::State};
+use slab::Slab;
+
+use super::{
+    connection::{Connection, Flag},
+    figures::Counters,
+    state::State,
+};
 use crate::{
-    fanout::{Entry, Outbox, Overflow, Turn},
+    fanout::{Entry, Outbox, Overflow, Topics, Turn},
     limits::SEND_BATCH_MAX,
     protocol::{Disconnect, Encoding, Push, Reply, Shape, Unsubscribe},
     session::{self, Reason},
@@ -35,40 +41,27 @@ impl State {
 
     /// Hands a topic's open batch to its subscribers.
     pub fn hand_out(&mut self, topic: u32) {
-        let state = self.topics.get_mut(topic);
-        let Some(open) = state.open_batch.take() else { return };
-        let subscribers = state.subscribers().len();
-        let members = self.topics.lend_members(topic);
-        self.give_batch(open, &members[..subscribers]);
-        self.topics.return_members(topic, members);
+        if let Some(open) = self.topics.take_open_batch(topic) {
+            let (mut giving, topics) = self.giving();
+            giving.give_batch(open, topics.subscribers(topic));
+        }
     }
 
     /// Closes a batch and gives it to connections.
     pub fn give_batch(&mut self, open: u32, connections: &[u32]) {
-        let (batch, end) = self.turn.close_batch(open);
-        let shared = std::rc::Rc::clone(self.turn.batch(batch));
-        let frames = shared.ends.len() as u64;
-        let bytes_max = self.config.shards.outbox_bytes_max as usize;
-        for index in connections {
-            let connection = &mut self.connections[*index as usize];
-            // On its way out, still in some topics: nothing may follow its close frame.
-            if connection.has(Flag::Left) {
-                continue;
-            }
-            if !connection.has(Flag::Backlogged) {
-                self.turn.give(*index, &mut connection.entry, batch, 0, end);
-                continue;
-            }
-            let outbox = connection.extra_mut().outbox.as_mut().expect("Backlogged means that there is an outbox");
-            let before = outbox.bytes();
-            let dropped = &mut self.counters.dropped[shared.policy as usize];
-            let result = outbox.push_shared(&shared, 0, end, bytes_max, dropped);
-            self.outbox_bytes = self.outbox_bytes + outbox.bytes() as u64 - before as u64;
-            if let Err(overflow) = result {
-                self.overflows.push((*index, overflow));
-            }
-        }
-        self.counters.messages_sent += frames * connections.len() as u64;
+        self.giving().0.give_batch(open, connections);
+    }
+
+    fn giving(&mut self) -> (Giving<'_>, &Topics) {
+        let giving = Giving {
+            connections: &mut self.connections,
+            turn: &mut self.turn,
+            counters: &mut self.counters,
+            overflows: &mut self.overflows,
+            outbox_bytes: &mut self.outbox_bytes,
+            outbox_bytes_max: self.config.shards.outbox_bytes_max as usize,
+        };
+        (giving, &self.topics)
     }
 
     /// Ends the turn: afterwards nothing of it is left to be sent but what is in outboxes.
@@ -107,7 +100,7 @@ impl State {
         if subscription.is_server_side() {
             return self.disconnect(index, Disconnect::INSUFFICIENT_STATE, Reason::Resync);
         }
-        let channel = std::sync::Arc::clone(&self.topics.get(topic).channel.name);
+        let channel = self.topics.name(topic).to_owned();
         self.leave_topic(index, topic);
         let connection = &mut self.connections[index as usize];
         if let Some(outbox) = connection.extra.as_mut().and_then(|extra| extra.outbox.as_mut()) {
@@ -368,5 +361,43 @@ impl State {
                 kernel.shut_down(connection.socket);
             }
         }
+    }
+}
+
+/// What a batch touches when it is given to connections.
+struct Giving<'a> {
+    connections: &'a mut Slab<Connection>,
+    turn: &'a mut Turn,
+    counters: &'a mut Counters,
+    overflows: &'a mut Vec<(u32, Overflow)>,
+    outbox_bytes: &'a mut u64,
+    outbox_bytes_max: usize,
+}
+
+impl Giving<'_> {
+    fn give_batch(&mut self, open: u32, connections: &[u32]) {
+        let (batch, end) = self.turn.close_batch(open);
+        let shared = std::rc::Rc::clone(self.turn.batch(batch));
+        let frames = shared.ends.len() as u64;
+        for index in connections {
+            let connection = &mut self.connections[*index as usize];
+            // On its way out, still in some topics: nothing may follow its close frame.
+            if connection.has(Flag::Left) {
+                continue;
+            }
+            if !connection.has(Flag::Backlogged) {
+                self.turn.give(*index, &mut connection.entry, batch, 0, end);
+                continue;
+            }
+            let outbox = connection.extra_mut().outbox.as_mut().expect("Backlogged means that there is an outbox");
+            let before = outbox.bytes();
+            let dropped = &mut self.counters.dropped[shared.policy as usize];
+            let result = outbox.push_shared(&shared, 0, end, self.outbox_bytes_max, dropped);
+            *self.outbox_bytes = *self.outbox_bytes + outbox.bytes() as u64 - before as u64;
+            if let Err(overflow) = result {
+                self.overflows.push((*index, overflow));
+            }
+        }
+        self.counters.messages_sent += frames * connections.len() as u64;
     }
 }
