@@ -2,8 +2,9 @@
 //!
 //! Owns one compact entry per channel with subscribers, keyed by the 64-bit hash of its name and
 //! by nothing else: a personal channel per user is the common case, a million of them on a shard,
-//! and their names are held already by the shards that their subscribers live on. An entry is 12
-//! bytes; at the table's worst load (it doubles when 7/8 full) that is 29.7 bytes a channel.
+//! and their names are held already by the shards that their subscribers live on. An entry is 10
+//! bytes, in a bucket with some twenty others that is as long as they are; with its part of the
+//! bucket, a channel costs some 12 bytes at any number of channels.
 //!
 //! Invariants:
 //! - Counts are absolute: a shard says how many subscribers it has now, so a count that was told
@@ -19,15 +20,15 @@
 //! the two, until it speaks again for the other. The hash's keys are random, so nobody can choose
 //! such names; among a million channels there is a pair once in 37 million server starts.
 
-use hashbrown::HashTable;
-use slab::Slab;
+use std::collections::BTreeMap;
 
-use super::table_hash;
-use crate::limits::SHARDS_MAX;
+use crate::{limits::SHARDS_MAX, mesh::bucket};
 
-/// The table is cut in segments by hash, so that a turn of the loop never waits for a million
-/// entries to move when the table grows: one segment of a million channels moves 16,000.
-const SEGMENTS: usize = 64;
+/// Entries of a bucket, on average. More would cost time at each look, fewer bytes for each bucket.
+const BUCKET_ENTRIES: usize = 24;
+
+/// A table has no fewer buckets.
+const BUCKETS_MIN: usize = 16;
 
 /// Who wants a channel's publications.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,48 +39,50 @@ pub(super) struct Interest {
     pub subscribers: u32,
 }
 
-/// The interest in every channel of this home shard.
+/// The interest in every channel of this home shard. The table is one of linear hashing: it grows by one bucket at a time,
+/// so no turn of the loop waits for a million entries to move.
 pub(super) struct InterestTable {
-    segments: Box<[HashTable<Entry>]>,
-    spreads: Slab<Spread>,
+    buckets: Vec<Box<[Entry]>>,
+    /// Counts that do not fit an entry, by hash.
+    spreads: BTreeMap<u64, Spread>,
     channels: usize,
 }
 
 impl InterestTable {
     pub(super) fn new() -> Self {
-        Self { segments: (0..SEGMENTS).map(|_| HashTable::new()).collect(), spreads: Slab::new(), channels: 0 }
+        Self { buckets: vec![Box::default(); BUCKETS_MIN], spreads: BTreeMap::new(), channels: 0 }
     }
 
     /// `shard` has `subscribers` subscribers of the channel now.
     pub(super) fn set(&mut self, hash: u64, shard: u16, subscribers: u32) {
         assert!(usize::from(shard) < SHARDS_MAX, "a shard's bit must fit the set of shards");
-        let table = &mut self.segments[segment(hash)];
-        match table.find_entry(table_hash(hash), |entry| entry.hash() == hash) {
-            Ok(mut occupied) => {
-                let entry = occupied.get_mut();
-                match entry.counts.set(&mut self.spreads, shard, subscribers) {
-                    Some(counts) => entry.counts = counts,
-                    None => {
-                        occupied.remove();
-                        self.channels -= 1;
-                        shrink(table);
-                    }
+        match self.find(hash) {
+            Some((place, position)) => {
+                let counts = self.buckets[place][position].counts();
+                match self.change(hash, counts, shard, subscribers) {
+                    Some(counts) => self.buckets[place][position] = Entry::new(hash, counts),
+                    None => self.remove(place, position),
                 }
             }
-            Err(_) if subscribers == 0 => {}
-            Err(_) => {
-                let counts = Counts::of_one(&mut self.spreads, shard, subscribers);
-                table.insert_unique(table_hash(hash), Entry::new(hash, counts), |entry| table_hash(entry.hash()));
-                self.channels += 1;
+            None if subscribers == 0 => {}
+            None => {
+                let counts = self.counts_of_one(hash, shard, subscribers);
+                self.insert(Entry::new(hash, counts));
             }
         }
     }
 
     /// Who wants the channel's publications now.
     pub(super) fn get(&self, hash: u64) -> Interest {
-        self.segments[segment(hash)]
-            .find(table_hash(hash), |entry| entry.hash() == hash)
-            .map_or(Interest::default(), |entry| entry.counts.get(&self.spreads))
+        let Some((place, position)) = self.find(hash) else { return Interest::default() };
+        match self.buckets[place][position].counts().read() {
+            Some((shard, subscribers)) => Interest { shards: 1 << shard, subscribers },
+            None => {
+                let spread = &self.spreads[&hash];
+                let subscribers = spread.counts.iter().fold(0_u32, |sum, &count| sum.saturating_add(count));
+                Interest { shards: spread.shards, subscribers }
+            }
+        }
     }
 
     /// Channels with subscribers.
@@ -87,123 +90,169 @@ impl InterestTable {
         self.channels
     }
 
-    /// Bytes held.
+    /// Bytes held, those of the allocator for each bucket and each list among them.
     pub(super) fn bytes(&self) -> usize {
-        let tables: usize = self.segments.iter().map(HashTable::allocation_size).sum();
-        let lists: usize = self.spreads.iter().map(|(_, spread)| spread.counts.capacity() * size_of::<u32>()).sum();
-        tables
-            + self.segments.len() * size_of::<HashTable<Entry>>()
-            + self.spreads.capacity() * (size_of::<Spread>() + size_of::<usize>())
+        let lists: usize = self.spreads.values().map(|spread| spread.counts.capacity() * size_of::<u32>()).sum();
+        self.channels * size_of::<Entry>()
+            + self.buckets.capacity() * (size_of::<Box<[Entry]>>() + ALLOCATION_BYTES)
+            + self.spreads.len() * (size_of::<u64>() + size_of::<Spread>() + ALLOCATION_BYTES)
             + lists
+    }
+
+    fn find(&self, hash: u64) -> Option<(usize, usize)> {
+        let place = bucket(hash, self.buckets.len());
+        let position = self.buckets[place].iter().position(|entry| entry.hash() == hash)?;
+        Some((place, position))
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        if self.channels >= self.buckets.len() * BUCKET_ENTRIES {
+            self.split();
+        }
+        let place = bucket(entry.hash(), self.buckets.len());
+        push(&mut self.buckets[place], entry);
+        self.channels += 1;
+    }
+
+    fn remove(&mut self, place: usize, position: usize) {
+        let mut entries = std::mem::take(&mut self.buckets[place]).into_vec();
+        entries.swap_remove(position);
+        self.buckets[place] = entries.into();
+        self.channels -= 1;
+        // A quarter of the entries for which there are buckets: floods come and go, and their memory with them.
+        while self.buckets.len() > BUCKETS_MIN.max(self.channels * 4 / BUCKET_ENTRIES) {
+            self.merge();
+        }
+    }
+
+    /// One bucket more: what belongs there lies in the bucket that it was one with so far.
+    fn split(&mut self) {
+        let added = self.buckets.len();
+        let old = bucket(added as u64, added);
+        let all = std::mem::take(&mut self.buckets[old]).into_vec();
+        let (moving, staying): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|entry| bucket(entry.hash(), added + 1) == added);
+        self.buckets[old] = staying.into();
+        self.buckets.push(moving.into());
+    }
+
+    /// One bucket less: undoes a split.
+    fn merge(&mut self) {
+        let last = self.buckets.pop().expect("there are BUCKETS_MIN at least");
+        let place = bucket(self.buckets.len() as u64, self.buckets.len());
+        let mut entries = std::mem::take(&mut self.buckets[place]).into_vec();
+        entries.extend(last);
+        self.buckets[place] = entries.into();
+        if self.buckets.len() * 4 < self.buckets.capacity() {
+            self.buckets.shrink_to(self.buckets.len() * 2);
+        }
+    }
+
+    fn counts_of_one(&mut self, hash: u64, shard: u16, subscribers: u32) -> Counts {
+        if subscribers <= INLINE_COUNT_MAX {
+            Counts::of_one(shard, subscribers)
+        } else {
+            self.spreads.insert(hash, Spread { shards: 1 << shard, counts: vec![subscribers] });
+            Counts::SPREAD
+        }
+    }
+
+    /// The counts of a channel with one of them changed; none when no shard has subscribers any more.
+    fn change(&mut self, hash: u64, counts: Counts, shard: u16, subscribers: u32) -> Option<Counts> {
+        match counts.read() {
+            Some((only, _)) if only == shard => (subscribers > 0).then(|| self.counts_of_one(hash, shard, subscribers)),
+            Some(_) if subscribers == 0 => Some(counts),
+            Some((only, count)) => {
+                let mut spread = Spread { shards: 1 << only, counts: vec![count] };
+                spread.set(shard, subscribers);
+                self.spreads.insert(hash, spread);
+                Some(Counts::SPREAD)
+            }
+            None => {
+                let spread = self.spreads.get_mut(&hash).expect("an entry says that there is a list");
+                spread.set(shard, subscribers);
+                match *spread.counts {
+                    [] => {
+                        self.spreads.remove(&hash);
+                        None
+                    }
+                    [count] if count <= INLINE_COUNT_MAX => {
+                        let only = spread.shards.trailing_zeros() as u16;
+                        self.spreads.remove(&hash);
+                        Some(Counts::of_one(only, count))
+                    }
+                    _ => Some(Counts::SPREAD),
+                }
+            }
+        }
     }
 }
 
-/// 12 bytes, which is why the hash is in two halves: a u64 would make them 16.
-#[derive(Clone, Copy)]
-struct Entry {
-    hash_high: u32,
-    hash_low: u32,
-    counts: Counts,
+/// What the allocator spends on an allocation beside its bytes: a word, and half of its unit of 16 bytes.
+const ALLOCATION_BYTES: usize = 16;
+
+/// Adds to a list that is as long as it must be.
+fn push(entries: &mut Box<[Entry]>, entry: Entry) {
+    let mut longer = std::mem::take(entries).into_vec();
+    longer.reserve_exact(1);
+    longer.push(entry);
+    *entries = longer.into();
 }
 
-const _: () = assert!(size_of::<Entry>() == 12);
+/// A hash and its counts: 10 bytes, which is why they are bytes. Numbers would be aligned, and make them 16.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    hash: [u8; 8],
+    counts: [u8; 2],
+}
+
+const _: () = assert!(size_of::<Entry>() == 10);
 
 impl Entry {
     fn new(hash: u64, counts: Counts) -> Self {
-        Self { hash_high: (hash >> 32) as u32, hash_low: hash as u32, counts }
+        Self { hash: hash.to_ne_bytes(), counts: counts.0.to_ne_bytes() }
     }
 
     fn hash(&self) -> u64 {
-        u64::from(self.hash_high) << 32 | u64::from(self.hash_low)
+        u64::from_ne_bytes(self.hash)
+    }
+
+    fn counts(&self) -> Counts {
+        Counts(u16::from_ne_bytes(self.counts))
     }
 }
 
-/// One shard and its count (bit 31 clear, 6 bits of shard, 25 bits of count), or the index of a [`Spread`] (bit 31 set).
+/// One shard (6 bits) and its count (10 bits), or [`Counts::SPREAD`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Counts(u32);
+struct Counts(u16);
 
-const SPREAD: u32 = 1 << 31;
-const INLINE_COUNT_BITS: u32 = 25;
-const INLINE_COUNT_MAX: u32 = (1 << INLINE_COUNT_BITS) - 1;
+const INLINE_COUNT_BITS: u32 = 10;
 
-const _: () = assert!(((SHARDS_MAX - 1) as u32) << INLINE_COUNT_BITS < SPREAD);
+/// All bits of a count set would be [`Counts::SPREAD`].
+const INLINE_COUNT_MAX: u32 = (1 << INLINE_COUNT_BITS) - 2;
+
+const _: () = assert!((SHARDS_MAX - 1) << INLINE_COUNT_BITS <= u16::MAX as usize);
+
+impl Counts {
+    /// There is a [`Spread`].
+    const SPREAD: Self = Self(u16::MAX);
+
+    fn of_one(shard: u16, subscribers: u32) -> Self {
+        Self(shard << INLINE_COUNT_BITS | subscribers as u16)
+    }
+
+    /// The one shard and its count; none where there is a list.
+    fn read(self) -> Option<(u16, u32)> {
+        let count = self.0 & ((1 << INLINE_COUNT_BITS) - 1);
+        (self != Self::SPREAD).then_some((self.0 >> INLINE_COUNT_BITS, u32::from(count)))
+    }
+}
 
 /// The counts of a channel with subscribers on several shards.
 struct Spread {
     shards: u64,
     /// Of the shards in `shards`, in the order of their bits.
     counts: Vec<u32>,
-}
-
-impl Counts {
-    fn of_one(spreads: &mut Slab<Spread>, shard: u16, subscribers: u32) -> Self {
-        if subscribers <= INLINE_COUNT_MAX {
-            Self(u32::from(shard) << INLINE_COUNT_BITS | subscribers)
-        } else {
-            Self::of_several(spreads, Spread { shards: 1 << shard, counts: vec![subscribers] })
-        }
-    }
-
-    fn of_several(spreads: &mut Slab<Spread>, spread: Spread) -> Self {
-        let index = u32::try_from(spreads.insert(spread)).expect("the table holds fewer than 2^31 entries");
-        assert!(index < SPREAD, "the index must leave bit 31 free");
-        Self(SPREAD | index)
-    }
-
-    /// The index of the list, or the one shard and its count.
-    fn read(self) -> Result<usize, (u16, u32)> {
-        if self.0 & SPREAD != 0 {
-            Ok((self.0 & !SPREAD) as usize)
-        } else {
-            Err(((self.0 >> INLINE_COUNT_BITS) as u16, self.0 & INLINE_COUNT_MAX))
-        }
-    }
-
-    fn get(self, spreads: &Slab<Spread>) -> Interest {
-        match self.read() {
-            Err((shard, subscribers)) => Interest { shards: 1 << shard, subscribers },
-            Ok(index) => {
-                let spread = &spreads[index];
-                let subscribers = spread.counts.iter().fold(0_u32, |sum, &count| sum.saturating_add(count));
-                Interest { shards: spread.shards, subscribers }
-            }
-        }
-    }
-
-    /// The counts with one of them changed; none when no shard has subscribers any more.
-    fn set(self, spreads: &mut Slab<Spread>, shard: u16, subscribers: u32) -> Option<Self> {
-        match self.read() {
-            Err((only, _)) if only == shard => {
-                if subscribers == 0 {
-                    return None;
-                }
-                Some(Self::of_one(spreads, shard, subscribers))
-            }
-            Err((only, count)) => {
-                if subscribers == 0 {
-                    return Some(self);
-                }
-                let counts = if only < shard { vec![count, subscribers] } else { vec![subscribers, count] };
-                Some(Self::of_several(spreads, Spread { shards: 1 << only | 1 << shard, counts }))
-            }
-            Ok(index) => {
-                let spread = &mut spreads[index];
-                spread.set(shard, subscribers);
-                match *spread.counts {
-                    [] => {
-                        spreads.remove(index);
-                        None
-                    }
-                    [count] if count <= INLINE_COUNT_MAX => {
-                        let only = spread.shards.trailing_zeros() as u16;
-                        spreads.remove(index);
-                        Some(Self::of_one(spreads, only, count))
-                    }
-                    _ => Some(self),
-                }
-            }
-        }
-    }
 }
 
 impl Spread {
@@ -225,26 +274,14 @@ impl Spread {
     }
 }
 
-/// Bits that neither choose a bucket (the low ones) nor the home shard (the high ones).
-fn segment(hash: u64) -> usize {
-    (hash >> 32) as usize % SEGMENTS
-}
-
-/// Gives memory back after a flood has gone. A table shrinks to a quarter of its size at most, so the work is paid for by the removals before it.
-fn shrink(table: &mut HashTable<Entry>) {
-    if table.capacity() > 64 && table.len() < table.capacity() / 8 {
-        table.shrink_to(table.len() * 2, |entry| table_hash(entry.hash()));
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, HashMap};
+    use std::collections::BTreeMap;
 
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{channel::Random, mesh::ChannelHasher};
+    use crate::mesh::ChannelHasher;
 
     #[test]
     fn counts_are_absolute() {
@@ -271,14 +308,14 @@ mod tests {
 
     /// The figure that the design rests on: a million personal channels must not cost more than this per channel.
     #[test]
-    fn an_entry_costs_at_most_32_bytes_at_any_load() {
+    fn a_channel_costs_at_most_13_bytes_at_any_load() {
         let hasher = ChannelHasher::default();
         let mut table = InterestTable::new();
         for number in 0..100_000 {
             table.set(hasher.hash(&format!("#{number}")), 1, 1);
             if number >= 50_000 && number % 1_000 == 0 {
                 let bytes_per_channel = table.bytes() as f64 / f64::from(number + 1);
-                assert!(bytes_per_channel <= 32.0, "{bytes_per_channel} bytes at {number} channels");
+                assert!(bytes_per_channel <= 13.0, "{bytes_per_channel} bytes at {number} channels");
             }
         }
         println!("{:.1} bytes per channel at 100,000", table.bytes() as f64 / 100_000.0);
@@ -286,20 +323,7 @@ mod tests {
             table.set(hasher.hash(&format!("#{number}")), 1, 0);
         }
         assert_eq!(table.channels(), 0);
-        assert!(table.bytes() < 150_000, "{} bytes are held for nothing", table.bytes());
-    }
-
-    /// On one of 64 home shards the six highest bits of every hash are alike; the table must not degrade to a search.
-    #[test]
-    fn the_tags_of_one_home_shard_differ() {
-        let mut random = Random::new(3);
-        let mut tags: HashMap<u64, u32> = HashMap::new();
-        for _ in 0..10_000 {
-            let hash = random.next_u64() >> 6;
-            *tags.entry(table_hash(hash) >> 57).or_default() += 1;
-        }
-        assert_eq!(tags.len(), 128);
-        assert!(tags.values().all(|&count| count < 160), "{tags:?}");
+        assert!(table.bytes() < 5_000, "{} bytes are held for nothing", table.bytes());
     }
 
     proptest! {

@@ -843,3 +843,16 @@ proptest! {
         run(steps);
     }
 }
+
+/// On one of 64 home shards the six highest bits of every hash are alike; tables must not degrade to a search.
+#[test]
+fn the_tags_of_one_home_shard_differ() {
+    let mut random = Random::new(3);
+    let mut tags: std::collections::HashMap<u64, u32> = std::collections::HashMap::new();
+    for _ in 0..10_000 {
+        let hash = random.next_u64() >> 6;
+        *tags.entry(table_hash(hash) >> 57).or_default() += 1;
+    }
+    assert_eq!(tags.len(), 128);
+    assert!(tags.values().all(|&count| count < 160), "{tags:?}");
+}

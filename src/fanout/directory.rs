@@ -11,7 +11,11 @@
 //! - An index is given to a new topic only after the old one's removal; until then it names that topic.
 
 use super::{Form, arena::Arena, names::Names};
-use crate::{config::SlowConsumerPolicy, limits::CHANNEL_BYTES_MAX, mesh::ChannelName};
+use crate::{
+    config::SlowConsumerPolicy,
+    limits::CHANNEL_BYTES_MAX,
+    mesh::{ChannelName, bucket},
+};
 
 /// No record: the end of a chain.
 pub const NONE: u32 = u32::MAX;
@@ -124,7 +128,7 @@ impl Directory {
 
     /// The first topic of a channel.
     pub fn first(&self, hash: u64, name: &str) -> Option<u32> {
-        self.seek(self.buckets[bucket(hash as u32, self.buckets.len())], hash as u32, name.as_bytes())
+        self.seek(self.buckets[bucket(hash, self.buckets.len())], hash as u32, name.as_bytes())
     }
 
     /// The next topic of a topic's channel.
@@ -136,7 +140,7 @@ impl Directory {
     /// The first topic of a topic's channel.
     pub fn first_beside(&self, index: u32) -> u32 {
         let hash = self.get(index).hash;
-        let first = self.seek(self.buckets[bucket(hash, self.buckets.len())], hash, self.name(index));
+        let first = self.seek(self.buckets[bucket(hash.into(), self.buckets.len())], hash, self.name(index));
         first.expect("a topic is in its bucket's chain")
     }
 
@@ -167,7 +171,7 @@ impl Directory {
                 self.split();
             }
         }
-        let place = bucket(hash, self.buckets.len());
+        let place = bucket(channel.hash, self.buckets.len());
         let record = Record {
             name: self.names.insert(&channel.name),
             hash,
@@ -204,7 +208,7 @@ impl Directory {
         if self.first_beside(index) == index && self.next(index).is_none() {
             self.channels -= 1;
         }
-        let place = bucket(record.hash, self.buckets.len());
+        let place = bucket(record.hash.into(), self.buckets.len());
         if self.buckets[place] == index {
             self.buckets[place] = record.next;
         } else {
@@ -236,7 +240,7 @@ impl Directory {
     /// One bucket more: what belongs there lies in the bucket that it was one with so far.
     fn split(&mut self) {
         let added = self.buckets.len();
-        let old = bucket(added as u32, added);
+        let old = bucket(added as u64, added);
         super::push_tightly(&mut self.buckets, NONE);
         let mut index = self.buckets[old];
         let mut ends = [(old, NONE), (added, NONE)];
@@ -244,7 +248,7 @@ impl Directory {
         while index != NONE {
             let record = self.records.get(index);
             let (hash, next) = (record.hash, record.next);
-            let (place, end) = &mut ends[usize::from(bucket(hash, added + 1) == added)];
+            let (place, end) = &mut ends[usize::from(bucket(hash.into(), added + 1) == added)];
             match *end {
                 NONE => self.buckets[*place] = index,
                 end => self.records.get_mut(end).next = index,
@@ -258,7 +262,7 @@ impl Directory {
     /// One bucket less: undoes a split.
     fn merge(&mut self) {
         let chain = self.buckets.pop().expect("there are BUCKETS_MIN at least");
-        let place = bucket(self.buckets.len() as u32, self.buckets.len());
+        let place = bucket(self.buckets.len() as u64, self.buckets.len());
         if self.buckets[place] == NONE {
             self.buckets[place] = chain;
         } else {
@@ -272,13 +276,6 @@ impl Directory {
             self.buckets.shrink_to(self.buckets.len() * 2);
         }
     }
-}
-
-/// The bucket of a hash among so many: by its low bits, and by one bit less where that bucket is yet to be split off.
-fn bucket(hash: u32, buckets: usize) -> usize {
-    let mask = buckets.next_power_of_two() - 1;
-    let place = hash as usize & mask;
-    if place < buckets { place } else { hash as usize & (mask >> 1) }
 }
 
 #[cfg(test)]

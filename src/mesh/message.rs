@@ -58,6 +58,14 @@ impl ChannelName {
     }
 }
 
+/// The bucket of a hash in a table of linear hashing, which grows by one bucket at a time: by the hash's low bits, and by
+/// one bit less where that bucket is yet to be split off. The high bits have chosen the home shard.
+pub fn bucket(hash: u64, buckets: usize) -> usize {
+    let mask = buckets.next_power_of_two() - 1;
+    let place = hash as usize & mask;
+    if place < buckets { place } else { hash as usize & (mask >> 1) }
+}
+
 /// A connection as other threads may name it: stale ids are recognised by their generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId {
