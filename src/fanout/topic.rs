@@ -258,11 +258,11 @@ impl Topics {
         }
         self.assert_handed_out(index);
         let deliveries = self.deliveries(index);
-        if let Some(activity) = self.activity_index(index) {
-            if self.activities.remove(activity).is_busy {
-                self.busiest.retain(|busy| *busy != index);
-                self.busy_deliveries_min = 0;
-            }
+        if let Some(activity) = self.activity_index(index)
+            && self.activities.remove(activity).is_busy
+        {
+            self.busiest.retain(|busy| *busy != index);
+            self.busy_deliveries_min = 0;
         }
         // The channel goes on in its other forms, and so does its count.
         let first = self.directory.first_beside(index);
