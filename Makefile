@@ -37,7 +37,7 @@ test-unit: ## Unit tests and documentation examples, with debug assertions.
 	cargo test --doc
 
 test-black-box: ## Real clients against the release build of the server; `make test-black-box ONLY=websocket` runs one file.
-	cargo build --release --workspace
+	cargo build --release --package tidegate --package tidegate-loadtest
 	TEST_SERVER_PROGRAM=$(CURDIR)/target/release/tidegate cargo test --no-fail-fast --test '$(or $(ONLY),*)'
 
 simulate: ## Replays one seed of the simulated kernel: make simulate SEED=n.
@@ -65,5 +65,5 @@ gate-memory: ## Fails if an idle connection costs more bytes than its budget; CO
 bench: ## Benchmarks by time; `make bench ONLY=wheel` runs one file.
 	cargo bench $(addprefix --bench ,$(or $(ONLY),$(BENCHES)))
 
-bench-instructions: ## Fails where instructions per operation have grown; UPDATE=1 writes their baseline anew.
-	cargo bench --bench instructions $(if $(UPDATE),-- --update)
+bench-instructions: ## Fails where instructions per operation have grown; UPDATE=1 writes their baseline anew, PROFILE=shard/arrival lists functions.
+	cargo run --quiet --release --package tidegate-instructions -- $(if $(UPDATE),--update) $(if $(PROFILE),--profile $(PROFILE))

@@ -12,7 +12,7 @@ if ((cores < 2)); then
 fi
 ulimit -n "$(ulimit -Hn)"
 
-cargo build --release --workspace
+cargo build --release --package tidegate --package tidegate-loadtest
 reports=target/reports
 tester=target/release/tidegate-loadtest
 mkdir -p "$reports"

@@ -30,6 +30,7 @@ step "dependencies" tests/check-dependencies.sh
 step "unit tests" cargo test --workspace --lib --bins --no-fail-fast
 step "documentation examples" cargo test --doc
 step "release build" cargo build --release --workspace
+step "instructions per operation" cargo run --quiet --release --package tidegate-instructions
 export TEST_SERVER_PROGRAM=$PWD/target/release/tidegate
 step "simulation and black-box tests" cargo test --no-fail-fast --test '*'
 step "bytes per connection" make --no-print-directory gate-memory

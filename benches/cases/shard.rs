@@ -112,6 +112,16 @@ impl Clients {
         self.shard.kernel_mut().sends - sends_before
     }
 
+    /// Publications arrive one at a time, each when the shard has nothing else to do: the sends that this took.
+    pub fn deliver_one_by_one(&mut self, publications: Vec<ToShard>) -> u64 {
+        let sends_before = self.shard.kernel_mut().sends;
+        for publication in publications {
+            self.ingest.to_shards[0].send(publication);
+            self.settle();
+        }
+        self.shard.kernel_mut().sends - sends_before
+    }
+
     /// An interval between pings passes, tick by tick: the pings that were sent and answered.
     pub fn heartbeats(&mut self) -> u64 {
         let pings_before = self.shard.kernel_mut().pings;

@@ -1,9 +1,11 @@
 //! Rules about the source that the compiler does not know: the order of modules, where `unsafe` may stand,
-//! how long a function may be, what may not be called where, and how a file opens.
+//! how long a function may be, what may not be called where, how a file opens,
+//! and that members of the workspace build their dependencies alike.
 //!
 //! Each rule is a function from sources to violations, and is shown to fail on a small snippet beside it.
 
 mod calls;
+mod features;
 mod files;
 mod functions;
 mod layers;
@@ -55,6 +57,11 @@ fn banned_calls_are_not_made() {
 #[test]
 fn files_open_with_what_they_own() {
     report(&sources().iter().flat_map(files::violations).collect::<Vec<_>>());
+}
+
+#[test]
+fn members_share_what_they_build() {
+    report(&features::violations());
 }
 
 /// Fails with all violations, one per line.

@@ -58,7 +58,8 @@ pub const OPERATIONS: &[Operation] = &[
     ("fanout/delivery/16-publications", |counter| fan_out(counter, 16)),
     ("shard/delivery/1-publication", |counter| deliver_to_all(counter, 1)),
     ("shard/delivery/16-publications", |counter| deliver_to_all(counter, 16)),
-    ("shard/delivery/one-to-each", deliver_to_each),
+    ("shard/delivery/one-to-each", |counter| deliver_to_each(counter, Clients::deliver)),
+    ("shard/delivery/one-by-one", |counter| deliver_to_each(counter, Clients::deliver_one_by_one)),
     ("shard/heartbeat", heartbeat),
     ("shard/arrival", arrival),
 ];
@@ -193,21 +194,27 @@ fn fan_out(counter: &mut Counter, publications: u32) {
 }
 
 fn deliver_to_all(counter: &mut Counter, publications: usize) {
-    deliver_twice(counter, publications, |clients| clients.publications_to_all(publications));
+    let make = |clients: &Clients| clients.publications_to_all(publications);
+    deliver_twice(counter, publications, make, Clients::deliver);
 }
 
-fn deliver_to_each(counter: &mut Counter) {
-    deliver_twice(counter, 1, Clients::publications_to_each);
+fn deliver_to_each(counter: &mut Counter, deliver: fn(&mut Clients, Vec<ToShard>) -> u64) {
+    deliver_twice(counter, 1, Clients::publications_to_each, deliver);
 }
 
 /// The first time makes the room that later ones use again.
-fn deliver_twice(counter: &mut Counter, to_each: usize, publications: impl Fn(&Clients) -> Vec<ToShard>) {
+fn deliver_twice(
+    counter: &mut Counter,
+    to_each: usize,
+    publications: impl Fn(&Clients) -> Vec<ToShard>,
+    deliver: fn(&mut Clients, Vec<ToShard>) -> u64,
+) {
     let mut clients = Clients::arrived(CLIENTS);
     let first = publications(&clients);
-    clients.deliver(first);
+    deliver(&mut clients, first);
     let mut second = publications(&clients);
     let mut sends = 0;
-    counter.count((CLIENTS * to_each) as u64, || sends = clients.deliver(mem::take(&mut second)));
+    counter.count((CLIENTS * to_each) as u64, || sends = deliver(&mut clients, mem::take(&mut second)));
     assert_eq!(sends, CLIENTS as u64, "one send each");
 }
 
