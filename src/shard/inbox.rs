@@ -16,24 +16,41 @@ use crate::{
 impl State {
     /// Takes a bounded number of messages from each queue, as far as there is room for what they bring. While something
     /// is held back, producers' messages wait.
+    ///
+    /// The shard's own queue comes last: what other queues bring for channels that are at home here goes out in the same
+    /// turn. Where one queue has filled the turn, the next turn begins with the one behind it, so that none starves.
     pub fn take_messages(&mut self) {
         while !self.mesh.is_holding()
             && let Some(publish) = self.deferred.pop_front()
         {
             self.publish(publish);
         }
-        for queue in 0..self.mesh.inbound.len() {
-            for _ in 0..MESH_TURN_MESSAGES_MAX {
-                if queue == self.mesh.ingest_queue() && self.mesh.is_holding() {
-                    break;
-                }
-                if self.turn.bytes() >= TURN_BYTES_MAX {
-                    return;
-                }
-                let Ok(message) = self.mesh.inbound[queue].try_recv() else { break };
-                self.handle(message);
+        if self.is_turn_full() {
+            return;
+        }
+        let queues = self.mesh.inbound.len();
+        let first = std::mem::take(&mut self.queues_taken);
+        for position in (first..queues).chain(0..first) {
+            self.take_messages_of((usize::from(self.mesh.shard) + 1 + position) % queues);
+            if self.is_turn_full() {
+                self.queues_taken = (position + 1) % queues;
+                return;
             }
         }
+    }
+
+    fn take_messages_of(&mut self, queue: usize) {
+        for _ in 0..MESH_TURN_MESSAGES_MAX {
+            if self.is_turn_full() || queue == self.mesh.ingest_queue() && self.mesh.is_holding() {
+                return;
+            }
+            let Ok(message) = self.mesh.inbound[queue].try_recv() else { return };
+            self.handle(message);
+        }
+    }
+
+    fn is_turn_full(&self) -> bool {
+        self.turn.bytes() >= TURN_BYTES_MAX
     }
 
     fn handle(&mut self, message: ToShard) {

@@ -56,6 +56,8 @@ pub struct State {
     pub ending: Vec<u32>,
     /// Requests of clients that home shards have yet to answer.
     pub requests: usize,
+    /// Queues behind the shard's own that were taken from when the last turn was full; 0 if all were.
+    pub queues_taken: usize,
     /// Clients' publications that wait, as their home is here, until no message is held back.
     pub deferred: VecDeque<Publish>,
     /// Sockets to close at the turn's end, with what the kernel watches for them.
@@ -114,6 +116,7 @@ impl State {
             paused: Vec::new(),
             ending: Vec::new(),
             requests: 0,
+            queues_taken: 0,
             deferred: VecDeque::new(),
             closes: Vec::new(),
             overflows: Vec::new(),
