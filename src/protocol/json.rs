@@ -2,6 +2,8 @@
 //!
 //! Owns escaping. A serializer would do the same through a tree of calls for each publication.
 
+use memchr::memchr;
+
 use super::{
     fields::{Field, Fields, Message},
     tags::Tags,
@@ -50,11 +52,12 @@ fn write_integer(out: &mut Vec<u8>, mut number: u64) {
 
 /// Appends a JSON text as it is, but for line feeds: within JSON they can only be white space between tokens.
 fn write_verbatim(out: &mut Vec<u8>, json: &[u8]) {
-    if json.contains(&b'\n') {
-        json.split(|byte| *byte == b'\n').for_each(|line| out.extend_from_slice(line));
-    } else {
-        out.extend_from_slice(json);
+    let mut rest = json;
+    while let Some(position) = memchr(b'\n', rest) {
+        out.extend_from_slice(&rest[..position]);
+        rest = &rest[position + 1..];
     }
+    out.extend_from_slice(rest);
 }
 
 /// Writes a message as a JSON object.
