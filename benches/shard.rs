@@ -26,14 +26,16 @@ fn turns(criterion: &mut Criterion) {
     for publications in [1, 16] {
         group.throughput(Throughput::Elements((CLIENTS * publications) as u64));
         group.bench_function(BenchmarkId::new("to-all", publications), |bencher| {
-            bencher
-                .iter_custom(|count| repeat(count, &mut clients, |clients| clients.publications_to_all(publications)));
+            let make = |clients: &Clients| clients.publications_to_all(publications);
+            bencher.iter_custom(|count| repeat(count, &mut clients, make, Clients::deliver));
         });
     }
     group.throughput(Throughput::Elements(CLIENTS as u64));
-    group.bench_function("one-to-each", |bencher| {
-        bencher.iter_custom(|count| repeat(count, &mut clients, Clients::publications_to_each));
-    });
+    for (name, deliver) in [("one-to-each", Clients::deliver as Deliver), ("one-by-one", Clients::deliver_one_by_one)] {
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|count| repeat(count, &mut clients, Clients::publications_to_each, deliver));
+        });
+    }
     group.bench_function("heartbeats", |bencher| {
         bencher.iter(|| assert!(clients.heartbeats() > CLIENTS as u64 * 9 / 10, "every client is pinged"));
     });
@@ -51,13 +53,20 @@ fn turns(criterion: &mut Criterion) {
     });
 }
 
+type Deliver = fn(&mut Clients, Vec<ToShard>) -> u64;
+
 /// Makes publications and delivers them, `count` times: what the deliveries took.
-fn repeat(count: u64, clients: &mut Clients, publications: impl Fn(&Clients) -> Vec<ToShard>) -> Duration {
+fn repeat(
+    count: u64,
+    clients: &mut Clients,
+    publications: impl Fn(&Clients) -> Vec<ToShard>,
+    deliver: Deliver,
+) -> Duration {
     let mut time = Duration::ZERO;
     for _ in 0..count {
         let publications = publications(clients);
         let begun = Instant::now();
-        let sends = clients.deliver(publications);
+        let sends = deliver(clients, publications);
         time += begun.elapsed();
         assert_eq!(sends, CLIENTS as u64, "one send each");
     }

@@ -24,7 +24,7 @@ fn a_queue_that_fills_every_turn_starves_no_other() {
     let mut subscriber = stage.subscriber(0, ROOM, &here);
     let _flooded = stage.subscriber(0, ROOM, &there);
     let long = format!("\"{}\"", "x".repeat(LONG));
-    let mut flood = |stage: &mut Stage| {
+    let flood = |stage: &mut Stage| {
         (0..=TURN_BYTES_MAX / LONG).for_each(|_| stage.publish(&there, &long, true));
         stage.shards[1].turn();
         stage.shards[0].turn();
