@@ -7,7 +7,10 @@
 //! has a whole number of most objects: what is near one is taken for it, since the kernel counts free
 //! objects of slabs that a core holds as used.
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -43,12 +46,35 @@ pub struct KernelGrowth {
 }
 
 /// Growth of one cache.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CacheGrowth {
     /// Name, as /proc/slabinfo has it.
     pub name: String,
+    /// Objects per connection.
+    pub objects: f64,
     /// Bytes per connection.
     pub bytes: f64,
+}
+
+impl KernelGrowth {
+    /// Bytes per connection in slab objects beyond another server's, whose clients are the same. Objects are compared
+    /// cache by cache: what else runs on the machine takes and frees objects too, but not one for each connection.
+    pub fn slab_bytes_beyond(&self, other: &KernelGrowth) -> f64 {
+        if self.caches.is_empty() || other.caches.is_empty() {
+            return self.slab_bytes - other.slab_bytes;
+        }
+        let of = |growth: &KernelGrowth, name: &str| {
+            growth.caches.iter().find(|cache| cache.name == name).cloned().unwrap_or_default()
+        };
+        let names: BTreeSet<&String> = self.caches.iter().chain(&other.caches).map(|cache| &cache.name).collect();
+        let beyond = names.into_iter().map(|name| {
+            let (ours, theirs) = (of(self, name), of(other, name));
+            let (objects, bytes) = (ours.objects - theirs.objects, ours.bytes - theirs.bytes);
+            // A difference has the noise of both.
+            if objects == 0.0 { 0.0 } else { nearly_whole(objects, 2.0 * WHOLE_TOLERANCE) * bytes / objects }
+        });
+        beyond.sum()
+    }
 }
 
 impl KernelMemory {
@@ -101,7 +127,8 @@ impl KernelMemory {
                     |caches: &BTreeMap<String, Cache>, name: &str| caches.get(name).map_or(0.0, |cache| cache.objects);
                 let counted = if ONE_PER_SOCKET.contains(&name.as_str()) { SOCKETS } else { name };
                 let grown = (objects(now, counted) - objects(before, counted)) / connections as f64;
-                CacheGrowth { name: name.clone(), bytes: nearly_whole(grown) * cache.object_bytes }
+                let objects = nearly_whole(grown, WHOLE_TOLERANCE);
+                CacheGrowth { name: name.clone(), objects, bytes: objects * cache.object_bytes }
             })
             // Less than that per connection has nothing to do with connections.
             .filter(|cache| cache.bytes.abs() >= CACHE_BYTES_MIN)
@@ -134,8 +161,8 @@ const ONE_PER_SOCKET: [&str; 2] = ["dentry", "lsm_inode_cache"];
 /// How far from a whole number of objects per connection a count may be to be taken for it.
 const WHOLE_TOLERANCE: f64 = 0.1;
 
-fn nearly_whole(objects: f64) -> f64 {
-    if (objects - objects.round()).abs() <= WHOLE_TOLERANCE { objects.round() } else { objects }
+fn nearly_whole(objects: f64, tolerance: f64) -> f64 {
+    if (objects - objects.round()).abs() <= tolerance { objects.round() } else { objects }
 }
 
 fn is_of_file_systems(name: &str) -> bool {
@@ -192,8 +219,8 @@ mod tests {
         let after =
             KernelMemory { by_cache: Some(parse_slabinfo(&later)), slab_bytes: 400_000, ..KernelMemory::default() };
         let growth = after.growth_per_connection(&before, 10);
-        let expected = [("TCP", 32_768.0), ("sock_inode_cache", 2048.0), ("dentry", 512.0)];
-        let expected = expected.map(|(name, bytes)| CacheGrowth { name: name.to_owned(), bytes });
+        let expected = [("TCP", 13.0, 32_768.0), ("sock_inode_cache", 2.0, 2048.0), ("dentry", 2.0, 512.0)];
+        let expected = expected.map(|(name, objects, bytes)| CacheGrowth { name: name.to_owned(), objects, bytes });
         assert_eq!(growth.caches, expected);
         assert_eq!(growth.slab_bytes, 32_768.0 + 2048.0 + 512.0);
         assert_eq!(growth.slab_total_bytes, 40_000.0);
@@ -202,8 +229,27 @@ mod tests {
     #[test]
     fn objects_per_connection_are_whole_where_they_nearly_are() {
         for (counted, taken) in [(1.95, 2.0), (2.08, 2.0), (0.04, 0.0), (-0.05, 0.0), (1.25, 1.25), (0.47, 0.47)] {
-            assert_eq!(nearly_whole(counted), taken);
+            assert_eq!(nearly_whole(counted, WHOLE_TOLERANCE), taken);
         }
+    }
+
+    #[test]
+    fn what_is_beyond_another_servers_is_whole_objects() {
+        let growth = |caches: &[(&str, f64, f64)]| KernelGrowth {
+            slab_bytes: caches.iter().map(|(_, objects, bytes)| objects * bytes).sum(),
+            caches: caches
+                .iter()
+                .map(|&(name, objects, bytes)| CacheGrowth { name: name.to_owned(), objects, bytes: objects * bytes })
+                .collect(),
+            ..KernelGrowth::default()
+        };
+        let floor = growth(&[("TCP", 2.0, 2520.0), ("kmalloc-192", 0.3, 192.0)]);
+        let server = growth(&[("TCP", 2.0, 2520.0), ("kmalloc-192", 0.45, 192.0), ("io_kiocb", 1.0, 256.0)]);
+        assert_eq!(server.slab_bytes_beyond(&floor), 256.0, "0.15 of an object is somebody else's");
+        let grown = growth(&[("TCP", 2.0, 2520.0), ("kmalloc-192", 1.4, 192.0), ("io_kiocb", 1.0, 256.0)]);
+        assert_eq!(grown.slab_bytes_beyond(&floor), 448.0);
+        let unknown = KernelGrowth { slab_bytes: 5_000.0, ..KernelGrowth::default() };
+        assert_eq!(unknown.slab_bytes_beyond(&KernelGrowth { slab_bytes: 4_000.0, ..unknown.clone() }), 1_000.0);
     }
 
     #[test]

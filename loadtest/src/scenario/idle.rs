@@ -187,7 +187,7 @@ fn record_distance(server: Option<&Memory>, floor: &FloorMemory, report: &mut Re
     report.set_floor(KERNEL, "B", socket);
     report.set_floor(MEMORY, "B", socket);
     let Some(server) = server else { return };
-    let beside = server.kernel.slab_bytes - floor.attended.slab_bytes;
+    let beside = server.kernel.slab_bytes_beyond(&floor.attended);
     report.set_server(KERNEL, "B", socket + beside);
     if let Some(user) = server.user {
         report.set_server(MEMORY, "B", socket + beside + user);
