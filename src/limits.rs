@@ -146,6 +146,16 @@ pub const INGEST_TRANSACTION_COMMAND_BYTES: usize = 128;
 /// Bytes of a text that a producer names itself or its library with.
 pub const INGEST_LABEL_BYTES_MAX: usize = 128;
 
+/// Milliseconds that a publisher of keys has to answer. With the interval below, a client whose key is not at hand waits
+/// for five seconds at most, which is what client libraries wait for.
+pub const KEY_SET_FETCH_MS_MAX: u64 = 3_000;
+
+/// Milliseconds between the beginnings of two fetches of published keys.
+pub const KEY_SET_INTERVAL_MS_MIN: u64 = 2_000;
+
+/// Bytes of a published set of keys.
+pub const KEY_SET_BYTES_MAX: usize = 256 * 1024;
+
 /// Keys of a published set (JWKS) that are looked at. Identity providers publish two or three.
 pub const KEY_SET_KEYS_MAX: usize = 64;
 

@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use axum::http::Uri;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::{
@@ -46,6 +47,8 @@ pub(super) enum Kind<T: 'static> {
     Secret(Field<T, Option<Secret>>),
     /// A public key in PEM, or the path of a file that holds it.
     PublicKey(Field<T, Option<PublicKey>>, KeyFamily),
+    /// An address on the web.
+    Url(Field<T, Option<String>>),
     /// The name of a claim in a token.
     ClaimName(Field<T, Option<String>>),
     /// Levels of logs, as `EnvFilter` reads them.
@@ -122,7 +125,7 @@ impl<T> Kind<T> {
             Kind::OptionalText(field) => *field(target) = None,
             Kind::Secret(field) => *field(target) = None,
             Kind::PublicKey(field, _) => *field(target) = None,
-            Kind::ClaimName(field) => *field(target) = None,
+            Kind::ClaimName(field) | Kind::Url(field) => *field(target) = None,
             Kind::Origins(field) => field(target).clear(),
             Kind::Cores(field) => field(target).clear(),
             Kind::NamespaceName(field) => field(target).clear(),
@@ -202,6 +205,7 @@ impl<T> Kind<T> {
             (Kind::PublicKey(field, family), Value::Text(text)) => {
                 *field(target) = Some(PublicKey::read(text, *family).ok()?);
             }
+            (Kind::Url(field), Value::Text(text)) if is_url(text) => *field(target) = Some(text.clone()),
             (Kind::ClaimName(field), Value::Text(text)) if is_claim_name(text) => *field(target) = Some(text.clone()),
             (Kind::LogFilter(field), Value::Text(text)) if is_log_filter(text) => *field(target) = text.clone(),
             (Kind::Origins(field), value) => *field(target) = origins_of(value)?,
@@ -245,6 +249,7 @@ impl<T> Kind<T> {
                     KeyFamily::Ed25519 => "a public Ed25519 key",
                 }
             ),
+            Kind::Url(_) => "an address like \"https://example.com/keys.json\"".to_owned(),
             Kind::ClaimName(_) => "the name of a claim, of a-z, A-Z, 0-9 and \"_\"".to_owned(),
             Kind::LogFilter(_) => "off, error, warn, info, debug or trace, or a list like \
                                    \"info,tidegate::ingest=debug\""
@@ -362,6 +367,15 @@ fn is_log_filter(text: &str) -> bool {
 /// Protocol.md section 12: `^[-a-zA-Z0-9_.]{2,}$`.
 fn is_namespace_name(text: &str) -> bool {
     text.len() >= 2 && text.chars().all(|character| character.is_ascii_alphanumeric() || "-_.".contains(character))
+}
+
+/// An absolute address of HTTP, with or without TLS.
+fn is_url(text: &str) -> bool {
+    text.parse::<Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.host().is_some_and(|host| !host.is_empty())
+            && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+    })
 }
 
 /// A member's name in the claims, as user ids of other systems are called.

@@ -123,6 +123,10 @@ pub struct TokenConfig {
     pub ecdsa_public_key: Option<PublicKey>,
     /// Ed25519 key (EdDSA).
     pub ed25519_public_key: Option<PublicKey>,
+    /// Where public keys are published as a JSON Web Key Set (RFC 7517).
+    pub jwks_public_endpoint: Option<String>,
+    /// Milliseconds after which they are fetched anew. Default 600,000.
+    pub jwks_refresh_ms: u32,
     /// Audience that a token must name, if set.
     pub audience: Option<String>,
     /// What the audience must match, if set.
@@ -142,6 +146,7 @@ impl TokenConfig {
             || self.rsa_public_key.is_some()
             || self.ecdsa_public_key.is_some()
             || self.ed25519_public_key.is_some()
+            || self.jwks_public_endpoint.is_some()
     }
 }
 

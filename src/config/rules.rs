@@ -58,6 +58,12 @@ impl Rules<'_> {
         self.require(&[previous, secret], token.hmac_secret_previous.is_none() || token.hmac_secret.is_some(), || {
             format!("is set, but {secret} is not; set the present secret there")
         });
+        let endpoint = token.jwks_public_endpoint.as_deref().unwrap_or_default();
+        let is_on_this_host = ["http://127.", "http://[::1]", "http://localhost"];
+        let is_safe = !endpoint.starts_with("http://") || is_on_this_host.iter().any(|host| endpoint.starts_with(host));
+        self.advise(&["client.token.jwks_public_endpoint"], is_safe, || {
+            "is without TLS: whoever is on the way to it may make up keys, and with them any user; use https".to_owned()
+        });
         for (regex_key, regex, key, text) in [
             ("client.token.audience_regex", &token.audience_regex, "client.token.audience", &token.audience),
             ("client.token.issuer_regex", &token.issuer_regex, "client.token.issuer", &token.issuer),

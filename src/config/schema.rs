@@ -12,6 +12,7 @@ use super::{
     kind::Kind::{
         self, Address, Boolean, ClaimName, Cores, Count, Duration, Format, LogFilter, LongSize, NamespaceName,
         OptionalAddress, OptionalPath, OptionalText, Origins, PublicKey, Recovery, Regex, Secret, Size, SlowConsumer,
+        Url,
     },
 };
 
@@ -205,7 +206,7 @@ static CLIENT_TOKEN: &[Key<Draft>] = &[
         Secret(|draft| &mut draft.config.client.token.hmac_secret),
         "at least 32 random bytes, as `openssl rand -hex 32` prints",
         "Secret that signs tokens (HS256, HS384, HS512). Without any key, every token is refused. A verification \
-         takes 2 µs of a shard's time, as measured on one core of 2025.",
+         takes 1.3 µs of a shard's time, as measured on one core with a token of 300 bytes.",
     ),
     unset(
         "hmac_secret_previous",
@@ -218,19 +219,35 @@ static CLIENT_TOKEN: &[Key<Draft>] = &[
         PublicKey(|draft| &mut draft.config.client.token.rsa_public_key, KeyFamily::Rsa),
         "/etc/tidegate/rsa.pem",
         "Public RSA key whose private half signs tokens (RS256, RS384, RS512): PEM, or the absolute path of a file \
-         that holds it.",
+         that holds it. A verification takes 19 µs (2048 bits) or 64 µs (4096 bits) of a shard's time.",
     ),
     unset(
         "ecdsa_public_key",
         PublicKey(|draft| &mut draft.config.client.token.ecdsa_public_key, KeyFamily::Ecdsa),
         "/etc/tidegate/ecdsa.pem",
-        "The same for ECDSA: the curve P-256 means ES256, P-384 ES384, P-521 ES512.",
+        "The same for ECDSA: the curve P-256 means ES256, P-384 ES384, P-521 ES512. A verification takes \
+         62, 248 or 412 µs of a shard's time.",
     ),
     unset(
         "ed25519_public_key",
         PublicKey(|draft| &mut draft.config.client.token.ed25519_public_key, KeyFamily::Ed25519),
         "/etc/tidegate/ed25519.pem",
-        "The same for Ed25519 (EdDSA).",
+        "The same for Ed25519 (EdDSA). A verification takes 44 µs of a shard's time.",
+    ),
+    unset(
+        "jwks_public_endpoint",
+        Url(|draft| &mut draft.config.client.token.jwks_public_endpoint),
+        "https://accounts.example.com/.well-known/jwks.json",
+        "Address where an identity provider publishes public keys as a JSON Web Key Set: RSA, EC and OKP (Ed25519), \
+         found by the kid of a token. A token that names an unknown key makes the server fetch them anew, at most \
+         every 2 s; its client waits meanwhile. While the address cannot be reached, the last keys count.",
+    ),
+    key(
+        "jwks_refresh_interval",
+        Duration(|draft| &mut draft.config.client.token.jwks_refresh_ms, 10 * SECOND..=24 * HOUR),
+        "10m",
+        "After how long they are fetched anew although every key is known: a key that is published no more is trusted \
+         for so long.",
     ),
     unset(
         "audience",

@@ -64,7 +64,7 @@ fn the_embedded_defaults_are_those_documented_beside_the_values() {
     let config = defaults();
     assert_eq!(config.client.listen.to_string(), "127.0.0.1:8000");
     assert!(!config.client.allow_anonymous);
-    assert_eq!(config.client.token, TokenConfig::default());
+    assert_eq!(config.client.token, TokenConfig { jwks_refresh_ms: 600_000, ..TokenConfig::default() });
     assert_eq!(config.client.allowed_origins, Vec::<String>::new());
     assert_eq!(config.client.connections_max, 1_000_000);
     assert_eq!(config.client.channels_max, 128);
@@ -114,6 +114,8 @@ fn every_field_is_set_by_a_key() {
                 rsa_public_key: Some(public_key("rsa.pem", KeyFamily::Rsa)),
                 ecdsa_public_key: Some(public_key("ecdsa.pem", KeyFamily::Ecdsa)),
                 ed25519_public_key: Some(public_key("ed25519.pem", KeyFamily::Ed25519)),
+                jwks_public_endpoint: Some(String::new()),
+                jwks_refresh_ms: 0,
                 audience: Some(String::new()),
                 audience_regex: Pattern::new("."),
                 issuer: Some(String::new()),
@@ -701,4 +703,17 @@ fn an_audience_is_a_text_or_an_expression() {
     assert!(errors_of(both, &[]).contains("client.token.audience_regex: is set, and so is client.token.audience"));
     let loose = "[client.token]\nissuer_regex = \"example.com\"\n";
     assert!(warnings_of(loose, &[]).contains("client.token.issuer_regex: is not anchored"));
+}
+
+#[test]
+fn keys_are_fetched_from_an_address_that_is_one() {
+    let section = |url: &str| format!("[client.token]\njwks_public_endpoint = {url:?}\n");
+    let config = config_of(&section("https://id.example.com/keys"));
+    assert_eq!(config.client.token.jwks_public_endpoint.as_deref(), Some("https://id.example.com/keys"));
+    assert!(config.lets_clients_connect());
+    config_of(&section("http://127.0.0.1:8080/keys"));
+    assert!(warnings_of(&section("http://id.example.com/keys"), &[]).contains("is without TLS"));
+    for url in ["", "id.example.com", "/keys", "ftp://id.example.com", "https://", "https://u:p@id.example.com/"] {
+        assert!(errors_of(&section(url), &[]).contains("expected an address like"), "{url}");
+    }
 }

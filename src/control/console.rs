@@ -351,6 +351,7 @@ mod tests {
                 figures: Some(Arc::new(ingest)),
                 answer_time: Some(Duration::ZERO),
             },
+            key_sets: None,
         }
     }
 

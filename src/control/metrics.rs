@@ -4,9 +4,10 @@
 //! in `_total`. A shard that is stuck keeps its last figures and is told apart by
 //! `tidegate_thread_up`.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{collections::BTreeMap, fmt::Write, time::Instant};
 
 use super::{
+    key_sets::KeySetFigures,
     observer::{Snapshot, ThreadState},
     process::{self, ProcessFigures},
 };
@@ -47,6 +48,8 @@ enum Source {
     Ingest(fn(&IngestFigures) -> u64),
     /// One sample per key.
     IngestBy(&'static str, fn(&IngestFigures) -> &[(&'static str, u64)]),
+    /// One sample, if the server fetches published keys.
+    KeySets(fn(&KeySetFigures, Instant) -> Option<f64>),
     /// One sample, if the kernel gives it.
     Process(fn(&ProcessFigures) -> Option<f64>),
     /// One sample per thread: whether it answers.
@@ -100,6 +103,11 @@ const FAMILIES: &[Family] = &[
     Family { name: "tidegate_ingest_received_bytes_total", kind: Counter, help: "Bytes from producers.", source: Source::Ingest(|figures| figures.bytes_received) },
     Family { name: "tidegate_ingest_backpressure_total", kind: Counter, help: "Times that a full queue to a shard stopped the reading from producers.", source: Source::Ingest(|figures| figures.backpressure) },
 
+    Family { name: "tidegate_token_key_fetches_total", kind: Counter, help: "Fetches of published keys that brought some.", source: Source::KeySets(|figures, _| Some(figures.fetched as f64)) },
+    Family { name: "tidegate_token_key_fetch_failures_total", kind: Counter, help: "Fetches of published keys that failed; the last keys went on counting.", source: Source::KeySets(|figures, _| Some(figures.failed as f64)) },
+    Family { name: "tidegate_token_keys", kind: Gauge, help: "Published keys that verify tokens now.", source: Source::KeySets(|figures, _| Some(figures.keys as f64)) },
+    Family { name: "tidegate_token_keys_age_seconds", kind: Gauge, help: "Time since published keys were fetched last.", source: Source::KeySets(|figures, now| figures.fetched_at.map(|at| now.saturating_duration_since(at).as_secs_f64())) },
+
     Family { name: "process_resident_memory_bytes", kind: Gauge, help: "Resident memory size in bytes.", source: Source::Process(|process| process.resident_bytes.map(|bytes| bytes as f64)) },
     Family { name: "process_virtual_memory_bytes", kind: Gauge, help: "Virtual memory size in bytes.", source: Source::Process(|process| process.virtual_bytes.map(|bytes| bytes as f64)) },
     Family { name: "process_open_fds", kind: Gauge, help: "Number of open file descriptors.", source: Source::Process(|process| process.open_fds.map(|count| count as f64)) },
@@ -139,6 +147,11 @@ impl Family {
             Source::IngestBy(label, values) => {
                 for (key, value) in sum_by_key(snapshot.ingest.figures.iter().flat_map(|figures| values(figures))) {
                     sample(Some((label, key)), value as f64);
+                }
+            }
+            Source::KeySets(value) => {
+                if let Some(value) = snapshot.key_sets.and_then(|figures| value(&figures, snapshot.at)) {
+                    sample(None, value);
                 }
             }
             Source::Process(value) => {
@@ -232,6 +245,7 @@ mod tests {
                 })),
                 answer_time: None,
             },
+            key_sets: Some(KeySetFigures { fetched: 5, failed: 2, keys: 3, fetched_at: Some(Instant::now()) }),
         }
     }
 
@@ -307,6 +321,7 @@ mod tests {
             stopping: false,
             shards: vec![silent()],
             ingest: ThreadReport { state: ThreadState::Stuck, figures: None, answer_time: None },
+            key_sets: None,
         };
         let samples = parse(&render(&snapshot, &ProcessFigures::default()));
         assert_eq!(samples["tidegate_thread_up{thread=\"shard-0\"}"], 0.0);

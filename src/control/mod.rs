@@ -17,6 +17,8 @@ mod console;
 mod guard;
 mod health;
 mod http;
+mod http_client;
+mod key_sets;
 mod listener;
 mod metrics;
 mod observer;
@@ -31,7 +33,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use axum::http::Request;
 use crossbeam_channel::TryRecvError;
+use http_body_util::Full;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
@@ -42,6 +46,8 @@ use tokio::{
 use self::{
     console::Overviews,
     http::Handlers,
+    http_client::HttpClient,
+    key_sets::{KeySetStep, KeySets},
     listener::{BoundedListener, Peer},
     observer::{Observer, Snapshot, ThreadId},
     process::ProcessFigures,
@@ -49,8 +55,9 @@ use self::{
 };
 use crate::{
     config::Config,
-    limits::{ADMIN_CONNECTIONS_MAX, OBSERVE_INTERVAL_MS_MIN},
+    limits::{ADMIN_CONNECTIONS_MAX, KEY_SET_BYTES_MAX, KEY_SET_FETCH_MS_MAX, OBSERVE_INTERVAL_MS_MIN},
     mesh::{Bell, ControlMesh, ToControl, ToIngest, ToShard},
+    protocol::KeySet,
 };
 
 /// Mints a short-lived connection token for the operator's own console page.
@@ -125,6 +132,16 @@ impl Control {
         let bell = poll_bell(Arc::clone(&self.mesh.bell))?;
         let mut tick = tokio::time::interval(CONSOLE_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // One fetch at a time.
+        let (fetched, fetch) = mpsc::channel(1);
+        let token = &self.config.client.token;
+        let publisher = token.jwks_public_endpoint.clone().map(|endpoint| Publisher {
+            sets: KeySets::new(Duration::from_millis(token.jwks_refresh_ms.into()), Instant::now()),
+            endpoint,
+            client: HttpClient::new(),
+            fetched,
+            is_failing: false,
+        });
         let control_loop = ControlLoop {
             observer: Observer::new(self.mesh.to_shards.len()),
             config: self.config,
@@ -138,6 +155,8 @@ impl Control {
             overviews: Overviews::default(),
             stop: None,
             lost: None,
+            publisher,
+            fetch,
         };
         Ok(control_loop.run(&bell, &console_opened, &mut tick).await)
     }
@@ -171,6 +190,20 @@ struct ControlLoop {
     overviews: Overviews,
     stop: Option<Stop>,
     lost: Option<ThreadId>,
+    /// Whose keys verify tokens, beside those that are configured.
+    publisher: Option<Publisher>,
+    /// Outcomes of fetches.
+    fetch: mpsc::Receiver<Option<KeySet>>,
+}
+
+/// Who publishes keys, and what is known of them.
+struct Publisher {
+    sets: KeySets,
+    endpoint: String,
+    client: HttpClient,
+    fetched: mpsc::Sender<Option<KeySet>>,
+    /// Whether the last fetch failed: operators are told when that changes.
+    is_failing: bool,
 }
 
 /// Who wants the figures of a round.
@@ -198,7 +231,9 @@ impl ControlLoop {
                 Ok(wake) => wake,
                 Err(outcome) => return outcome,
             };
-            let wake_at = [round_wake, stop_wake].into_iter().flatten().fold(now + LOOK_INTERVAL, Instant::min);
+            let keys_wake = self.publisher.as_mut().and_then(|publisher| publisher.turn(now));
+            let wake_at =
+                [round_wake, stop_wake, keys_wake].into_iter().flatten().fold(now + LOOK_INTERVAL, Instant::min);
             let consoles_open = self.overview.receiver_count() > 0;
 
             tokio::select! {
@@ -208,6 +243,7 @@ impl ControlLoop {
                     ready.clear_ready();
                 }
                 Some(question) = self.questions.recv() => self.wanted.questions.push(question),
+                Some(keys) = self.fetch.recv() => self.keys_fetched(keys),
                 () = console_opened.notified() => {
                     tick.reset();
                     self.wanted.consoles = true;
@@ -236,6 +272,11 @@ impl ControlLoop {
                         self.observer.answer_shard(queue, ticket, figures, now);
                     }
                     Ok(ToControl::Ingest { ticket, figures }) => self.observer.answer_ingest(ticket, figures, now),
+                    Ok(ToControl::TokenKeysWanted { shard }) => {
+                        if let Some(publisher) = &mut self.publisher {
+                            publisher.sets.asked(shard);
+                        }
+                    }
                     Ok(ToControl::ShardStopped { .. } | ToControl::IngestStopped) => self.thread_stopped(thread),
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => {
@@ -298,7 +339,8 @@ impl ControlLoop {
     }
 
     fn end_round(&mut self, round: Round, now: Instant) {
-        let snapshot = Arc::new(self.observer.snapshot(now, self.stop.is_some()));
+        let key_sets = self.publisher.as_ref().map(|publisher| publisher.sets.figures());
+        let snapshot = Arc::new(Snapshot { key_sets, ..self.observer.snapshot(now, self.stop.is_some()) });
         for question in round.questions {
             // A handler that has gone away, with its client, wants no answer.
             let _ = question.send(Arc::clone(&snapshot));
@@ -307,6 +349,21 @@ impl ControlLoop {
             let overview = self.overviews.next(&snapshot, &ProcessFigures::read());
             let json = serde_json::to_string(&overview).expect("numbers and strings become JSON");
             self.overview.send_replace(json.into());
+        }
+    }
+
+    /// Tells shards the published keys: all of them, if the keys are new; those that have asked, in any case.
+    fn keys_fetched(&mut self, keys: Option<KeySet>) {
+        let Some(publisher) = &mut self.publisher else { return };
+        let is_current = keys.is_some();
+        publisher.is_failing = !is_current;
+        let fetched = publisher.sets.fetched(keys, Instant::now());
+        for (shard, outlet) in self.mesh.to_shards.iter_mut().enumerate() {
+            let is_answer = fetched.asked_by.iter().any(|asked_by| usize::from(*asked_by) == shard);
+            if fetched.is_new || is_answer {
+                outlet.send(ToShard::TokenKeys { keys: Arc::clone(&fetched.keys), is_current, is_answer });
+                outlet.ring();
+            }
         }
     }
 
@@ -346,6 +403,45 @@ impl ControlLoop {
             }
         }
     }
+}
+
+impl Publisher {
+    /// Fetches, if it is time. When to look again.
+    fn turn(&mut self, now: Instant) -> Option<Instant> {
+        match self.sets.step(now) {
+            KeySetStep::Fetch => {
+                let (client, endpoint, fetched) = (self.client.clone(), self.endpoint.clone(), self.fetched.clone());
+                let was_failing = self.is_failing;
+                tokio::spawn(async move {
+                    let keys = fetch_keys(&client, &endpoint).await;
+                    match &keys {
+                        Ok(keys) if was_failing => {
+                            tracing::info!(endpoint, keys = keys.len(), "keys are published again")
+                        }
+                        Ok(_) => {}
+                        Err(error) if was_failing => tracing::debug!(endpoint, error, "keys cannot be fetched"),
+                        Err(error) => tracing::warn!(endpoint, error, "keys cannot be fetched; the last ones count"),
+                    }
+                    // The loop ends before its tasks.
+                    let _ = fetched.send(keys.ok()).await;
+                });
+                None
+            }
+            KeySetStep::WaitUntil(at) => Some(at),
+            KeySetStep::WaitForFetch => None,
+        }
+    }
+}
+
+/// The keys that are published, or why there are none.
+async fn fetch_keys(client: &HttpClient, endpoint: &str) -> Result<KeySet, String> {
+    let request = Request::get(endpoint).body(Full::default()).map_err(|error| error.to_string())?;
+    let time_max = Duration::from_millis(KEY_SET_FETCH_MS_MAX);
+    let response = client.ask(request, time_max, KEY_SET_BYTES_MAX).await.map_err(|error| error.to_string())?;
+    if !response.status().is_success() {
+        return Err(format!("HTTP {}", response.status()));
+    }
+    KeySet::parse(response.body()).map_err(|error| error.to_string())
 }
 
 /// The bell's eventfd, as tokio polls it.

@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::key_sets::KeySetFigures;
 use crate::{
     limits::THREAD_ANSWER_MS_MAX,
     mesh::{IngestFigures, ShardFigures},
@@ -73,6 +74,8 @@ pub struct Snapshot {
     pub shards: Vec<ThreadReport<ShardFigures>>,
     /// The ingest thread.
     pub ingest: ThreadReport<IngestFigures>,
+    /// Published keys, if the server fetches any.
+    pub key_sets: Option<KeySetFigures>,
 }
 
 impl Snapshot {
@@ -160,6 +163,7 @@ impl Observer {
             stopping,
             shards: self.shards.iter().map(|observed| observed.report(now)).collect(),
             ingest: self.ingest.report(now),
+            key_sets: None,
         }
     }
 }

@@ -24,6 +24,12 @@ pub fn config() -> Config {
 /// What a test does to the threads it plays.
 #[derive(Default)]
 struct Play {
+    /// Shard 0 has a client whose key it does not have.
+    shard_0_wants_keys: AtomicBool,
+    /// Messages with new keys.
+    keys_new: AtomicU32,
+    /// Answers that the last keys count.
+    keys_kept: AtomicU32,
     /// Shard 1 reads nothing.
     shard_1_is_stuck: AtomicBool,
     /// Shard 1 ends.
@@ -153,8 +159,19 @@ fn play_shard(mut mesh: ShardMesh, play: &Play) {
                 play.ingest_ended_first.store(ended, Ordering::Relaxed);
                 stopping = true;
             }
+            Ok(ToShard::TokenKeys { keys, is_current, is_answer }) => {
+                assert!(!keys.is_empty());
+                match is_current {
+                    true => play.keys_new.fetch_add(1, Ordering::Relaxed),
+                    false => play.keys_kept.fetch_add(1, Ordering::Relaxed),
+                };
+                assert!(is_current || is_answer);
+            }
             Ok(other) => panic!("unexpected {other:?}"),
             Err(_) => {}
+        }
+        if mesh.shard == 0 && play.shard_0_wants_keys.swap(false, Ordering::Relaxed) {
+            mesh.to_control.send(ToControl::TokenKeysWanted { shard: 0 });
         }
         if stopping && !play.shards_stay.load(Ordering::Relaxed) {
             mesh.to_control.send(ToControl::ShardStopped { shard: mesh.shard });
@@ -335,4 +352,56 @@ fn a_lost_thread_stops_the_server() {
     let mut server = Server::start();
     server.play.shard_1_ends.store(true, Ordering::Relaxed);
     assert_eq!(server.outcome(), Outcome::ThreadLost { thread: "shard-1".into() });
+}
+
+/// A publisher of keys, one answer per connection; it counts its visitors.
+fn publisher(answers: &'static [(&'static str, &'static str)]) -> (SocketAddr, Arc<AtomicU32>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let visits = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&visits);
+    thread::spawn(move || {
+        for (status, body) in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = [0; 1024];
+            let bytes = stream.read(&mut head).unwrap();
+            assert!(head[..bytes].starts_with(b"GET /keys HTTP/1.1\r\n"));
+            counter.fetch_add(1, Ordering::Relaxed);
+            let length = body.len();
+            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}").unwrap();
+        }
+    });
+    (address, visits)
+}
+
+#[test]
+fn published_keys_are_fetched_and_the_last_ones_count() {
+    const KEYS: &str = include_str!("../../tests/keys/jwks.json");
+    let (address, visits) = publisher(&[("200 OK", KEYS), ("500 Internal Server Error", KEYS), ("200 OK", "{}")]);
+    let mut config = config();
+    config.client.token.jwks_public_endpoint = Some(format!("http://{address}/keys"));
+    let server = Server::start_with(config);
+    let metrics_with = |wanted: &str| {
+        for _ in 0..1_000 {
+            let metrics = server.get("/metrics").2;
+            if metrics.contains(wanted) {
+                return metrics;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        panic!("{wanted} is never seen: {}", server.get("/metrics").2);
+    };
+    metrics_with("\ntidegate_token_key_fetches_total 1\n");
+    while server.play.keys_new.load(Ordering::Relaxed) < 2 {
+        thread::sleep(Duration::from_millis(1));
+    }
+    server.play.shard_0_wants_keys.store(true, Ordering::Relaxed);
+    metrics_with("\ntidegate_token_key_fetch_failures_total 1\n");
+    while server.play.keys_kept.load(Ordering::Relaxed) < 1 {
+        thread::sleep(Duration::from_millis(1));
+    }
+    server.play.shard_0_wants_keys.store(true, Ordering::Relaxed);
+    let metrics = metrics_with("\ntidegate_token_key_fetch_failures_total 2\n");
+    assert!(metrics.contains("\ntidegate_token_keys 7\n"), "{metrics}");
+    assert_eq!((server.play.keys_new.load(Ordering::Relaxed), visits.load(Ordering::Relaxed)), (2, 3));
 }

@@ -5,7 +5,7 @@ use std::{hash::Hasher, sync::Arc};
 use bytes::Bytes;
 use siphasher::sip::SipHasher13;
 
-use crate::protocol::Tags;
+use crate::protocol::{KeySet, Tags};
 
 /// Hashes channel names, alike on all threads of a process. Its key is secret, so that no client can choose collisions.
 #[derive(Debug, Clone)]
@@ -409,6 +409,16 @@ pub enum ToShard {
         /// Given back with the answer.
         ticket: u64,
     },
+    /// From control: the published keys that verify tokens, when they change, and as the answer to
+    /// [`ToControl::TokenKeysWanted`]. Its loss would leave clients waiting until their time is over.
+    TokenKeys {
+        /// All of them.
+        keys: Arc<KeySet>,
+        /// Whether the publisher was reached: what is not among them is not published.
+        is_current: bool,
+        /// Whether the shard has asked.
+        is_answer: bool,
+    },
     /// From control: stop accepting, tell clients to come back, end.
     Shutdown {
         /// Milliseconds over which clients are told.
@@ -480,6 +490,11 @@ pub enum ToControl {
         ticket: u64,
         /// The figures.
         figures: Box<IngestFigures>,
+    },
+    /// A client of this shard names a key that the shard does not have. The shard asks again only when it has an answer.
+    TokenKeysWanted {
+        /// Its index.
+        shard: u16,
     },
     /// A shard has closed its last connection after [`ToShard::Shutdown`].
     ShardStopped {

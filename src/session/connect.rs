@@ -23,14 +23,18 @@ impl<E: Effects> Conversation<'_, E> {
         match connect {
             Ok(connect) => self.begin(connect),
             Err(Refusal::End(disconnect, reason)) => self.end(disconnect, reason),
-            // Nothing can follow a failed connect; the client closes when it has read why.
-            Err(Refusal::Error(error)) => {
-                let _ = self.refuse(command, error);
-                self.session.phase = Phase::Closing;
-                self.session.set(Flag::Lingering);
-                Flow::Lingering
-            }
+            Err(Refusal::Error(error)) => self.refuse_connect(command, error, error.into()),
+            Err(Refusal::ErrorBecause(error, reason)) => self.refuse_connect(command, error, reason),
+            Err(Refusal::AwaitKeys) => self.await_keys(),
         }
+    }
+
+    /// Nothing can follow a failed connect; the client closes when it has read why.
+    fn refuse_connect(&mut self, command: u32, error: ErrorCode, reason: Reason) -> Flow {
+        let _ = self.refuse(command, error, reason);
+        self.session.phase = Phase::Closing;
+        self.session.set(Flag::Lingering);
+        Flow::Lingering
     }
 
     fn begin(&mut self, connect: Connect) -> Flow {
@@ -41,7 +45,7 @@ impl<E: Effects> Conversation<'_, E> {
         self.session.phase = match flow {
             Flow::Continue => Phase::Connected,
             Flow::Paused => Phase::Connecting,
-            Flow::Closing | Flow::Lingering | Flow::Drop => {
+            Flow::AwaitingKeys | Flow::Closing | Flow::Lingering | Flow::Drop => {
                 panic!("a shard that cannot connect a client calls session::disconnect afterwards: {flow:?}")
             }
         };
@@ -49,6 +53,7 @@ impl<E: Effects> Conversation<'_, E> {
     }
 
     fn identify(&self, token: &str) -> Result<Identity, Refusal> {
+        const INVALID: Refusal = Refusal::End(Disconnect::INVALID_TOKEN, Reason::TokenInvalid);
         if token.is_empty() {
             let client = &self.rules.config.client;
             return match client.allow_anonymous || client.insecure {
@@ -59,9 +64,8 @@ impl<E: Effects> Conversation<'_, E> {
         self.rules.verifier.verify(token, self.effects.now_unix_seconds()).map_err(|error| match error {
             TokenError::Expired => ErrorCode::TokenExpired.into(),
             TokenError::GrantExpired => ErrorCode::Expired.into(),
-            TokenError::Invalid | TokenError::KeyMissing => {
-                Refusal::End(Disconnect::INVALID_TOKEN, Reason::TokenInvalid)
-            }
+            TokenError::Invalid => INVALID,
+            TokenError::KeyMissing => self.key_missing(INVALID),
         })
     }
 

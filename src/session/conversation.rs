@@ -32,6 +32,10 @@ pub(super) enum Refusal {
     End(Disconnect, Reason),
     /// An answer by an error.
     Error(ErrorCode),
+    /// The same, for a reason of its own.
+    ErrorBecause(ErrorCode, Reason),
+    /// None yet: its token names a key that is not at hand. It is carried out again when the keys were asked for.
+    AwaitKeys,
 }
 
 impl From<ErrorCode> for Refusal {
@@ -66,13 +70,13 @@ impl<E: Effects> Conversation<'_, E> {
         self.session.clear(Flag::Paused);
         let commands = self.transient.as_mut().map(|transient| std::mem::take(&mut transient.commands));
         let flow = match commands {
-            Some(commands) if !commands.is_empty() && self.session.is_connected() => {
+            Some(commands) if !commands.is_empty() && !self.session.is_closing() => {
                 self.run(Commands::from_rest(self.session.encoding(), &commands))
             }
             // The shard has ended the conversation during the pause.
             _ => Flow::Continue,
         };
-        if matches!(flow, Flow::Paused | Flow::Drop) {
+        if matches!(flow, Flow::Paused | Flow::AwaitingKeys | Flow::Drop) {
             return flow;
         }
         let Some(kept) = self.take_kept() else { return flow };
@@ -111,7 +115,7 @@ impl<E: Effects> Conversation<'_, E> {
                 Flow::Continue => {}
                 // The peer's close frame may lie behind.
                 Flow::Closing | Flow::Lingering => outcome = flow,
-                Flow::Paused | Flow::Drop => {
+                Flow::Paused | Flow::AwaitingKeys | Flow::Drop => {
                     outcome = flow;
                     break;
                 }
@@ -194,13 +198,23 @@ impl<E: Effects> Conversation<'_, E> {
 
     /// Carries out commands until one ends the conversation or pauses it.
     fn run(&mut self, mut commands: Commands<'_>) -> Flow {
-        while let Some(command) = commands.next() {
+        loop {
+            let rest_with_command = commands.rest();
+            let Some(command) = commands.next() else { return Flow::Continue };
             let flow = match command {
                 Ok(command) => self.execute(command),
                 Err(_) => self.end(Disconnect::BAD_REQUEST, Reason::CommandMalformed),
             };
+            if flow != Flow::AwaitingKeys {
+                self.session.clear(Flag::KeysAsked);
+            }
             match flow {
                 Flow::Continue => {}
+                Flow::AwaitingKeys => {
+                    let rest = rest_with_command.expect("a command was read from it");
+                    self.transient.get_or_insert_default().commands.extend_from_slice(rest);
+                    return flow;
+                }
                 Flow::Paused => {
                     if let Some(rest) = commands.rest() {
                         // An empty rest is a blank line, and a blank line is a mistake that must not get lost.
@@ -212,7 +226,25 @@ impl<E: Effects> Conversation<'_, E> {
                 Flow::Closing | Flow::Lingering | Flow::Drop => return flow,
             }
         }
-        Flow::Continue
+    }
+
+    /// Holds everything back, this command among it, until the published keys were asked for.
+    pub fn await_keys(&mut self) -> Flow {
+        self.session.set(Flag::Paused);
+        self.session.set(Flag::KeysAsked);
+        Flow::AwaitingKeys
+    }
+
+    /// What follows from a token whose key is not at hand: it is asked for once, and what is not published then is as
+    /// good as forged. If it cannot be asked for, nobody knows, and a later attempt is worth while.
+    pub fn key_missing(&self, forged: Refusal) -> Refusal {
+        if !self.session.has(Flag::KeysAsked) {
+            Refusal::AwaitKeys
+        } else if self.rules.verifier.has_current_keys() {
+            forged
+        } else {
+            Refusal::ErrorBecause(ErrorCode::Internal, Reason::TokenKeyUnavailable)
+        }
     }
 
     /// Ends the conversation with a close frame.
@@ -223,8 +255,8 @@ impl<E: Effects> Conversation<'_, E> {
     }
 
     /// Answers a command by an error; the conversation goes on.
-    pub fn refuse(&mut self, command: u32, error: ErrorCode) -> Flow {
-        self.effects.count(error.into());
+    pub fn refuse(&mut self, command: u32, error: ErrorCode, reason: Reason) -> Flow {
+        self.effects.count(reason);
         write_reply(self.session.encoding(), command, &error.into(), self.effects.output());
         Flow::Continue
     }

@@ -47,6 +47,8 @@ pub enum Flow {
     Continue,
     /// Receive nothing until the pause is over, then call [`resume`](super::resume).
     Paused,
+    /// The same, after the keys that are published now have been asked for.
+    AwaitingKeys,
     /// Send what is written, shut down our side, and wait for the peer's end, at most
     /// [`CLOSE_HANDSHAKE_MS_MAX`](crate::limits::CLOSE_HANDSHAKE_MS_MAX). Input still goes to
     /// [`receive`](super::receive). Said once.

@@ -45,7 +45,9 @@ impl<E: Effects> Conversation<'_, E> {
         };
         match result {
             Ok(flow) => flow,
-            Err(Refusal::Error(error)) => self.refuse(command.id, error),
+            Err(Refusal::Error(error)) => self.refuse(command.id, error, error.into()),
+            Err(Refusal::ErrorBecause(error, reason)) => self.refuse(command.id, error, reason),
+            Err(Refusal::AwaitKeys) => self.await_keys(),
             Err(Refusal::End(disconnect, reason)) => self.end(disconnect, reason),
         }
     }

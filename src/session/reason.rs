@@ -115,6 +115,8 @@ reasons! {
     CredentialsMissing => "credentials_missing",
     /// A token that is garbled, forged, or not for here.
     TokenInvalid => "token_invalid",
+    /// A token that names a key whose publisher cannot be reached.
+    TokenKeyUnavailable => "token_key_unavailable",
     /// A token that names more channels than one client may have.
     TokenChannelsTooMany => "token_channels_too_many",
     /// A server-side subscription was asked for in a namespace that is not there.

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::{config::Config, protocol::TokenVerifier};
+use crate::{
+    config::Config,
+    protocol::{KeySet, TokenVerifier},
+};
 
 /// The configuration, and what is made of it once.
 #[derive(Debug)]
@@ -21,5 +24,10 @@ impl Rules {
     /// `console_origins` are those under which browsers see the console, such as `http://127.0.0.1:9000`.
     pub fn new(config: Arc<Config>, operator_key: &[u8], console_origins: Vec<String>) -> Self {
         Self { verifier: TokenVerifier::new(&config.client.token, operator_key), config, console_origins }
+    }
+
+    /// From now on these published keys verify tokens. `is_current`: their publisher was reached.
+    pub fn set_key_set(&mut self, keys: Arc<KeySet>, is_current: bool) {
+        self.verifier.set_key_set(keys, is_current);
     }
 }

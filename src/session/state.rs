@@ -46,6 +46,8 @@ pub(super) enum Flag {
     Lingering = 1 << 3,
     /// The client speaks the Protobuf encoding.
     Protobuf = 1 << 4,
+    /// The published keys were asked for, for the command that is carried out next.
+    KeysAsked = 1 << 5,
 }
 
 impl Session {

@@ -21,6 +21,7 @@ mod connection;
 mod figures;
 mod heartbeat;
 mod inbox;
+mod keys;
 mod listener;
 mod peer;
 mod state;

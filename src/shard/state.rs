@@ -12,6 +12,7 @@ use super::{
     ClientIds, DRAIN_WAVE_MS, HELD_RETRY_MS, ShardOptions,
     connection::{Connection, Flag, NO_USER, REFUSED},
     figures::Counters,
+    keys::KeyWaiters,
     peer::Peer,
     wheel::{TimerLinks, Timers, Wheel},
 };
@@ -52,6 +53,8 @@ pub struct State {
     pub writable: Vec<u32>,
     /// Connections whose sessions wait until no message is held back.
     pub paused: Vec<ConnectionId>,
+    /// Connections whose sessions wait for keys.
+    pub key_waiters: KeyWaiters,
     /// Connections that are over once what they were given is sent.
     pub ending: Vec<u32>,
     /// Requests of clients that home shards have yet to answer.
@@ -114,6 +117,7 @@ impl State {
             readable: VecDeque::new(),
             writable: Vec::new(),
             paused: Vec::new(),
+            key_waiters: KeyWaiters::default(),
             ending: Vec::new(),
             requests: 0,
             queues_taken: 0,
@@ -236,6 +240,7 @@ impl State {
         match flow {
             Flow::Continue => {}
             Flow::Paused => self.paused(index),
+            Flow::AwaitingKeys => self.await_keys(index),
             Flow::Closing => {
                 self.connection_mut(index).set(Flag::Shutting);
                 self.leave(index);

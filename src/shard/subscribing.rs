@@ -16,7 +16,7 @@ use crate::{
     limits::{HISTORY_REPLY_BYTES_MAX, SUBSCRIBER_COUNT_AGE_MS_MAX},
     mesh::{ChannelName, Recovery, Subscribe, Subscribed, ToShard},
     protocol::{ErrorCode, Reply},
-    session::{self, Connect, ConnectReply, Flow, ServerSide, Terms},
+    session::{self, Connect, ConnectReply, Flow, Phase, ServerSide, Terms},
 };
 
 impl State {
@@ -191,8 +191,8 @@ impl State {
             }
             connecting.made.push(subscribed);
         }
-        // While `begin_connect` is still asking, the session has not paused yet, and `paused` completes it.
-        if connecting.waiting == 0 && self.connection(index).session.is_paused() {
+        // While `begin_connect` is still asking, the session does not wait yet, and `paused` completes it.
+        if connecting.waiting == 0 && self.connection(index).session.phase() == Phase::Connecting {
             self.complete_connect(index);
         }
     }

@@ -113,6 +113,8 @@ pub struct TokenVerifier {
     keys: Vec<PublicKey>,
     /// Published public keys; none: nobody publishes any for this server.
     key_set: Option<Arc<KeySet>>,
+    /// Whether what is not in the set is not published.
+    is_current: bool,
     operator_key: Secret,
 }
 
@@ -130,14 +132,23 @@ impl TokenVerifier {
             config: config.clone(),
             secrets: secrets.into_iter().flatten().map(|secret| Secret::new(secret.as_bytes())).collect(),
             keys: keys.flatten().collect(),
-            key_set: None,
+            // Until they are fetched, every key that a token may name is missing.
+            is_current: false,
+            key_set: config.jwks_public_endpoint.as_ref().map(|_| Arc::default()),
             operator_key: Secret::new(operator_key),
         }
     }
 
-    /// From now on, these published keys count, and none that were published before.
-    pub fn set_key_set(&mut self, keys: Arc<KeySet>) {
+    /// From now on, these published keys count, and none that were published before. `is_current`: their publisher was
+    /// reached when they were last asked for.
+    pub fn set_key_set(&mut self, keys: Arc<KeySet>, is_current: bool) {
         self.key_set = Some(keys);
+        self.is_current = is_current;
+    }
+
+    /// Whether a key that is missing is not published, as far as the last attempt to fetch it can tell.
+    pub fn has_current_keys(&self) -> bool {
+        self.is_current
     }
 
     /// Who a connection token proves its bearer to be. `now` is in seconds since 1970.

@@ -300,7 +300,7 @@ fn a_public_key_is_never_taken_for_a_secret() {
 #[test]
 fn a_published_key_verifies_the_tokens_that_name_it() {
     let mut verifier = TokenVerifier::new(&TokenConfig::default(), OPERATOR_KEY);
-    verifier.set_key_set(Arc::new(key_set(|_| ()).expect("keys")));
+    verifier.set_key_set(Arc::new(key_set(|_| ()).expect("keys")), true);
     for (id, _, _, token) in signed_by_private_keys() {
         assert_eq!(verifier.verify(&token, NOW).map(|identity| identity.user), Ok("42".to_owned()), "{id}");
         let (message, signature) = token.rsplit_once('.').expect("three parts");
@@ -314,7 +314,7 @@ fn a_token_that_names_an_unknown_key_waits_for_it() {
     let tokens = signed_by_private_keys();
     let renamed = |keys: &mut Vec<Value>| keys.iter_mut().for_each(|key| key["kid"] = json!("another"));
     let mut verifier = TokenVerifier::new(&config(), OPERATOR_KEY);
-    verifier.set_key_set(Arc::new(key_set(renamed).expect("keys")));
+    verifier.set_key_set(Arc::new(key_set(renamed).expect("keys")), true);
     for (id, _, _, token) in &tokens {
         assert_eq!(verifier.verify(token, NOW), Err(TokenError::KeyMissing), "{id}");
     }
@@ -325,7 +325,7 @@ fn a_token_that_names_an_unknown_key_waits_for_it() {
     // The configured key goes on beside the published ones.
     let (_, setting, file, token) = &tokens[0];
     let mut verifier = TokenVerifier::new(&config_with(setting, file), OPERATOR_KEY);
-    verifier.set_key_set(Arc::new(key_set(renamed).expect("keys")));
+    verifier.set_key_set(Arc::new(key_set(renamed).expect("keys")), true);
     assert!(verifier.verify(token, NOW).is_ok());
 }
 
@@ -335,7 +335,7 @@ fn a_published_key_counts_for_the_use_and_algorithm_that_it_names() {
     let verify = |member: &str, value: Value| {
         let mut verifier = TokenVerifier::new(&TokenConfig::default(), OPERATOR_KEY);
         let keys = key_set(|keys| keys.iter_mut().for_each(|key| key[member] = value.clone()));
-        verifier.set_key_set(Arc::new(keys.unwrap_or_default()));
+        verifier.set_key_set(Arc::new(keys.unwrap_or_default()), true);
         verifier.verify(&rs256, NOW).map(|identity| identity.user)
     };
     assert_eq!(verify("use", json!("sig")), Ok("42".to_owned()));

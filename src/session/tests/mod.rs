@@ -5,6 +5,7 @@ mod connecting;
 mod conversations;
 mod permissions;
 mod properties;
+mod published_keys;
 mod recorder;
 
 use std::sync::Arc;

@@ -4,6 +4,7 @@ mod connecting;
 mod ending;
 mod heartbeats;
 mod pressure;
+mod published_keys;
 mod queues;
 mod slow;
 mod users;
