@@ -21,6 +21,7 @@ mod encoding;
 mod error;
 mod fields;
 mod json;
+mod payload;
 mod protobuf;
 mod publication;
 mod push;
@@ -42,6 +43,7 @@ pub use self::{
     disconnect::Disconnect,
     encoding::{Encoding, Shape},
     error::ErrorCode,
+    payload::{NotJson, Payload},
     publication::{ClientInfoView, Delta, PublicationView},
     push::{Push, Refresh, ServerSubscription},
     reply::{

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::Reason;
-use crate::mesh::Position;
+use crate::{mesh::Position, protocol::Payload};
 
 /// Everything that needs tables or other shards. Each call is carried out at once, so that what
 /// it writes lies in its place between the replies of the same turn.
@@ -30,7 +30,7 @@ pub trait Effects {
     fn unsubscribe(&mut self, command: u32, channel: &str);
     /// The client may publish. The shard answers, now or later. [`Flow::Paused`]: nothing more can
     /// be taken in before [`resume`](super::resume). Otherwise [`Flow::Continue`].
-    fn publish(&mut self, command: u32, channel: &str, data: Bytes) -> Flow;
+    fn publish(&mut self, command: u32, channel: &str, payload: Payload) -> Flow;
     /// The client may read the history. The shard answers, now or later.
     fn history(&mut self, history: HistoryCommand<'_>);
     /// A whole message has arrived; what it means is still to be seen.

@@ -12,8 +12,8 @@ use crate::{
     config::Namespace,
     mesh::Position,
     protocol::{
-        Command, Disconnect, ErrorCode, HistoryRequest, Method, PublishRequest, RefreshRequest, SubRefreshRequest,
-        SubscribeRequest,
+        Command, Disconnect, Encoding, ErrorCode, HistoryRequest, Method, Payload, PublishRequest, RefreshRequest,
+        SubRefreshRequest, SubscribeRequest,
     },
 };
 
@@ -96,10 +96,15 @@ impl<E: Effects> Conversation<'_, E> {
         if request.kind != 0 {
             return Err(ErrorCode::NotAvailable.into());
         }
-        let data = request.data.ok_or(ErrorCode::BadRequest)?;
+        let data = Bytes::copy_from_slice(request.data.ok_or(ErrorCode::BadRequest)?);
         let is_subscribed = self.effects.is_subscribed(channel);
-        permission::publish(&self.rules.config.namespaces, self.subject(), channel, is_subscribed)?;
-        let flow = self.effects.publish(command, channel, Bytes::copy_from_slice(data));
+        let namespace = permission::publish(&self.rules.config.namespaces, self.subject(), channel, is_subscribed)?;
+        let payload = match self.session.encoding() {
+            // It was read as JSON, from one line.
+            Encoding::Json => Payload { data, is_json: true },
+            Encoding::Protobuf => Payload::check(data, namespace.format).map_err(|_| ErrorCode::BadRequest)?,
+        };
+        let flow = self.effects.publish(command, channel, payload);
         assert!(matches!(flow, Flow::Continue | Flow::Paused), "a publish command is taken in or pauses: {flow:?}");
         if flow == Flow::Paused {
             self.session.set(Flag::Paused);

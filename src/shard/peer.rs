@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::state::State;
 use crate::{
     mesh::{ClientInfo, History, Publish, ReplyTo, ToShard},
-    protocol::Reply,
+    protocol::{Payload, Reply},
     session::{Connect, Effects, Flow, HistoryCommand, Reason, SubscribeCommand},
 };
 
@@ -85,7 +83,7 @@ impl Effects for Peer<'_> {
         });
     }
 
-    fn publish(&mut self, command: u32, channel: &str, data: Bytes) -> Flow {
+    fn publish(&mut self, command: u32, channel: &str, payload: Payload) -> Flow {
         self.act(|state, index| {
             let connection = state.id(index);
             let info = ClientInfo {
@@ -98,8 +96,8 @@ impl Effects for Peer<'_> {
             let home = channel.home(state.mesh.to_shards.len());
             let publish = ToShard::Publish(Box::new(Publish {
                 channel,
-                data,
-                is_json: true,
+                data: payload.data,
+                is_json: payload.is_json,
                 idempotency_key: None,
                 skip_history: false,
                 tags: None,

@@ -6,12 +6,12 @@ use super::{Call, Outcome};
 use crate::{
     config::PayloadFormat,
     ingest::{
-        payload::{Payload, check_channel, check_idempotency_key, check_payload, check_tags, personal_channel},
+        payload::{check_channel, check_idempotency_key, check_payload, check_tags, personal_channel},
         refusal::{Refusal, quote},
         replies::Waiting,
     },
     mesh::{ChannelName, Publish, ReplyTo, ToShard},
-    protocol::Tags,
+    protocol::{Payload, Tags},
 };
 
 /// `PUBLISH channel payload`.

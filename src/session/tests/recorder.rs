@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::NOW;
 use crate::{
-    protocol::{Encoding, Reply, SubscribeResult},
+    protocol::{Encoding, Payload, Reply, SubscribeResult},
     session::{
         self, Connect, ConnectReply, Effects, Flow, HistoryCommand, Reason, Rules, Session, SubscribeCommand,
         Transient, write_connect_reply, write_reply,
@@ -90,8 +88,8 @@ impl Effects for Recorder {
         write_reply(self.encoding, command, &Reply::Unsubscribe, &mut self.output);
     }
 
-    fn publish(&mut self, command: u32, channel: &str, data: Bytes) -> Flow {
-        self.calls.push(format!("publish {channel} {}", data.escape_ascii()));
+    fn publish(&mut self, command: u32, channel: &str, payload: Payload) -> Flow {
+        self.calls.push(format!("publish {channel} {}", payload.data.escape_ascii()));
         write_reply(self.encoding, command, &Reply::Publish, &mut self.output);
         if self.publish_pauses { Flow::Paused } else { Flow::Continue }
     }
