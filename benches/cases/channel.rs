@@ -33,7 +33,7 @@ impl Home {
         let hasher = ChannelHasher::with_key(HASH_KEY);
         let names = (0..channels).map(|number| hasher.name(&format!("{namespace}:{number}"))).collect();
         let mut home = Self {
-            channels: Channels::new(Arc::new(config()), 1),
+            channels: Channels::new(Arc::new(config()), 63, 1),
             names,
             order: shuffled(channels),
             next: 0,

@@ -10,7 +10,9 @@
 //! a seed, and nothing is ever waited for, so a simulation replays.
 //!
 //! Invariants:
-//! - A channel whose namespace keeps no history and knows no members has no state but its entry in the interest table.
+//! - A channel whose namespace keeps no history and knows no members has no state but its entry in the interest table,
+//!   and none for subscribers on the home shard itself: its topics say who they are, and whoever asks for counts or
+//!   publishes adds them ([`Channels::counts_own`]). They would not be delivered to otherwise.
 //! - Offsets of one epoch rise by one with each stored publication and are never given twice;
 //!   clients trust them without looking.
 //! - A reply to a subscription and the publications that this state returns after it are in one
@@ -31,7 +33,8 @@ use std::sync::Arc;
 
 pub use self::random::Random;
 use self::{
-    idempotency::IdempotencyKeys, interest::InterestTable, member_table::MemberTable, stream_table::StreamTable,
+    idempotency::IdempotencyKeys, interest::InterestTable, member_table::MemberTable, stream::Stream,
+    stream_table::StreamTable,
 };
 use crate::{
     config::{Config, Namespaces},
@@ -44,6 +47,8 @@ use crate::{
 
 /// The channels of one home shard.
 pub struct Channels {
+    shard: u16,
+    namespaces: Namespaces,
     interests: InterestTable,
     streams: StreamTable,
     members: MemberTable,
@@ -57,7 +62,7 @@ pub struct Channels {
 pub struct PublishOutcome {
     /// To be delivered; none: it is a duplicate, and the answer is the one that the first got.
     pub publication: Option<Arc<Publication>>,
-    /// Shards to deliver to, by bit.
+    /// Shards to deliver to, by bit; but see [`Channels::counts_own`].
     pub shards: u64,
     /// The producer's answer.
     pub published: Published,
@@ -82,14 +87,16 @@ pub struct Telling {
 }
 
 impl Channels {
-    /// No channels yet. The seed chooses the epochs of streams; it must differ with every start of the server.
-    pub fn new(config: Arc<Config>, seed: u64) -> Self {
+    /// No channels yet, on this shard. The seed chooses the epochs of streams; it must differ with every start of the server.
+    pub fn new(config: Arc<Config>, shard: u16, seed: u64) -> Self {
         let idempotency_ms = u64::from(config.ingest.idempotency_ms);
-        Self::with_rules(config.namespaces.clone(), config.shards.history_bytes_max, idempotency_ms, seed)
+        Self::with_rules(config.namespaces.clone(), shard, config.shards.history_bytes_max, idempotency_ms, seed)
     }
 
-    fn with_rules(namespaces: Namespaces, history_bytes_max: u64, idempotency_ms: u64, seed: u64) -> Self {
+    fn with_rules(namespaces: Namespaces, shard: u16, history_bytes_max: u64, idempotency_ms: u64, seed: u64) -> Self {
         Self {
+            shard,
+            namespaces: namespaces.clone(),
             interests: InterestTable::new(),
             streams: StreamTable::new(namespaces, history_bytes_max, Random::new(seed)),
             members: MemberTable::default(),
@@ -198,15 +205,25 @@ impl Channels {
         PresenceResult { connection: presence.connection, command: presence.command, found }
     }
 
+    /// Whether subscribers on the home shard itself are counted here as those on others are: where somebody has to
+    /// know them at all times.
+    pub fn counts_own(&self, channel: &ChannelName) -> bool {
+        let namespace = self.namespaces.of_channel(&channel.name);
+        namespace.is_some_and(|namespace| Stream::is_kept(namespace) || namespace.knows_members())
+    }
+
     /// `shard` has `subscribers` subscribers of the channel now.
     pub fn interest(&mut self, channel: &ChannelName, shard: u16, subscribers: u32) {
+        if shard == self.shard && !self.counts_own(channel) {
+            return;
+        }
         self.interests.set(channel.hash, shard, subscribers);
         if subscribers == 0 && self.subscribers(channel) == 0 {
             self.streams.abandon(channel, self.now_ms);
         }
     }
 
-    /// Subscribers of the channel, on all shards.
+    /// Subscribers of the channel, on all shards; but see [`Channels::counts_own`].
     pub fn subscribers(&self, channel: &ChannelName) -> u32 {
         self.interests.get(channel.hash).subscribers
     }

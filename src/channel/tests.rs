@@ -16,6 +16,9 @@ const SIZE: u32 = 5;
 const TTL_MS: u32 = 10_000;
 const IDEMPOTENCY_MS: u64 = 2_000;
 
+/// The home shard: one without subscribers, but for the tests that are about them.
+const HOME: u16 = 63;
+
 /// `kept:` keeps 5 publications for 10 s, `deep:` keeps 1,000, `cache:` 2 and recovers the latest; `plain:` keeps none.
 fn channels() -> Channels {
     channels_within(u64::MAX)
@@ -34,7 +37,7 @@ fn channels_within(history_bytes_max: u64) -> Channels {
         namespace("kept", SIZE, TTL_MS),
         namespace("plain", 0, 0),
     ];
-    Channels::with_rules(Namespaces { without: None, by_name }, history_bytes_max, IDEMPOTENCY_MS, 1)
+    Channels::with_rules(Namespaces { without: None, by_name }, HOME, history_bytes_max, IDEMPOTENCY_MS, 1)
 }
 
 fn name(name: &str) -> ChannelName {
@@ -855,4 +858,19 @@ fn the_tags_of_one_home_shard_differ() {
     }
     assert_eq!(tags.len(), 128);
     assert!(tags.values().all(|&count| count < 160), "{tags:?}");
+}
+
+#[test]
+fn subscribers_on_the_home_shard_are_counted_where_somebody_must_know_them() {
+    let mut channels = channels();
+    for (name, counted) in [(name("plain:a"), 0), (name("kept:a"), 2)] {
+        channels.interest(&name, HOME, 2);
+        assert_eq!((channels.counts_own(&name), channels.subscribers(&name)), (counted > 0, counted));
+        channels.interest(&name, 1, 3);
+        assert_eq!(channels.subscribers(&name), counted + 3);
+        channels.interest(&name, HOME, 0);
+        channels.interest(&name, 1, 0);
+        assert_eq!(channels.subscribers(&name), 0);
+    }
+    assert_eq!(channels.channels(), 0);
 }

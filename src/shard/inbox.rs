@@ -7,7 +7,7 @@ use crate::{
     config::SlowConsumerPolicy,
     fanout::{Batch, glob_matches},
     limits::{MESH_TURN_MESSAGES_MAX, TURN_BYTES_MAX},
-    mesh::{HistoryResult, Publication, ReplyTo, ToControl, ToIngest, ToShard},
+    mesh::{ChannelName, HistoryResult, Publication, ReplyTo, ToControl, ToIngest, ToShard},
     protocol::{Disconnect, Encoding, ErrorCode, Push, Reply, Shape},
     session::Reason,
     websocket::frame,
@@ -88,7 +88,7 @@ impl State {
             ToShard::Broadcast { data, reply_to } => self.broadcast(&data, reply_to),
             ToShard::CountSubscribers { channels, reply_to } => {
                 let counts = channels.into_iter().map(|channel| {
-                    let subscribers = self.channels.subscribers(&channel);
+                    let subscribers = self.channels.subscribers(&channel) + self.own_subscribers(&channel);
                     (channel, subscribers)
                 });
                 let counts = counts.collect();
@@ -115,7 +115,12 @@ impl State {
     /// As the channel's home: numbers a publication and sends it once to each shard that has subscribers.
     fn publish(&mut self, publish: crate::mesh::Publish) {
         let reply_to = publish.reply_to;
-        let outcome = self.channels.publish(publish, self.now_ms);
+        let own_subscribers = self.own_subscribers(&publish.channel);
+        let mut outcome = self.channels.publish(publish, self.now_ms);
+        if own_subscribers > 0 {
+            outcome.shards |= 1 << self.mesh.shard;
+            outcome.published.subscribers += own_subscribers;
+        }
         self.counters.publications += 1;
         if let Some(publication) = outcome.publication {
             let mut shards = outcome.shards;
@@ -136,6 +141,11 @@ impl State {
                 self.mesh.to_shards[shard].send(ToShard::Published { connection, command });
             }
         }
+    }
+
+    /// As the channel's home: subscribers on this shard that are not counted among those on all shards.
+    fn own_subscribers(&self, channel: &ChannelName) -> u32 {
+        if self.channels.counts_own(channel) { 0 } else { self.topics.interest(channel.hash, &channel.name) }
     }
 
     /// Passes a publication to each of its channel's topics.

@@ -99,7 +99,7 @@ struct Drain {
 impl State {
     pub fn new(options: ShardOptions, now_ms: u64, now_unix_seconds: u64) -> Self {
         Self {
-            channels: Channels::new(Arc::clone(&options.config), options.seed),
+            channels: Channels::new(Arc::clone(&options.config), options.mesh.shard, options.seed),
             rules: Rc::new(options.rules),
             config: options.config,
             hasher: options.hasher,

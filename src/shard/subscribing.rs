@@ -306,6 +306,9 @@ impl State {
     fn tell_count(&mut self, channel: ChannelName, subscribers: u32) {
         let home = channel.home(self.mesh.to_shards.len());
         let shard = self.mesh.shard;
+        if home == usize::from(shard) && !self.channels.counts_own(&channel) {
+            return;
+        }
         self.mesh.to_shards[home].send(ToShard::Interest { channel, shard, subscribers });
     }
 
