@@ -23,6 +23,36 @@ force_recovery = true
 slow_consumer = "resync"
 "#;
 
+/// Channels that tell more than publications.
+const TELLING: &str = r#"
+[[channel.namespaces]]
+name = "room"
+allow_subscribe_for_client = true
+allow_subscribe_for_anonymous = true
+allow_user_limited_channels = true
+presence = true
+allow_presence_for_subscriber = true
+allow_presence_for_anonymous = true
+join_leave = true
+
+[[channel.namespaces]]
+name = "latest"
+channel_regex = "^[a-z]+$"
+allow_subscribe_for_client = true
+allow_subscribe_for_anonymous = true
+history_size = 1
+history_ttl = "10m"
+force_recovery = true
+force_recovery_mode = "cache"
+auto_cache_recover = true
+"#;
+
+#[test]
+fn channels() {
+    let server = Server::start(TELLING);
+    script::run(&mut script::node(&server, "channels.mjs"));
+}
+
 #[test]
 fn connections() {
     let server = Server::start(SHORT_TIMES);

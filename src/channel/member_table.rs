@@ -17,7 +17,10 @@ use std::{
 use hashbrown::HashTable;
 
 use super::table_hash;
-use crate::mesh::{ChannelName, ConnectionId, Member, PresenceStats};
+use crate::{
+    mesh::{ChannelName, ConnectionId, Member},
+    protocol::PresenceStats,
+};
 
 /// The members of a home shard's channels.
 #[derive(Default)]

@@ -82,7 +82,7 @@ pub struct SubscribeOutcome {
 pub struct Telling {
     /// The news.
     pub announcement: Arc<Announcement>,
-    /// Shards to tell, by bit.
+    /// Shards to tell, by bit; but see [`Channels::counts_own`].
     pub shards: u64,
 }
 
@@ -169,6 +169,7 @@ impl Channels {
             reject_unrecovered: subscribe.reject_unrecovered,
             position,
             recovery,
+            data: subscribe.data.clone(),
         };
         SubscribeOutcome { subscribed, told }
     }
@@ -186,7 +187,7 @@ impl Channels {
 
     fn telling(&self, channel: &ChannelName, change: MemberChange, member: &Arc<Member>) -> Option<Telling> {
         let shards = self.interests.get(channel.hash).shards;
-        (member.is_announced && shards != 0).then(|| Telling {
+        member.is_announced.then(|| Telling {
             announcement: Arc::new(Announcement { channel: channel.clone(), change, member: Arc::clone(member) }),
             shards,
         })

@@ -80,6 +80,7 @@ fn subscribe_of(channel: &ChannelName, recover: Option<Position>) -> Subscribe {
         positioned: true,
         recoverable: true,
         member: None,
+        data: None,
     }
 }
 
@@ -577,8 +578,8 @@ fn who_is_rejected_has_not_come_and_who_is_alone_is_told_to_nobody() {
     for shard in [0, 2] {
         channels.interest(&channel, shard, 0);
     }
-    assert!(channels.leave(&channel, ConnectionId { shard: 2, index: 1, generation: 1 }).is_none());
-    assert_eq!(channels.members(), 0);
+    let told = channels.leave(&channel, ConnectionId { shard: 2, index: 1, generation: 1 });
+    assert_eq!((told.unwrap().shards, channels.members()), (0, 0));
 }
 
 #[test]

@@ -13,6 +13,8 @@ pub struct Batch {
     pub topic: u32,
     /// What may be done with them when a subscriber is slow.
     pub policy: SlowConsumerPolicy,
+    /// They say who comes and goes, and are for those subscribers only that want to hear it.
+    pub is_news: bool,
 }
 
 impl Batch {
@@ -20,11 +22,12 @@ impl Batch {
     pub const NO_TOPIC: u32 = u32::MAX;
 
     /// The batch is what it was when new, but for its memory.
-    pub fn reset(&mut self, topic: u32, policy: SlowConsumerPolicy) {
+    pub fn reset(&mut self, topic: u32, policy: SlowConsumerPolicy, is_news: bool) {
         self.bytes.clear();
         self.ends.clear();
         self.topic = topic;
         self.policy = policy;
+        self.is_news = is_news;
     }
 
     /// Marks the end of the frame that was just written.

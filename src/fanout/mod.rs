@@ -10,6 +10,8 @@
 //! - What a connection is given, it is sent in the order given. A topic's open batch is handed out
 //!   before anything else is given to one of its subscribers that must come after it, and before its
 //!   list of subscribers changes; otherwise a subscriber would see a publication twice or not at all.
+//! - A batch holds publications, or the news of who comes and goes, which not every subscriber hears. A topic
+//!   has one open batch; what belongs into one of the other kind waits until it has been handed out.
 //! - A frame whose first bytes have gone out goes out whole, whatever a policy drops.
 //! - A member's place in its topic's list and the topic in its own list name each other.
 //! - A connection is in one topic of a channel at most, the one of its own form; otherwise it would be sent a publication
@@ -32,7 +34,7 @@ pub use self::{
     form::Form,
     glob::glob_matches,
     outbox::{Outbox, Overflow},
-    subscription::{Subscription, Subscriptions},
+    subscription::{Marks, Subscription, Subscriptions},
     topic::Topics,
     turn::{Entry, Piece, Turn},
 };

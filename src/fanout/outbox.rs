@@ -75,8 +75,9 @@ impl Outbox {
         dropped: &mut u64,
     ) -> Result<(), Overflow> {
         let mut start = start;
-        if batch.policy == SlowConsumerPolicy::Latest {
-            *dropped += self.drop_topic(batch.topic);
+        // News of who comes and goes takes no publication's place, nor a publication theirs.
+        if batch.policy == SlowConsumerPolicy::Latest && !batch.is_news {
+            *dropped += self.drop_publications(batch.topic);
             let last = batch.last_frame_start(end).max(start);
             *dropped += batch.frames(start, last) as u64;
             start = last;
@@ -192,6 +193,10 @@ impl Outbox {
         self.retain(|item| !matches!(item, Item::Shared { batch, .. } if batch.topic == topic))
     }
 
+    fn drop_publications(&mut self, topic: u32) -> u64 {
+        self.retain(|item| !matches!(item, Item::Shared { batch, .. } if batch.topic == topic && !batch.is_news))
+    }
+
     /// Keeps what `keep` wants, and of the first item the frame that has begun, if it has.
     fn retain(&mut self, keep: impl Fn(&Item) -> bool) -> u64 {
         let mut dropped = 0;
@@ -240,6 +245,7 @@ impl Outbox {
             let from = if is_begun { batch.frame_end(*start) } else { *start };
             let may_go_until = match batch.policy {
                 SlowConsumerPolicy::DropOldest => *end,
+                SlowConsumerPolicy::Latest if batch.is_news => *end,
                 // Nothing may come after it, and its subscriber would hold an old value for the present one.
                 SlowConsumerPolicy::Latest => batch.last_frame_start(*end).max(from),
                 SlowConsumerPolicy::Disconnect | SlowConsumerPolicy::Resync => from,
@@ -378,6 +384,23 @@ mod tests {
         push(&mut outbox, &batch(2, policy, &["b2"]), &mut dropped).unwrap();
         assert_eq!(text(&outbox), "2Ra4b2", "the begun frame ends first");
         assert_eq!(dropped, 3);
+    }
+
+    #[test]
+    fn news_of_who_comes_takes_the_place_of_no_publication() {
+        let (mut outbox, mut dropped) = (Outbox::default(), 0);
+        let publication = |frame| batch(1, SlowConsumerPolicy::Latest, &[frame]);
+        let news = |frame| {
+            let frames = batch(1, SlowConsumerPolicy::Latest, &[frame]);
+            Rc::new(Batch { is_news: true, ..Rc::into_inner(frames).expect("nobody else has it") })
+        };
+        push(&mut outbox, &publication("p1"), &mut dropped).unwrap();
+        push(&mut outbox, &news("n1"), &mut dropped).unwrap();
+        push(&mut outbox, &publication("p2"), &mut dropped).unwrap();
+        push(&mut outbox, &news("n2"), &mut dropped).unwrap();
+        assert_eq!((text(&outbox).as_str(), dropped), ("n1p2n2", 1));
+        push(&mut outbox, &news("0123456789012345"), &mut dropped).unwrap();
+        assert_eq!((text(&outbox).as_str(), dropped), ("p2n20123456789012345", 2), "without room they go first");
     }
 
     #[test]

@@ -5,27 +5,44 @@
 pub struct Subscription {
     /// The topic; [`Subscription::NONE`]'s means that there is none.
     pub topic: u32,
-    /// [`Subscription::position`], and in the highest bits [`Subscription::is_server_side`] and [`Subscription::is_silent`].
+    /// [`Subscription::position`], and in the highest bits [`Subscription::marks`] and [`Subscription::is_silent`].
     place: u32,
+}
+
+/// What a subscription is like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// The server made it; a client that has lost it can have it anew only by connecting anew.
+    pub is_server_side: bool,
+    /// The channel's home shard knows the subscriber by name, and has to hear when it goes.
+    pub is_known_at_home: bool,
+    /// The subscriber is told who comes and who goes.
+    pub hears_joins: bool,
 }
 
 const SERVER_SIDE: u32 = 1 << 31;
 const SILENT: u32 = 1 << 30;
-const POSITION_MAX: u32 = SILENT - 1;
+const KNOWN_AT_HOME: u32 = 1 << 29;
+const HEARS_JOINS: u32 = 1 << 28;
+const POSITION_MAX: u32 = HEARS_JOINS - 1;
 
 impl Subscription {
     /// No subscription.
     pub const NONE: Self = Self { topic: u32::MAX, place: 0 };
 
     /// A place in a topic's list.
-    pub fn new(topic: u32, position: u32, is_server_side: bool) -> Self {
-        assert!(position <= POSITION_MAX, "memory ends before a shard has 2^30 connections");
-        Self { topic, place: if is_server_side { position | SERVER_SIDE } else { position } }
+    pub fn new(topic: u32, position: u32, marks: Marks) -> Self {
+        assert!(position <= POSITION_MAX, "memory ends before a shard has 2^28 connections");
+        let bit = |is_set: bool, bit: u32| if is_set { bit } else { 0 };
+        let marks = bit(marks.is_server_side, SERVER_SIDE)
+            | bit(marks.is_known_at_home, KNOWN_AT_HOME)
+            | bit(marks.hears_joins, HEARS_JOINS);
+        Self { topic, place: position | marks }
     }
 
     /// The place of a member that is not subscribed.
     pub fn silent(topic: u32, position: u32) -> Self {
-        let mut silent = Self::new(topic, position, false);
+        let mut silent = Self::new(topic, position, Marks::default());
         silent.place |= SILENT;
         silent
     }
@@ -45,9 +62,13 @@ impl Subscription {
         self.place & SILENT != 0
     }
 
-    /// Whether the server made it when the client connected; the client can have it anew only by connecting anew.
-    pub fn is_server_side(self) -> bool {
-        self.place & SERVER_SIDE != 0
+    /// What it is like.
+    pub fn marks(self) -> Marks {
+        Marks {
+            is_server_side: self.place & SERVER_SIDE != 0,
+            is_known_at_home: self.place & KNOWN_AT_HOME != 0,
+            hears_joins: self.place & HEARS_JOINS != 0,
+        }
     }
 }
 
@@ -107,13 +128,13 @@ impl Subscriptions {
     /// The topic's list was rearranged.
     pub fn set_position(&mut self, topic: u32, position: u32) {
         let subscription = self.find_mut(topic);
-        assert!(position <= POSITION_MAX, "memory ends before a shard has 2^30 connections");
+        assert!(position <= POSITION_MAX, "memory ends before a shard has 2^28 connections");
         subscription.place = subscription.place & !POSITION_MAX | position;
     }
 
-    /// The connection has begun or ceased to be subscribed to a topic that it is in.
-    pub fn replace(&mut self, subscription: Subscription) {
-        *self.find_mut(subscription.topic) = subscription;
+    /// The connection has begun or ceased to be subscribed to a topic that it is in: what was there before.
+    pub fn replace(&mut self, subscription: Subscription) -> Subscription {
+        std::mem::replace(self.find_mut(subscription.topic), subscription)
     }
 
     fn find_mut(&mut self, topic: u32) -> &mut Subscription {
@@ -141,11 +162,13 @@ impl Subscriptions {
 mod tests {
     use super::*;
 
+    const PLAIN: Marks = Marks { is_server_side: false, is_known_at_home: false, hears_joins: false };
+
     #[test]
     fn subscriptions_come_and_go_in_any_order() {
         let mut subscriptions = Subscriptions::default();
         for topic in 0..5 {
-            subscriptions.insert(Subscription::new(topic, topic * 10, topic == 4));
+            subscriptions.insert(Subscription::new(topic, topic * 10, Marks { is_server_side: topic == 4, ..PLAIN }));
         }
         assert_eq!(subscriptions.subscribed(), 5);
         assert_eq!(subscriptions.remove(0).map(Subscription::position), Some(0));
@@ -153,8 +176,8 @@ mod tests {
         assert_eq!(subscriptions.remove(3), None);
         subscriptions.set_position(4, 7);
         assert_eq!(subscriptions.position(4), Some(7));
-        assert!(subscriptions.find(4).is_some_and(Subscription::is_server_side));
-        subscriptions.insert(Subscription::new(9, 1, false));
+        assert!(subscriptions.find(4).is_some_and(|subscription| subscription.marks().is_server_side));
+        subscriptions.insert(Subscription::new(9, 1, PLAIN));
         let mut rest: Vec<u32> = subscriptions.iter().map(|subscription| subscription.topic).collect();
         for topic in &rest {
             let position = subscriptions.remove(*topic).map(Subscription::position);
@@ -170,12 +193,25 @@ mod tests {
     fn a_silent_place_keeps_its_mark_when_it_moves() {
         let mut subscriptions = Subscriptions::default();
         subscriptions.insert(Subscription::silent(1, 4));
-        subscriptions.insert(Subscription::new(2, 0, true));
+        subscriptions.insert(Subscription::new(2, 0, PLAIN));
         assert_eq!(subscriptions.subscribed(), 1);
         subscriptions.set_position(1, 2);
         assert_eq!(subscriptions.find(1), Some(Subscription::silent(1, 2)));
-        subscriptions.replace(Subscription::new(1, 0, false));
+        subscriptions.replace(Subscription::new(1, 0, PLAIN));
         assert_eq!(subscriptions.subscribed(), 2);
-        assert_eq!(subscriptions.remove(1), Some(Subscription::new(1, 0, false)));
+        assert_eq!(subscriptions.remove(1), Some(Subscription::new(1, 0, PLAIN)));
+    }
+
+    #[test]
+    fn marks_are_kept_wherever_the_place_moves() {
+        for bits in 0..8 {
+            let marks =
+                Marks { is_server_side: bits & 1 != 0, is_known_at_home: bits & 2 != 0, hears_joins: bits & 4 != 0 };
+            let mut subscriptions = Subscriptions::default();
+            subscriptions.insert(Subscription::new(1, POSITION_MAX, marks));
+            subscriptions.set_position(1, 5);
+            let subscription = subscriptions.find(1).unwrap();
+            assert_eq!((subscription.marks(), subscription.position(), subscription.is_silent()), (marks, 5, false));
+        }
     }
 }

@@ -68,10 +68,19 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Opens a batch for a topic: its index among the open ones.
+    /// Opens a batch for a topic's publications: its index among the open ones.
     pub fn open_batch(&mut self, topic: u32, policy: SlowConsumerPolicy) -> u32 {
+        self.open(topic, policy, false)
+    }
+
+    /// Opens a batch for the news of who comes and goes.
+    pub fn open_news(&mut self, topic: u32, policy: SlowConsumerPolicy) -> u32 {
+        self.open(topic, policy, true)
+    }
+
+    fn open(&mut self, topic: u32, policy: SlowConsumerPolicy, is_news: bool) -> u32 {
         let mut batch = self.spare.pop().unwrap_or_default();
-        batch.reset(topic, policy);
+        batch.reset(topic, policy, is_news);
         self.open.push(Some(batch));
         (self.open.len() - 1) as u32
     }
@@ -79,6 +88,11 @@ impl Turn {
     /// An open batch.
     pub fn open_batch_mut(&mut self, index: u32) -> &mut Batch {
         self.open[index as usize].as_mut().expect("a topic forgets its batch when it is closed")
+    }
+
+    /// Whether an open batch is for the news of who comes and goes.
+    pub fn is_news(&self, open: u32) -> bool {
+        self.open[open as usize].as_ref().is_some_and(|batch| batch.is_news)
     }
 
     /// Marks the end of the frame that was just written to an open batch.

@@ -5,7 +5,7 @@ use std::{hash::Hasher, sync::Arc};
 use bytes::Bytes;
 use siphasher::sip::SipHasher13;
 
-use crate::protocol::{KeySet, Tags};
+use crate::protocol::{KeySet, PresenceStats, Tags};
 
 /// Hashes channel names, alike on all threads of a process. Its key is secret, so that no client can choose collisions.
 #[derive(Debug, Clone)]
@@ -210,8 +210,10 @@ pub struct Subscribe {
     pub positioned: bool,
     /// The subscription can recover.
     pub recoverable: bool,
-    /// Who subscribes, if the home shard is to know. Its shard says so when it goes.
+    /// Who subscribes, if the home shard is to know. Its shard says [`ToShard::Leave`] when it goes.
     pub member: Option<Arc<Member>>,
+    /// What the application says to the client with the subscription. Given back with the answer.
+    pub data: Option<Bytes>,
 }
 
 /// The home shard's answer to [`Subscribe`]; publications that follow it in the queue are new to the subscriber.
@@ -233,6 +235,8 @@ pub struct Subscribed {
     pub position: Option<Position>,
     /// What recovery brought, if it was asked for.
     pub recovery: Option<Recovery>,
+    /// As asked.
+    pub data: Option<Bytes>,
 }
 
 /// The outcome of a recovery (protocol.md section 7).
@@ -306,15 +310,6 @@ pub enum PresenceFound {
     Stats(PresenceStats),
 }
 
-/// How many are in a channel.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PresenceStats {
-    /// Clients.
-    pub clients: u32,
-    /// Users of these clients, the anonymous one among them.
-    pub users: u32,
-}
-
 /// A question for a channel's history.
 #[derive(Debug)]
 pub struct History {
@@ -372,6 +367,22 @@ pub enum ToShard {
         /// Its subscribers now.
         subscribers: u32,
     },
+    /// From a shard to the channel's home: a subscriber that came as a [`Member`] is subscribed no more. Its loss would
+    /// leave a ghost in the channel.
+    Leave {
+        /// The channel.
+        channel: ChannelName,
+        /// Who has left.
+        connection: ConnectionId,
+        /// Nobody is to be told.
+        is_quiet: bool,
+    },
+    /// From the channel's home to a shard with subscribers. Its loss would leave them with a wrong idea of who is there.
+    Announce(Arc<Announcement>),
+    /// From a shard to the channel's home.
+    Presence(Box<Presence>),
+    /// The answer.
+    PresenceResult(Box<PresenceResult>),
     /// From a shard to the channel's home.
     History(Box<History>),
     /// The answer.

@@ -33,6 +33,8 @@ pub trait Effects {
     fn publish(&mut self, command: u32, channel: &str, payload: Payload) -> Flow;
     /// The client may read the history. The shard answers, now or later.
     fn history(&mut self, history: HistoryCommand<'_>);
+    /// The client may know who is subscribed. The shard answers, now or later.
+    fn presence(&mut self, presence: PresenceCommand<'_>);
     /// A whole message has arrived; what it means is still to be seen.
     fn message(&mut self);
     /// Something was refused, or the connection is about to end, for this reason.
@@ -109,6 +111,16 @@ pub struct Terms {
     pub recover: Option<Position>,
     /// Better no subscription than one with a gap.
     pub reject_unrecovered: bool,
+    /// Whoever asks who is subscribed is told of it.
+    pub emit_presence: bool,
+    /// Others are told when it comes and when it goes.
+    pub emit_join_leave: bool,
+    /// It is told when others come and go.
+    pub push_join_leave: bool,
+    /// What the application says to the client with the subscription: a JSON text.
+    pub data: Option<Bytes>,
+    /// What others may see of the client in this channel: a JSON text.
+    pub chan_info: Option<Bytes>,
 }
 
 /// A history command that is permitted.
@@ -124,4 +136,15 @@ pub struct HistoryCommand<'a> {
     pub since: Option<Position>,
     /// Newest first.
     pub reverse: bool,
+}
+
+/// A presence or presence_stats command that is permitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PresenceCommand<'a> {
+    /// Its `id`.
+    pub command: u32,
+    /// The channel.
+    pub channel: &'a str,
+    /// Only how many there are.
+    pub stats_only: bool,
 }

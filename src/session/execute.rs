@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    Effects, Flow, HistoryCommand, Phase, Reason, SubscribeCommand, Terms,
+    Effects, Flow, HistoryCommand, Phase, PresenceCommand, Reason, SubscribeCommand, Terms,
     conversation::{Conversation, Refusal},
     permission::{self, Subject},
     state::Flag,
@@ -38,8 +38,10 @@ impl<E: Effects> Conversation<'_, E> {
             Method::History(request) => self.history(command.id, &request),
             Method::Refresh(request) => refresh(&request),
             Method::SubRefresh(request) => self.sub_refresh(&request),
+            Method::Presence(request) => self.presence(command.id, &request.channel, false),
+            Method::PresenceStats(request) => self.presence(command.id, &request.channel, true),
             // Not built: each gets its place here.
-            Method::Presence(_) | Method::PresenceStats(_) | Method::Rpc(_) => Err(ErrorCode::NotAvailable.into()),
+            Method::Rpc(_) => Err(ErrorCode::NotAvailable.into()),
             Method::Connect(_) => Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::ConnectTwice)),
             Method::None => Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::CommandUnknown)),
         };
@@ -130,6 +132,15 @@ impl<E: Effects> Conversation<'_, E> {
         Ok(Flow::Continue)
     }
 
+    fn presence(&mut self, command: u32, channel: &str, stats_only: bool) -> Result<Flow, Refusal> {
+        let channel = named(channel)?;
+        permission::check_name(&self.rules.config.namespaces, channel)?;
+        let is_subscribed = self.effects.is_subscribed(channel);
+        permission::presence(&self.rules.config.namespaces, self.subject(), channel, is_subscribed)?;
+        self.effects.presence(PresenceCommand { command, channel, stats_only });
+        Ok(Flow::Continue)
+    }
+
     fn sub_refresh(&mut self, request: &SubRefreshRequest<'_>) -> Result<Flow, Refusal> {
         let channel = named(&request.channel)?;
         if !self.effects.is_subscribed(channel) {
@@ -157,6 +168,11 @@ impl Terms {
             recover: (recoverable && (request.recover || namespace.auto_cache_recover))
                 .then(|| Position { offset: request.offset, epoch: request.epoch.as_ref().into() }),
             reject_unrecovered: request.flag & SubscribeRequest::REJECT_UNRECOVERED != 0,
+            emit_presence: namespace.presence,
+            emit_join_leave: namespace.join_leave,
+            push_join_leave: namespace.join_leave && (namespace.force_push_join_leave || request.join_leave),
+            data: None,
+            chan_info: None,
         }
     }
 }

@@ -31,7 +31,7 @@ mod tests;
 use conversation::Conversation;
 use state::Flag;
 pub use {
-    effects::{Connect, Effects, Flow, HistoryCommand, ServerSide, SubscribeCommand, Terms},
+    effects::{Connect, Effects, Flow, HistoryCommand, PresenceCommand, ServerSide, SubscribeCommand, Terms},
     reason::Reason,
     rules::Rules,
     state::{Phase, Session, Transient},

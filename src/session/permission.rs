@@ -120,7 +120,6 @@ pub fn history<'a>(
 }
 
 /// Whether the client may ask who is subscribed.
-#[cfg_attr(not(test), expect(dead_code, reason = "the command is decoded when both encodings are"))]
 pub fn presence<'a>(
     namespaces: &'a Namespaces,
     subject: Subject<'_>,

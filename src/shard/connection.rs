@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::wheel::TimerLinks;
 use crate::{
-    fanout::{Form, Outbox, Subscriptions, Turn},
+    fanout::{Form, Marks, Outbox, Subscriptions, Turn},
     mesh::{ConnectionId, Subscribed},
     session::{Session, Transient},
     uring::{Socket, Token},
@@ -107,8 +107,10 @@ pub struct Connecting {
 pub struct Pending {
     /// Its topic.
     pub topic: u32,
-    /// The command's id; 0: server-side, at connect.
+    /// The command's id; 0: server-side.
     pub command: u32,
+    /// What the subscription will be like.
+    pub marks: Marks,
 }
 
 impl Connection {

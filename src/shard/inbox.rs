@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::{state::State, view};
 use crate::{
+    channel::SubscribeOutcome,
     config::SlowConsumerPolicy,
     fanout::{Batch, glob_matches},
     limits::{MESH_TURN_MESSAGES_MAX, TURN_BYTES_MAX},
     mesh::{ChannelName, HistoryResult, Publication, ReplyTo, ToControl, ToIngest, ToShard},
-    protocol::{Disconnect, Encoding, ErrorCode, Push, Reply, Shape},
+    protocol::{Disconnect, ErrorCode, Push, Reply},
     session::Reason,
-    websocket::frame,
 };
 
 impl State {
@@ -59,15 +59,27 @@ impl State {
             ToShard::Publish(publish) => self.publish(*publish),
             ToShard::Deliver(publication) => self.deliver(&publication),
             ToShard::Subscribe(subscribe) => {
-                let subscribed = self.channels.subscribe(&subscribe, self.now_ms).subscribed;
+                let SubscribeOutcome { subscribed, told } = self.channels.subscribe(&subscribe, self.now_ms);
                 let shard = usize::from(subscribe.connection.shard);
                 self.mesh.to_shards[shard].send(ToShard::Subscribed(Box::new(subscribed)));
+                self.tell_members(told);
             }
             ToShard::Subscribed(subscribed) => {
                 self.requests -= 1;
                 self.subscribed(*subscribed);
             }
             ToShard::Interest { channel, shard, subscribers } => self.channels.interest(&channel, shard, subscribers),
+            ToShard::Leave { channel, connection, is_quiet } => self.member_left(&channel, connection, is_quiet),
+            ToShard::Announce(announcement) => self.announce(&announcement),
+            ToShard::Presence(presence) => {
+                let result = self.channels.presence(&presence);
+                let shard = usize::from(presence.connection.shard);
+                self.mesh.to_shards[shard].send(ToShard::PresenceResult(Box::new(result)));
+            }
+            ToShard::PresenceResult(result) => {
+                self.requests -= 1;
+                self.presence_result(&result);
+            }
             ToShard::History(history) => {
                 let result = self.channels.history(&history, self.now_ms);
                 let shard = usize::from(history.connection.shard);
@@ -144,7 +156,7 @@ impl State {
     }
 
     /// As the channel's home: subscribers on this shard that are not counted among those on all shards.
-    fn own_subscribers(&self, channel: &ChannelName) -> u32 {
+    pub fn own_subscribers(&self, channel: &ChannelName) -> u32 {
         if self.channels.counts_own(channel) { 0 } else { self.topics.interest(channel.hash, &channel.name) }
     }
 
@@ -174,20 +186,8 @@ impl State {
             }
             return;
         }
-        let open = match self.topics.open_batch(topic) {
-            Some(open) => open,
-            None => {
-                let open = self.turn.open_batch(topic, self.topics.policy(topic));
-                self.topics.set_open_batch(topic, open);
-                open
-            }
-        };
-        let batch = self.turn.open_batch_mut(open);
-        let mark = frame::begin(&mut batch.bytes);
-        let push = Push::Publication(view::publication(publication));
-        Encoding::Json.write_push(Shape::Bidirectional, &mut batch.bytes, &publication.channel.name, &push);
-        frame::finish(&mut batch.bytes, mark, frame::OpCode::Data(frame::Data::Text));
-        self.turn.end_frame(open);
+        let open = self.open_batch(topic, false);
+        self.write_push(open, &publication.channel.name, &Push::Publication(view::publication(publication)));
     }
 
     /// Hands out the open batches of all topics that a connection is in.
@@ -215,11 +215,7 @@ impl State {
     /// One message to every connected client.
     fn broadcast(&mut self, data: &bytes::Bytes, reply_to: ReplyTo) {
         let open = self.turn.open_batch(Batch::NO_TOPIC, SlowConsumerPolicy::Disconnect);
-        let batch = self.turn.open_batch_mut(open);
-        let mark = frame::begin(&mut batch.bytes);
-        Encoding::Json.write_push(Shape::Bidirectional, &mut batch.bytes, "", &Push::Message(data));
-        frame::finish(&mut batch.bytes, mark, frame::OpCode::Data(frame::Data::Text));
-        self.turn.end_frame(open);
+        self.write_push(open, "", &Push::Message(data));
         let indices: Vec<u32> = self.connected().collect();
         self.give_batch(open, &indices);
         let told = indices.len() as u32;

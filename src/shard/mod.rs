@@ -13,7 +13,7 @@
 //! - While messages are held back for a full queue, the shard takes nothing from producers, receives
 //!   nothing from clients, and lets other shards' publications wait; otherwise what is held back would
 //!   grow without bound. What other shards ask is always taken in, so that no two wait for each other:
-//!   it is bounded by the requests that each of them has unanswered.
+//!   it is bounded by the requests that each of them has unanswered, and by the subscriptions that they end.
 //! - Everything that a turn gives to connections has been sent, kept in outboxes or dropped by policy
 //!   when the turn ends; the turn's buffers are empty between turns.
 
@@ -23,6 +23,7 @@ mod heartbeat;
 mod inbox;
 mod keys;
 mod listener;
+mod members;
 mod peer;
 mod state;
 mod subscribing;

@@ -1,12 +1,10 @@
 //! What a session can do to its shard: the shard's side of [`Effects`].
 
-use std::sync::Arc;
-
 use super::state::State;
 use crate::{
-    mesh::{ClientInfo, History, Publish, ReplyTo, ToShard},
+    mesh::{History, Presence, Publish, ReplyTo, ToShard},
     protocol::{Payload, Reply},
-    session::{Connect, Effects, Flow, HistoryCommand, Reason, SubscribeCommand},
+    session::{Connect, Effects, Flow, HistoryCommand, PresenceCommand, Reason, SubscribeCommand},
 };
 
 /// One connection, while its session acts.
@@ -86,12 +84,7 @@ impl Effects for Peer<'_> {
     fn publish(&mut self, command: u32, channel: &str, payload: Payload) -> Flow {
         self.act(|state, index| {
             let connection = state.id(index);
-            let info = ClientInfo {
-                user: state.user(index).into(),
-                client: Arc::from(state.client_ids.of(connection)),
-                conn_info: state.connection(index).extra.as_ref().and_then(|extra| extra.info.clone()),
-                chan_info: None,
-            };
+            let info = state.client_info(index, None);
             let channel = state.hasher.name(channel);
             let home = channel.home(state.mesh.to_shards.len());
             let publish = ToShard::Publish(Box::new(Publish {
@@ -123,6 +116,17 @@ impl Effects for Peer<'_> {
                 reverse: history.reverse,
             }));
             state.request(home, history);
+        });
+    }
+
+    fn presence(&mut self, presence: PresenceCommand<'_>) {
+        self.act(|state, index| {
+            let channel = state.hasher.name(presence.channel);
+            let home = channel.home(state.mesh.to_shards.len());
+            let connection = state.id(index);
+            let (command, stats_only) = (presence.command, presence.stats_only);
+            let presence = ToShard::Presence(Box::new(Presence { channel, connection, command, stats_only }));
+            state.request(home, presence);
         });
     }
 

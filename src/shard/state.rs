@@ -10,7 +10,7 @@ use slab::Slab;
 
 use super::{
     ClientIds, DRAIN_WAVE_MS, HELD_RETRY_MS, ShardOptions,
-    connection::{Connection, Flag, NO_USER, REFUSED},
+    connection::{Connection, Flag, NO_USER, Pending, REFUSED},
     figures::Counters,
     keys::KeyWaiters,
     peer::Peer,
@@ -320,9 +320,10 @@ impl State {
             std::mem::take(&mut extra.pending)
         });
         connection.drop_empty_extra();
-        for pending in pending.into_iter().flatten() {
-            self.topics.end_pending(pending.topic);
-            self.release_topic(pending.topic);
+        for Pending { topic, marks, .. } in pending.into_iter().flatten() {
+            self.topics.end_pending(topic);
+            self.subscription_ended(index, topic, marks);
+            self.release_topic(topic);
         }
         self.schedule(index, if self.is_draining() { CLOSE_HANDSHAKE_STOPPING_MS_MAX } else { CLOSE_HANDSHAKE_MS_MAX });
     }
@@ -411,7 +412,8 @@ impl State {
         if goal == u64::MAX {
             drain.cursor = 0;
         }
-        while drain.told < goal && (drain.cursor as usize) < self.connections.capacity() {
+        // What those that leave were in has to hear of it: no more leave than that is passed on.
+        while drain.told < goal && (drain.cursor as usize) < self.connections.capacity() && !self.mesh.is_holding() {
             let index = drain.cursor;
             drain.cursor += 1;
             if self.connections.contains(index as usize) {

@@ -12,10 +12,10 @@ use super::{
 };
 use crate::{
     config::SlowConsumerPolicy,
-    fanout::{Outbox, Subscription},
+    fanout::{Marks, Outbox, Subscription},
     limits::{HISTORY_REPLY_BYTES_MAX, SUBSCRIBER_COUNT_AGE_MS_MAX},
     mesh::{ChannelName, Recovery, Subscribe, Subscribed, ToShard},
-    protocol::{ErrorCode, Reply},
+    protocol::{ErrorCode, Push, Reply, ServerSubscription, Unsubscribe},
     session::{self, Connect, ConnectReply, Flow, Phase, ServerSide, Terms},
 };
 
@@ -57,6 +57,10 @@ impl State {
         }
     }
 
+    fn connecting_mut(&mut self, index: u32) -> Option<&mut Connecting> {
+        self.connection_mut(index).extra.as_mut()?.connecting.as_deref_mut()
+    }
+
     pub fn is_connecting(&self, index: u32) -> bool {
         self.connection(index).extra.as_ref().is_some_and(|extra| extra.connecting.is_some())
     }
@@ -87,24 +91,26 @@ impl State {
     }
 
     /// Asks for a subscription that a session has allowed, or makes it where there is nothing to ask. `command` 0 is a
-    /// server-side one, made at connect.
+    /// server-side one: while the client connects it belongs to the connect reply, later the client is told by a push.
     pub fn begin_subscribe(&mut self, index: u32, channel: &str, command: u32, terms: Terms) {
         let channel = self.hasher.name(channel);
         let topic = self.find_or_insert_topic(index, &channel);
         if self.is_subscribed(index, topic) {
             return match command {
-                0 => self.server_side_made(index, None),
+                0 if self.is_connecting(index) => self.server_side_made(index, None),
+                0 => {}
                 _ => self.reply(index, command, &ErrorCode::AlreadySubscribed.into()),
             };
         }
         let mut topics = self.topics.of_channel(channel.hash, &channel.name);
         let has_subscribers = topics.any(|topic| !self.topics.subscribers(topic).is_empty());
         drop(topics);
+        let (marks, member) = self.member(index, &terms, command == 0);
         self.topics.begin_pending(topic);
-        self.connection_mut(index).extra_mut().pending.push(Pending { topic, command });
+        self.connection_mut(index).extra_mut().pending.push(Pending { topic, command, marks });
         let connection = self.id(index);
         let has_stream = terms.positioned || terms.recoverable || terms.recover.is_some();
-        if has_subscribers && !has_stream {
+        if has_subscribers && !has_stream && member.is_none() {
             return self.subscribed(Subscribed {
                 channel,
                 connection,
@@ -114,6 +120,7 @@ impl State {
                 reject_unrecovered: false,
                 position: None,
                 recovery: None,
+                data: terms.data,
             });
         }
         let home = channel.home(self.mesh.to_shards.len());
@@ -126,7 +133,8 @@ impl State {
             reject_unrecovered: terms.reject_unrecovered,
             positioned: terms.positioned,
             recoverable: terms.recoverable,
-            member: None,
+            member,
+            data: terms.data,
         }));
         self.request(home, subscribe);
     }
@@ -137,26 +145,27 @@ impl State {
         let Some(index) = self.live_index(subscribed.connection) else { return };
         let ChannelName { hash, name } = &subscribed.channel;
         let Some(topic) = self.topics.find(*hash, name, self.connection(index).form) else { return };
-        let Some(extra) = self.connection_mut(index).extra.as_mut() else { return };
-        let pending = Pending { topic, command: subscribed.command };
-        let Some(position) = extra.pending.iter().position(|candidate| *candidate == pending) else { return };
-        extra.pending.swap_remove(position);
-        self.hand_out(topic);
-        self.topics.end_pending(topic);
         let command = subscribed.command;
-        self.limit_recovery(index, &mut subscribed);
+        let Some(Pending { marks, .. }) = self.take_pending(index, topic, |pending| pending.command == command) else {
+            return;
+        };
+        if !self.limit_recovery(index, &mut subscribed) {
+            self.subscription_ended(index, topic, marks);
+        }
         if matches!(subscribed.recovery, Some(Recovery::Rejected)) {
             self.release_topic(topic);
             self.reply(index, command, &ErrorCode::UnrecoverablePosition.into());
         } else {
-            if command == 0 && !self.connection(index).has(Flag::Backlogged) {
+            let is_connecting = self.is_connecting(index);
+            if is_connecting && !self.connection(index).has(Flag::Backlogged) {
                 // Publications wait behind the connect reply.
                 self.begin_backlog(index, Outbox::default());
             }
-            self.enter_topic(index, topic, command == 0);
+            self.enter_topic(index, topic, marks);
             self.count_is_stale(topic);
             match command {
-                0 => return self.server_side_made(index, Some(subscribed)),
+                0 if is_connecting => return self.server_side_made(index, Some(subscribed)),
+                0 => self.push_subscription(index, &subscribed),
                 _ => {
                     let publications = view::recovered(&subscribed);
                     let result = view::subscribe_result(&subscribed, &publications);
@@ -167,14 +176,44 @@ impl State {
         self.connection_mut(index).drop_empty_extra();
     }
 
-    /// A client that does not read what it has recovered in other channels is sent no more: it begins at the top, as after
-    /// too long an absence. Were it closed as slow, it would come back and ask for the same.
-    fn limit_recovery(&self, index: u32, subscribed: &mut Subscribed) {
-        let bytes = recovered_bytes(subscribed);
-        if bytes > 0 && self.waiting_reply_bytes(index) + bytes > HISTORY_REPLY_BYTES_MAX {
-            subscribed.recovery =
-                Some(if subscribed.reject_unrecovered { Recovery::Rejected } else { Recovery::Unrecovered });
+    /// Takes a subscription that waits for its home shard away, if there is one that `is_meant`.
+    fn take_pending(&mut self, index: u32, topic: u32, is_meant: impl Fn(&Pending) -> bool) -> Option<Pending> {
+        let pending = &mut self.connection_mut(index).extra.as_mut()?.pending;
+        let position = pending.iter().position(|pending| pending.topic == topic && is_meant(pending))?;
+        let pending = pending.swap_remove(position);
+        self.hand_out(topic);
+        self.topics.end_pending(topic);
+        Some(pending)
+    }
+
+    /// Tells a client of a subscription that the server has made after the client had connected, and what it missed.
+    fn push_subscription(&mut self, index: u32, subscribed: &Subscribed) {
+        let publications = view::recovered(subscribed);
+        let result = view::subscribe_result(subscribed, &[]);
+        let subscription = ServerSubscription {
+            recoverable: result.recoverable,
+            epoch: result.epoch,
+            offset: result.offset,
+            positioned: result.positioned,
+            data: result.data,
+        };
+        self.push(index, &subscribed.channel.name, &Push::Subscribe(subscription));
+        for publication in publications {
+            self.push(index, &subscribed.channel.name, &Push::Publication(publication));
         }
+    }
+
+    /// A client that does not read what it has recovered in other channels is sent no more: it begins at the top, as after
+    /// too long an absence. Were it closed as slow, it would come back and ask for the same. Whether the subscription
+    /// goes on as its home shard believes.
+    fn limit_recovery(&self, index: u32, subscribed: &mut Subscribed) -> bool {
+        let bytes = recovered_bytes(subscribed);
+        if bytes == 0 || self.waiting_reply_bytes(index) + bytes <= HISTORY_REPLY_BYTES_MAX {
+            return true;
+        }
+        let is_rejected = subscribed.reject_unrecovered;
+        subscribed.recovery = Some(if is_rejected { Recovery::Rejected } else { Recovery::Unrecovered });
+        !is_rejected
     }
 
     fn server_side_made(&mut self, index: u32, subscribed: Option<Subscribed>) {
@@ -200,21 +239,57 @@ impl State {
     /// A client leaves a channel, or takes back that it wanted to enter.
     pub fn unsubscribe(&mut self, index: u32, channel: &str) {
         let Some(topic) = self.topic_of(index, channel) else { return };
+        // Every command is answered. If the client wants the channel again meanwhile, it tries again.
+        self.end_subscription(index, topic, ErrorCode::Internal);
+    }
+
+    /// Ends a subscription, or answers its command by `refusal` if it waits for its home shard. Whether there was one
+    /// that the client knows of.
+    fn end_subscription(&mut self, index: u32, topic: u32, refusal: ErrorCode) -> bool {
         let subscription = self.connection(index).subscriptions.find(topic);
         if subscription.is_some_and(|subscription| !subscription.is_silent()) {
-            return self.leave_topic(index, topic);
+            if let Some(connecting) =
+                self.connections[index as usize].extra.as_mut().and_then(|extra| extra.connecting.as_mut())
+            {
+                let channel = self.topics.name(topic);
+                connecting.made.retain(|subscribed| *subscribed.channel.name != *channel);
+            }
+            self.leave_topic(index, topic);
+            return true;
         }
-        let Some(extra) = self.connection_mut(index).extra.as_mut() else { return };
-        let Some(position) = extra.pending.iter().position(|pending| pending.topic == topic) else { return };
-        let pending = extra.pending.swap_remove(position);
-        self.topics.end_pending(topic);
-        // Every command is answered. If the client wants the channel again meanwhile, it tries again.
-        self.reply(index, pending.command, &ErrorCode::Internal.into());
+        let Some(Pending { command, marks, .. }) = self.take_pending(index, topic, |_| true) else { return false };
+        self.subscription_ended(index, topic, marks);
         self.release_topic(topic);
+        match command {
+            0 if self.is_connecting(index) => self.server_side_made(index, None),
+            0 => {}
+            _ => self.reply(index, command, &refusal.into()),
+        }
+        command != 0
+    }
+
+    /// The server subscribes a client to a channel. One that connects learns it from the connect reply, one that is
+    /// connected by a push; one that is subscribed already hears nothing.
+    #[cfg_attr(not(test), expect(dead_code, reason = "what acts on a user is to come: the server API"))]
+    pub fn subscribe_by_server(&mut self, index: u32, channel: &str, terms: Terms) {
+        if let Some(connecting) = self.connecting_mut(index) {
+            connecting.waiting += 1;
+        } else if !self.connection(index).session.is_connected() {
+            return;
+        }
+        self.begin_subscribe(index, channel, 0, terms);
+    }
+
+    /// The server ends a client's subscription, whoever made it, and says why.
+    pub fn unsubscribe_by_server(&mut self, index: u32, channel: &str, unsubscribe: Unsubscribe) {
+        let Some(topic) = self.topic_of(index, channel) else { return };
+        if self.end_subscription(index, topic, ErrorCode::PermissionDenied) && !self.is_connecting(index) {
+            self.push(index, channel, &Push::Unsubscribe(unsubscribe));
+        }
     }
 
     /// Makes a connection a subscriber of a topic. In that of its user it is already, but silent.
-    fn enter_topic(&mut self, index: u32, topic: u32, is_server_side: bool) {
+    fn enter_topic(&mut self, index: u32, topic: u32, marks: Marks) {
         let member = self.connection(index).subscriptions.position(topic);
         let moved = |connection: u32, position| {
             self.connections[connection as usize].subscriptions.set_position(topic, position);
@@ -222,12 +297,12 @@ impl State {
         match member {
             Some(position) => {
                 let position = self.topics.make_subscriber(topic, position, moved);
-                let subscription = Subscription::new(topic, position, is_server_side);
+                let subscription = Subscription::new(topic, position, marks);
                 self.connection_mut(index).subscriptions.replace(subscription);
             }
             None => {
                 let position = self.topics.attach(topic, index, moved);
-                let subscription = Subscription::new(topic, position, is_server_side);
+                let subscription = Subscription::new(topic, position, marks);
                 self.connection_mut(index).subscriptions.insert(subscription);
             }
         }
@@ -244,7 +319,8 @@ impl State {
         let position = self.topics.make_silent(topic, position, |connection, position| {
             connections[connection as usize].subscriptions.set_position(topic, position);
         });
-        connections[index as usize].subscriptions.replace(Subscription::silent(topic, position));
+        let before = connections[index as usize].subscriptions.replace(Subscription::silent(topic, position));
+        self.subscription_ended(index, topic, before.marks());
         self.release_topic(topic);
     }
 
@@ -259,6 +335,7 @@ impl State {
         if left.is_silent() {
             self.topics.remove_if_unused(topic);
         } else {
+            self.subscription_ended(index, topic, left.marks());
             self.release_topic(topic);
         }
     }

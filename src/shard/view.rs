@@ -1,7 +1,7 @@
 //! What the mesh carries, as the protocol's encoders want to see it.
 
 use crate::{
-    mesh::{HistoryFound, Publication, Recovery, Subscribed},
+    mesh::{ClientInfo, HistoryFound, Publication, Recovery, Subscribed},
     protocol::{ClientInfoView, Delta, HistoryResultView, PublicationView, SubscribeResult},
 };
 
@@ -9,16 +9,21 @@ use crate::{
 pub fn publication(publication: &Publication) -> PublicationView<'_> {
     PublicationView {
         data: &publication.data,
-        info: publication.info.as_deref().map(|info| ClientInfoView {
-            user: &info.user,
-            client: &info.client,
-            conn_info: info.conn_info.as_deref(),
-            chan_info: info.chan_info.as_deref(),
-        }),
+        info: publication.info.as_deref().map(client_info),
         offset: publication.offset,
         tags: publication.tags.as_ref(),
         delta: Delta::None,
         epoch: publication.epoch.as_deref(),
+    }
+}
+
+/// Who published, or is there.
+pub fn client_info(info: &ClientInfo) -> ClientInfoView<'_> {
+    ClientInfoView {
+        user: &info.user,
+        client: &info.client,
+        conn_info: info.conn_info.as_deref(),
+        chan_info: info.chan_info.as_deref(),
     }
 }
 
@@ -50,6 +55,7 @@ pub fn subscribe_result<'a>(
         was_recovering: subscribed.recovery.is_some(),
         recovered,
         publications,
+        data: subscribed.data.as_deref(),
         ..SubscribeResult::default()
     }
 }

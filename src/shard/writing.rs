@@ -39,9 +39,39 @@ impl State {
         }
     }
 
-    /// Hands a topic's open batch to its subscribers.
+    /// A topic's open batch for publications, or for the news of who comes and goes, behind what it has brought already.
+    pub fn open_batch(&mut self, topic: u32, is_news: bool) -> u32 {
+        match self.topics.open_batch(topic) {
+            Some(open) if self.turn.is_news(open) == is_news => return open,
+            Some(_) => self.hand_out(topic),
+            None => {}
+        }
+        let policy = self.topics.policy(topic);
+        let open = if is_news { self.turn.open_news(topic, policy) } else { self.turn.open_batch(topic, policy) };
+        self.topics.set_open_batch(topic, open);
+        open
+    }
+
+    /// Writes a push at the end of an open batch.
+    pub fn write_push(&mut self, open: u32, channel: &str, push: &Push<'_>) {
+        let bytes = &mut self.turn.open_batch_mut(open).bytes;
+        session::write_frame(Encoding::Json, bytes, |out| {
+            Encoding::Json.write_push(Shape::Bidirectional, out, channel, push);
+        });
+        self.turn.end_frame(open);
+    }
+
+    /// Hands a topic's open batch to its subscribers, or to those that want to hear who comes and goes.
     pub fn hand_out(&mut self, topic: u32) {
-        if let Some(open) = self.topics.take_open_batch(topic) {
+        let Some(open) = self.topics.take_open_batch(topic) else { return };
+        if self.turn.is_news(open) {
+            let hears = |index: &&u32| {
+                let subscription = self.connections[**index as usize].subscriptions.find(topic);
+                subscription.is_some_and(|subscription| subscription.marks().hears_joins)
+            };
+            let hearers: Vec<u32> = self.topics.subscribers(topic).iter().filter(hears).copied().collect();
+            self.give_batch(open, &hearers);
+        } else {
             let (mut giving, topics) = self.giving();
             giving.give_batch(open, topics.subscribers(topic));
         }
@@ -97,18 +127,17 @@ impl State {
     /// A server-side subscription is made with a connection only, so there the SDK has to connect anew.
     fn resync(&mut self, index: u32, topic: u32) {
         let Some(subscription) = self.connection(index).subscriptions.find(topic) else { return };
-        if subscription.is_server_side() {
+        if subscription.marks().is_server_side {
             return self.disconnect(index, Disconnect::INSUFFICIENT_STATE, Reason::Resync);
         }
         let channel = self.topics.name(topic).to_owned();
-        self.leave_topic(index, topic);
+        self.unsubscribe_by_server(index, &channel, Unsubscribe::INSUFFICIENT_STATE);
         let connection = &mut self.connections[index as usize];
         if let Some(outbox) = connection.extra.as_mut().and_then(|extra| extra.outbox.as_mut()) {
             let before = outbox.bytes();
             self.counters.dropped[crate::config::SlowConsumerPolicy::Resync as usize] += outbox.drop_topic(topic);
             self.outbox_bytes -= (before - outbox.bytes()) as u64;
         }
-        self.push(index, &channel, &Push::Unsubscribe(Unsubscribe::INSUFFICIENT_STATE));
         self.counters.count(Reason::Resync);
     }
 

@@ -1,21 +1,14 @@
 // What a client missed while it was away: recovered where the channel keeps history, known to be lost where it cannot be.
 
 import assert from 'node:assert/strict';
-import { createConnection, createServer } from 'node:net';
-import { once } from 'node:events';
 import { test } from 'node:test';
 import Redis from 'ioredis';
-import { Received, askTest, clientUrl, connectedClient, event, ingestPort, newClient, numbers, subscribed } from './support.mjs';
-import { Centrifuge } from 'centrifuge';
-import WebSocket from 'ws';
+import { Line, askTest, connectedClient, event, ingestPort, numbers, subscribed } from './support.mjs';
 
 test('what was published during a cut is recovered, in order and once', async (t) => {
   const redis = producer(t);
   const line = await Line.open(t);
-  const client = new Centrifuge(line.url, { websocket: WebSocket, minReconnectDelay: 50, maxReconnectDelay: 300 });
-  t.after(() => client.disconnect());
-  client.connect();
-  await event(client, 'connected');
+  const client = await connectedClient(t, { url: line.url });
   const { subscription, received, context } = await subscribed(client, 'kept:cut');
   assert.equal(context.recoverable, true);
 
@@ -68,48 +61,4 @@ function producer(t) {
   redis.on('error', () => {});
   t.after(() => redis.disconnect());
   return redis;
-}
-
-/** A line to the server that can be cut and mended. */
-class Line {
-  static async open(t) {
-    const line = new Line();
-    await once(line.server.listen(0, '127.0.0.1'), 'listening');
-    t.after(() => {
-      line.cut();
-      line.server.close();
-    });
-    const url = new URL(clientUrl);
-    url.port = line.server.address().port;
-    line.url = url.href;
-    return line;
-  }
-
-  constructor() {
-    const { hostname, port } = new URL(clientUrl);
-    this.sockets = new Set();
-    this.isCut = false;
-    this.server = createServer((near) => {
-      if (this.isCut) {
-        near.destroy();
-        return;
-      }
-      const far = createConnection({ host: hostname, port });
-      for (const [from, to] of [[near, far], [far, near]]) {
-        this.sockets.add(from);
-        from.on('error', () => {}).on('close', () => to.destroy());
-        from.pipe(to);
-      }
-    });
-  }
-
-  cut() {
-    this.isCut = true;
-    this.sockets.forEach((socket) => socket.destroy());
-    this.sockets.clear();
-  }
-
-  mend() {
-    this.isCut = false;
-  }
 }

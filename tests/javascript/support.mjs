@@ -2,6 +2,7 @@
 
 import { once } from 'node:events';
 import { createHmac } from 'node:crypto';
+import { createConnection, createServer } from 'node:net';
 import { Centrifuge } from 'centrifuge';
 import WebSocket from 'ws';
 
@@ -22,8 +23,8 @@ function fromTest(name) {
 }
 
 /** A client of the official library that comes back quickly, disconnected when the test ends. */
-export function newClient(test, options = {}) {
-  const client = new Centrifuge(clientUrl, {
+export function newClient(test, { url = clientUrl, ...options } = {}) {
+  const client = new Centrifuge(url, {
     websocket: WebSocket,
     minReconnectDelay: 50,
     maxReconnectDelay: 300,
@@ -139,4 +140,48 @@ export async function metric(name, label = '') {
   const response = await fetch(`${adminUrl}/metrics`);
   const lines = (await response.text()).split('\n').filter((line) => line.startsWith(name) && line.includes(label));
   return lines.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
+}
+
+/** A line to the server that can be cut and mended. */
+export class Line {
+  static async open(t) {
+    const line = new Line();
+    await once(line.server.listen(0, '127.0.0.1'), 'listening');
+    t.after(() => {
+      line.cut();
+      line.server.close();
+    });
+    const url = new URL(clientUrl);
+    url.port = line.server.address().port;
+    line.url = url.href;
+    return line;
+  }
+
+  constructor() {
+    const { hostname, port } = new URL(clientUrl);
+    this.sockets = new Set();
+    this.isCut = false;
+    this.server = createServer((near) => {
+      if (this.isCut) {
+        near.destroy();
+        return;
+      }
+      const far = createConnection({ host: hostname, port });
+      for (const [from, to] of [[near, far], [far, near]]) {
+        this.sockets.add(from);
+        from.on('error', () => {}).on('close', () => to.destroy());
+        from.pipe(to);
+      }
+    });
+  }
+
+  cut() {
+    this.isCut = true;
+    this.sockets.forEach((socket) => socket.destroy());
+    this.sockets.clear();
+  }
+
+  mend() {
+    this.isCut = false;
+  }
 }

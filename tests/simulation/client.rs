@@ -1,7 +1,7 @@
 //! A client as the network may bring it: it connects, subscribes, publishes, stalls and vanishes, and holds
 //! everything that it is told against the ledger.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use tidegate::{
@@ -19,7 +19,13 @@ use crate::{
 pub const SECRET: &str = "a secret of no worth, long enough for HMAC";
 
 /// Channels that clients subscribe to by themselves.
-pub const CHANNELS: [&str; 7] = ["plain:0", "plain:1", "kept:0", "kept:1", "sync:0", "oldest:0", "latest:0"];
+pub const CHANNELS: [&str; 10] =
+    ["plain:0", "plain:1", "kept:0", "kept:1", "sync:0", "oldest:0", "latest:0", "cache:0", "room:0", "room:1"];
+
+/// Whether the server knows who is in the channel, and tells it.
+pub fn has_members(channel: &str) -> bool {
+    channel.starts_with("room:")
+}
 
 /// Close codes that a client of a simulation can bring upon itself.
 const CODES: [u16; 5] = [3001, 3008, 3012, 3502, 3504];
@@ -48,6 +54,12 @@ pub struct Client {
     left: BTreeMap<String, Place>,
     /// What the client has seen in channels that it has left.
     seen: BTreeMap<String, Seen>,
+    /// What the server calls it.
+    pub id: String,
+    /// Who was in each channel, as the server said last.
+    present: BTreeMap<String, BTreeSet<String>>,
+    /// In each channel, whom the client has seen come or go, and whether that was a coming.
+    members: BTreeMap<String, BTreeMap<String, bool>>,
     stalled_steps: u64,
     /// A client that is gone has a successor soon, which knows what it knew.
     pub is_gone: bool,
@@ -64,10 +76,30 @@ enum Phase {
 
 enum Command {
     Connect,
-    Subscribe { channel: String, from: Option<Place>, rejects: bool },
-    Unsubscribe { channel: String },
-    Publish { channel: String, count: u64, sees_own: bool },
-    History { channel: String, limit: i64, reverse: bool },
+    Subscribe {
+        channel: String,
+        from: Option<Place>,
+        rejects: bool,
+    },
+    Unsubscribe {
+        channel: String,
+    },
+    Publish {
+        channel: String,
+        count: u64,
+        sees_own: bool,
+    },
+    History {
+        channel: String,
+        limit: i64,
+        reverse: bool,
+    },
+    /// `is_in`: the client is in the channel, and has not asked to leave it.
+    Presence {
+        channel: String,
+        stats_only: bool,
+        is_in: bool,
+    },
 }
 
 impl Client {
@@ -98,6 +130,9 @@ impl Client {
             receptions: BTreeMap::new(),
             left,
             seen: BTreeMap::new(),
+            id: String::new(),
+            present: BTreeMap::new(),
+            members: BTreeMap::new(),
             stalled_steps: 0,
             is_gone: false,
             trace,
@@ -293,6 +328,7 @@ impl Client {
                 self.phase = Phase::Connected;
                 let result = &reply["connect"];
                 assert!(result["client"].is_string() && result["pong"] == true, "{reply}");
+                self.id = result["client"].as_str().unwrap().to_owned();
                 let subs = result.get("subs").and_then(Value::as_object).cloned().unwrap_or_default();
                 assert!(subs.keys().eq(self.receptions.keys()), "{reply}");
                 self.receptions.values_mut().for_each(|reception| reception.make(world.ledger, None));
@@ -308,22 +344,49 @@ impl Client {
                 if let Some(place) = &place {
                     world.ledger.see_epoch(&channel, &place.epoch, now_ms);
                 }
-                reception.make(world.ledger, place.clone());
+                let publications = result.get("publications").and_then(Value::as_array).cloned().unwrap_or_default();
                 let is_recovered = result.get("recovered") == Some(&Value::Bool(true));
                 match from {
+                    Some(_)
+                        if is_recovered
+                            && promise(&channel) == Promise::EveryFromLatest
+                            && !publications.is_empty() =>
+                    {
+                        assert_eq!(publications.len(), 1, "{channel}: the latest stands for all");
+                        let latest = publications[0]["offset"].as_u64().unwrap();
+                        let epoch = place.expect("a cache has a stream").epoch;
+                        reception.make(world.ledger, Some(Place { epoch, offset: latest - 1 }));
+                    }
                     Some(from) if is_recovered => {
                         assert_eq!(place.as_ref(), Some(&from), "{channel}: recovery begins where the client stood");
+                        reception.make(world.ledger, place);
                     }
-                    Some(from) => reception.check_unrecovered(world.ledger, &from, now_ms),
-                    None => assert!(!is_recovered),
+                    Some(from) => {
+                        reception.make(world.ledger, place);
+                        reception.check_unrecovered(world.ledger, &from, now_ms);
+                    }
+                    None => {
+                        assert!(!is_recovered);
+                        reception.make(world.ledger, place);
+                    }
                 }
-                for publication in result.get("publications").and_then(Value::as_array).into_iter().flatten() {
+                for publication in &publications {
                     see(reception, publication, false, world);
                 }
             }
             Command::Unsubscribe { channel } => {
                 assert!(reply.get("unsubscribe").is_some(), "{reply}");
                 self.leave(&channel);
+            }
+            Command::Presence { channel, stats_only: true, is_in } => {
+                let (clients, users) =
+                    (reply["presence_stats"]["num_clients"].as_u64(), &reply["presence_stats"]["num_users"]);
+                assert!(clients >= Some(u64::from(is_in)) && users.as_u64() <= clients, "{channel}: {reply}");
+            }
+            Command::Presence { channel, stats_only: false, is_in } => {
+                let present = reply["presence"]["presence"].as_object().expect("always there, if empty");
+                assert!(present.contains_key(&self.id) || !is_in, "{channel}: {} is not in {reply}", self.id);
+                self.present.insert(channel, present.keys().cloned().collect());
             }
             Command::Publish { channel, count, sees_own } => {
                 world.ledger.answer(&channel, self.number, count);
@@ -355,12 +418,54 @@ impl Client {
             let reception = reception.unwrap_or_else(|| panic!("client {} is not in {channel}", self.number));
             return see(reception, publication, true, world);
         }
+        if let Some(member) = push.get("join") {
+            return self.see_member(channel, &member["info"], true);
+        }
+        if let Some(member) = push.get("leave") {
+            return self.see_member(channel, &member["info"], false);
+        }
         assert_eq!(push["unsubscribe"]["code"], 2500, "{push}");
         assert!(channel.starts_with("sync:"), "only this namespace resynchronises: {push}");
         self.leave(channel);
     }
 
+    /// Somebody comes or goes: each does so by turns, and after the client's own coming.
+    fn see_member(&mut self, channel: &str, info: &Value, comes: bool) {
+        assert!(has_members(channel) && self.receptions.get(channel).is_some_and(Reception::is_made), "{channel}");
+        let id = info["client"].as_str().expect("a client has an id").to_owned();
+        let seen = self.members.entry(channel.to_owned()).or_default();
+        if seen.is_empty() {
+            assert!(comes && id == self.id, "{channel}: {} first hears of {id}, not of its own coming", self.id);
+        } else {
+            assert!(id != self.id, "{channel}: {id} comes twice, or sees itself go");
+        }
+        let before = seen.insert(id.clone(), comes);
+        assert!(before != Some(comes), "{channel}: {id} comes or goes twice in a row");
+    }
+
+    /// Asks who is in the channels that tell it.
+    pub fn ask_presence(&mut self, world: &mut World<'_>) {
+        for channel in CHANNELS.into_iter().filter(|channel| has_members(channel)) {
+            let question = self.presence(channel, false);
+            self.send_text(&question.to_string(), world);
+        }
+    }
+
+    /// Nothing is under way, and these are subscribed: the server says so, and so does what the client has seen.
+    pub fn check_members(&self, channel: &str, subscribed: &BTreeSet<String>) {
+        assert_eq!(
+            self.present.get(channel),
+            Some(subscribed),
+            "{channel}: who is there, says the server to {}",
+            self.id
+        );
+        for (id, has_come) in self.members.get(channel).into_iter().flatten() {
+            assert_eq!(*has_come, subscribed.contains(id), "{channel}: what {} has seen of {id}", self.id);
+        }
+    }
+
     fn leave(&mut self, channel: &str) {
+        self.members.remove(channel);
         for command in self.commands.values_mut() {
             if let Command::Publish { channel: into, sees_own, .. } = command {
                 *sees_own &= into != channel;
@@ -383,7 +488,8 @@ impl Client {
             let line = match world.random.below(10) {
                 0..5 => self.subscribe(channel, world),
                 5 => self.unsubscribe(channel, world),
-                6 if promise(channel) == Promise::EveryByOffset => Some(self.history(channel, world)),
+                6 if has_members(channel) => Some(self.presence(channel, world.random.chance(1, 2))),
+                6 if promise(channel).has_stream() => Some(self.history(channel, world)),
                 7..10 if !has_one_producer(channel) => Some(self.publish(channel, world)),
                 _ => None,
             };
@@ -439,6 +545,13 @@ impl Client {
             request["since"] = json!({ "offset": place.offset, "epoch": place.epoch });
         }
         json!({ "id": id, "history": request })
+    }
+
+    fn presence(&mut self, channel: &str, stats_only: bool) -> Value {
+        let is_in = self.receptions.get(channel).is_some_and(Reception::is_made) && !self.awaits_unsubscribe(channel);
+        let id = self.next_id(Command::Presence { channel: channel.to_owned(), stats_only, is_in });
+        let method = if stats_only { "presence_stats" } else { "presence" };
+        json!({ "id": id, method: { "channel": channel } })
     }
 
     fn awaits_unsubscribe(&self, channel: &str) -> bool {

@@ -19,6 +19,9 @@ pub enum Promise {
     Every,
     /// Every publication in the order of its offset, also across connections, or the news that something is missing.
     EveryByOffset,
+    /// Every publication in the order of its offset while connected; after an absence the latest, or the news that it is
+    /// gone.
+    EveryFromLatest,
     /// What was published last, and before it as much as there was room for.
     Last,
     /// As much as there is room for.
@@ -28,10 +31,18 @@ pub enum Promise {
 /// What the channel of this name promises.
 pub fn promise(channel: &str) -> Promise {
     match channel.split(':').next() {
-        Some("kept" | "sync") => Promise::EveryByOffset,
+        Some("kept" | "sync" | "room") => Promise::EveryByOffset,
+        Some("cache") => Promise::EveryFromLatest,
         Some("latest") => Promise::Last,
         Some("oldest") => Promise::Some,
         _ => Promise::Every,
+    }
+}
+
+impl Promise {
+    /// Whether the channel has a stream.
+    pub fn has_stream(self) -> bool {
+        matches!(self, Self::EveryByOffset | Self::EveryFromLatest)
     }
 }
 
@@ -114,16 +125,17 @@ impl Ledger {
     /// Whether a client that has seen all up to `from` may be told, now that the stream stands at `top`, that something is missing.
     fn may_be_unrecovered(&self, channel: &str, from: &Place, top: &Place, now_ms: u64) -> bool {
         let past = self.past(channel);
+        let is_old = |publication: &(Producer, u64)| past.sent_ms[publication] + u64::from(HISTORY_TTL_MS) <= now_ms;
+        if promise(channel) == Promise::EveryFromLatest {
+            return top.offset == 0 || past.placed.get(top).is_none_or(is_old);
+        }
         if from.epoch != top.epoch {
             let (last_ms, first_ms) = (past.epochs[&from.epoch].1, past.epochs[&top.epoch].0);
             return last_ms + STREAM_UNUSED_MS.min(STREAM_POSITION_MS) <= first_ms;
         }
         let first_missed = Place { epoch: from.epoch.clone(), offset: from.offset + 1 };
         let is_evicted = top.offset - from.offset > u64::from(HISTORY_SIZE);
-        let is_expired = past
-            .placed
-            .get(&first_missed)
-            .is_none_or(|publication| past.sent_ms[publication] + u64::from(HISTORY_TTL_MS) <= now_ms);
+        let is_expired = past.placed.get(&first_missed).is_none_or(is_old);
         top.offset > from.offset && (is_evicted || is_expired)
     }
 }
@@ -162,7 +174,7 @@ impl Reception {
     /// It is made, and begins behind `place`.
     pub fn make(&mut self, ledger: &Ledger, place: Option<Place>) {
         assert!(!self.is_made, "{}: a subscription is made once", self.channel);
-        assert_eq!(place.is_some(), self.promise == Promise::EveryByOffset, "{}: {place:?}", self.channel);
+        assert_eq!(place.is_some(), self.promise.has_stream(), "{}: {place:?}", self.channel);
         self.is_made = true;
         self.sent_before = ledger.past(&self.channel).sent.clone();
         self.place = place;

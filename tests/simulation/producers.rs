@@ -10,7 +10,7 @@ use tidegate::{
 
 use crate::{
     client::{CHANNELS, has_one_producer, payload},
-    ledger::{Ledger, Place, Producer, Promise, promise},
+    ledger::{Ledger, Place, Producer, promise},
 };
 
 /// Producers at the ingest port. Their numbers are below those of clients.
@@ -145,7 +145,7 @@ impl Producers {
                     return;
                 }
                 ledger.answer(&publication.channel, publication.producer, publication.count);
-                let is_stored = promise(&publication.channel) == Promise::EveryByOffset;
+                let is_stored = promise(&publication.channel).has_stream();
                 assert_eq!(published.position.is_some(), is_stored);
                 if let Some(Position { offset, epoch }) = &published.position {
                     let place = Place { epoch: epoch.to_string(), offset: *offset };

@@ -1,11 +1,16 @@
 //! One simulation: shards, clients and producers in one thread, and one seed that decides who acts when.
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    sync::Arc,
+};
 
 use crossbeam_channel::Receiver;
 use tidegate::{
     channel::Random,
-    config::{Config, Namespace, SlowConsumerPolicy},
+    config::{Config, Namespace, RecoveryMode, SlowConsumerPolicy},
     mesh::{Admission, Bell, ChannelHasher, ControlMesh, ToControl, ToShard, build_with_queue_length},
     session::Rules,
     shard::{Progress, Shard, ShardOptions},
@@ -13,7 +18,7 @@ use tidegate::{
 };
 
 use crate::{
-    client::{CHANNELS, Client, SECRET, World},
+    client::{CHANNELS, Client, SECRET, World, has_members},
     ledger::{HISTORY_SIZE, HISTORY_TTL_MS, Ledger},
     producers::Producers,
 };
@@ -180,11 +185,27 @@ impl Simulation {
         for channel in self.clients.iter().flat_map(|client| client.receptions.keys()) {
             *subscribers.get_mut(channel).expect("clients know no other channels") += 1;
         }
+        self.check_members();
         self.producers.ask_counts(self.channels());
         self.settle("the home shards to count", |simulation| simulation.producers.is_idle());
         assert_eq!(self.producers.counts, subscribers, "home shards know the number of subscribers");
         let dropped: u64 = self.figures().flat_map(|figures| figures.dropped).map(|(_, count)| count).sum();
         assert!(self.ledger.unseen <= dropped, "{} were not seen, {dropped} were dropped", self.ledger.unseen);
+    }
+
+    /// Who is there is who is subscribed, to the server and to all that have heard who came and went.
+    fn check_members(&mut self) {
+        for index in 0..self.clients.len() {
+            let (random, ledger) = (&mut self.random, &mut self.ledger);
+            let mut world = World { network: &self.network, ledger, random, is_calm: true };
+            self.clients[index].ask_presence(&mut world);
+        }
+        self.settle("the home shards to name those present", |_| true);
+        for channel in CHANNELS.into_iter().filter(|channel| has_members(channel)) {
+            let subscribed = self.clients.iter().filter(|client| client.receptions.contains_key(channel));
+            let subscribed: BTreeSet<String> = subscribed.map(|client| client.id.clone()).collect();
+            self.clients.iter().for_each(|client| client.check_members(channel, &subscribed));
+        }
     }
 
     /// All clients leave, in whatever way, or the server stops.
@@ -232,8 +253,9 @@ impl Simulation {
                 figures.subscriptions,
                 figures.outboxes,
                 figures.outbox_bytes,
+                figures.members,
             ];
-            assert_eq!(left, [0; 6], "shard {} keeps something", figures.shard);
+            assert_eq!(left, [0; 7], "shard {} keeps something", figures.shard);
         }
         for place in 0..CONNECTIONS_MAX {
             assert!(self.admission.enter(), "only {place} of the places are free again");
@@ -456,11 +478,25 @@ fn config(random: &mut Random) -> Config {
         })
     };
     config.namespaces.without = Some(namespace("", 0, SlowConsumerPolicy::Disconnect));
+    let cache = Namespace {
+        force_recovery_mode: RecoveryMode::Cache,
+        ..Namespace::clone(&namespace("cache", HISTORY_SIZE, SlowConsumerPolicy::Disconnect))
+    };
+    let room = Namespace {
+        presence: true,
+        allow_presence_for_client: true,
+        allow_presence_for_anonymous: true,
+        join_leave: true,
+        force_push_join_leave: true,
+        ..Namespace::clone(&namespace("room", HISTORY_SIZE, SlowConsumerPolicy::Disconnect))
+    };
     config.namespaces.by_name = vec![
+        Arc::new(cache),
         namespace("kept", HISTORY_SIZE, SlowConsumerPolicy::Disconnect),
         namespace("latest", 0, SlowConsumerPolicy::Latest),
         namespace("oldest", 0, SlowConsumerPolicy::DropOldest),
         namespace("plain", 0, SlowConsumerPolicy::Disconnect),
+        Arc::new(room),
         namespace("sync", HISTORY_SIZE, SlowConsumerPolicy::Resync),
     ];
     config

@@ -1,12 +1,17 @@
 //! Conversations that go well: upgrade, commands, pings, pauses, ends; the transcripts of protocol.md sections 5 to 8.
 
+use std::sync::Arc;
+
 use super::{
-    client,
+    client, config,
     recorder::{ACCEPTED, Client, HEAD, masked},
+    rules,
 };
 use crate::{
+    config::Namespace,
+    mesh::Position,
     protocol::Disconnect,
-    session::{self, Flow, Phase, Reason},
+    session::{self, Flow, Phase, Reason, Terms},
 };
 
 const CONNECTED: &str = concat!(
@@ -92,31 +97,95 @@ fn a_message_in_fragments_with_a_ping_between() {
     assert!(client.transient.is_none());
 }
 
+/// The terms on which a shard is asked for the subscription of a command.
+fn terms(channel: &str, members: &str) -> Terms {
+    let mut client = client();
+    client.connect();
+    client.ask(&format!(r#"{{"id":2,"subscribe":{{"channel":"{channel}"{members}}}}}"#));
+    assert_eq!(client.shard.calls[1], format!("subscribe {channel}"));
+    client.shard.terms.remove(0)
+}
+
 #[test]
 fn terms_are_what_the_namespace_grants() {
-    let asked = |command: &str| {
-        let mut client = client();
-        client.connect();
-        client.ask(command);
-        client.shard.calls.remove(1)
+    let all = r#","positioned":true,"recoverable":true,"recover":true,"offset":7,"epoch":"AbCdEfGh","join_leave":true,"flag":3"#;
+    let recover = Some(Position { offset: 7, epoch: "AbCdEfGh".into() });
+    assert_eq!(terms("open:a", all), Terms { reject_unrecovered: true, ..Terms::default() });
+    let forced = Terms { positioned: true, recoverable: true, emit_presence: true, ..Terms::default() };
+    assert_eq!(terms("hh:1", ""), forced);
+    assert_eq!(terms("may:1", ""), Terms::default());
+    assert_eq!(terms("may:1", r#","positioned":true"#), Terms { positioned: true, ..Terms::default() });
+    let granted = Terms { positioned: true, recoverable: true, recover, reject_unrecovered: true, ..Terms::default() };
+    assert_eq!(terms("may:1", all), granted);
+}
+
+#[test]
+fn a_cache_may_be_recovered_without_being_asked_for() {
+    let granted = |recover| Terms { positioned: true, recoverable: true, recover, ..Terms::default() };
+    assert_eq!(terms("latest:1", ""), Terms::default(), "what is not recoverable is not recovered");
+    let from_the_beginning = Position { offset: 0, epoch: "".into() };
+    assert_eq!(terms("latest:1", r#","recoverable":true"#), granted(Some(from_the_beginning)));
+}
+
+#[test]
+fn who_comes_and_goes_is_told_to_whoever_asks_or_to_all() {
+    let mut config = config();
+    let namespace = |name: &str, force_push_join_leave| {
+        let name = name.to_owned();
+        let may =
+            Namespace { allow_subscribe_for_client: true, allow_subscribe_for_anonymous: true, ..Namespace::default() };
+        Arc::new(Namespace { name, join_leave: true, force_push_join_leave, ..may })
     };
-    let all = r#""positioned":true,"recoverable":true,"recover":true,"offset":7,"epoch":"AbCdEfGh","flag":3"#;
+    config.namespaces.by_name = vec![namespace("all", true), namespace("asked", false)];
+    let mut client = Client::new(rules(config));
+    client.connect();
+    for (channel, join_leave) in [("all:1", ""), ("asked:1", ""), ("asked:2", r#","join_leave":true"#)] {
+        client.ask(&format!(r#"{{"id":2,"subscribe":{{"channel":"{channel}"{join_leave}}}}}"#));
+    }
+    let told: Vec<_> = client.shard.terms.iter().map(|terms| (terms.emit_join_leave, terms.push_join_leave)).collect();
+    assert_eq!(told, [(true, true), (true, false), (true, true)]);
+}
+
+#[test]
+fn presence_is_asked_for_where_it_is_kept() {
+    let mut client = client();
+    client.connect();
+    client.ask(r#"{"id":5,"presence":{"channel":"hh:1"}}"#);
+    client.ask(r#"{"id":6,"presence_stats":{"channel":"hh:1"}}"#);
     assert_eq!(
-        asked(&format!(r#"{{"id":2,"subscribe":{{"channel":"open:a",{all}}}}}"#)),
-        "subscribe open:a Terms { positioned: false, recoverable: false, recover: None, reject_unrecovered: true }"
+        client.shard.calls[1..],
+        [
+            "PresenceCommand { command: 5, channel: \"hh:1\", stats_only: false }",
+            "PresenceCommand { command: 6, channel: \"hh:1\", stats_only: true }"
+        ]
     );
-    assert_eq!(
-        asked(r#"{"id":2,"subscribe":{"channel":"hh:1"}}"#),
-        "subscribe hh:1 Terms { positioned: true, recoverable: true, recover: None, reject_unrecovered: false }"
-    );
-    assert_eq!(
-        asked(r#"{"id":2,"subscribe":{"channel":"may:1","positioned":true}}"#),
-        "subscribe may:1 Terms { positioned: true, recoverable: false, recover: None, reject_unrecovered: false }"
-    );
-    assert_eq!(
-        asked(&format!(r#"{{"id":2,"subscribe":{{"channel":"may:1",{all}}}}}"#)),
-        "subscribe may:1 Terms { positioned: true, recoverable: true, recover: Some(Position { offset: 7, epoch: \"AbCdEfGh\" }), reject_unrecovered: true }"
-    );
+}
+
+#[test]
+fn an_insecure_server_has_no_rules_but_features_are_still_off_or_on() {
+    let mut config = config();
+    config.client.allow_anonymous = false;
+    config.client.insecure = true;
+    let mut client = Client::new(rules(config));
+    client.upgrade();
+    client.ask(r##"{"id":1,"connect":{"subs":{"closed:1":{},"$open:1":{},"open:1#42":{}}}}"##);
+    assert_eq!(client.shard.connects[0].channels.len(), 3);
+    for (command, call) in [
+        (r#"{"id":2,"subscribe":{"channel":"closed:a"}}"#, "subscribe closed:a"),
+        (r#"{"id":2,"publish":{"channel":"subscriber:a","data":1}}"#, "publish subscriber:a 1"),
+        (r#"{"id":2,"history":{"channel":"subscriber:a"}}"#, "HistoryCommand"),
+        (r#"{"id":2,"presence":{"channel":"members:a"}}"#, "PresenceCommand"),
+    ] {
+        client.ask(command);
+        let asked = client.shard.calls.last().expect("the connect command, at least");
+        assert!(asked.starts_with(call), "{command}: {asked}");
+    }
+    for command in ["history", "presence"] {
+        let reply = client.ask(&format!(r#"{{"id":2,"{command}":{{"channel":"closed:a"}}}}"#));
+        assert!(reply[0].contains(r#""code":108"#), "{reply:?}");
+    }
+    let reply = client.ask(r#"{"id":2,"subscribe":{"channel":"nowhere:a"}}"#);
+    assert!(reply[0].contains(r#""code":102"#), "{reply:?}");
 }
 
 #[test]
@@ -235,7 +304,7 @@ fn the_shard_ends_a_conversation_in_any_phase() {
 #[test]
 fn deadlines_by_phase() {
     let passed = |client: &mut Client| session::deadline_passed(&mut client.session, &mut client.shard);
-    let rules = super::rules(super::config());
+    let rules = rules(config());
     let mut at_head = client();
     assert_eq!(at_head.session.deadline_ms(&rules), Some(5_000));
     assert_eq!(passed(&mut at_head), Flow::Closing);

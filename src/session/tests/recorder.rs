@@ -6,8 +6,8 @@ use super::NOW;
 use crate::{
     protocol::{Encoding, Payload, Reply, SubscribeResult},
     session::{
-        self, Connect, ConnectReply, Effects, Flow, HistoryCommand, Reason, Rules, Session, SubscribeCommand,
-        Transient, write_connect_reply, write_reply,
+        self, Connect, ConnectReply, Effects, Flow, HistoryCommand, PresenceCommand, Reason, Rules, Session,
+        SubscribeCommand, Terms, Transient, write_connect_reply, write_reply,
     },
 };
 
@@ -27,6 +27,8 @@ pub struct Recorder {
     pub subscribed: Vec<String>,
     /// What was asked for, in order.
     pub calls: Vec<String>,
+    /// Of the subscriptions that were asked for.
+    pub terms: Vec<Terms>,
     pub connects: Vec<Connect>,
     pub counted: Vec<Reason>,
     /// Whole messages that arrived.
@@ -76,7 +78,8 @@ impl Effects for Recorder {
     }
 
     fn subscribe(&mut self, subscribe: SubscribeCommand<'_>) {
-        self.calls.push(format!("subscribe {} {:?}", subscribe.channel, subscribe.terms));
+        self.calls.push(format!("subscribe {}", subscribe.channel));
+        self.terms.push(subscribe.terms);
         self.subscribed.push(subscribe.channel.to_owned());
         let reply = Reply::Subscribe(SubscribeResult::default());
         write_reply(self.encoding, subscribe.command, &reply, &mut self.output);
@@ -96,6 +99,10 @@ impl Effects for Recorder {
 
     fn history(&mut self, history: HistoryCommand<'_>) {
         self.calls.push(format!("{history:?}"));
+    }
+
+    fn presence(&mut self, presence: PresenceCommand<'_>) {
+        self.calls.push(format!("{presence:?}"));
     }
 
     fn message(&mut self) {
@@ -134,6 +141,7 @@ impl Client {
             user: String::new(),
             subscribed: Vec::new(),
             calls: Vec::new(),
+            terms: Vec::new(),
             connects: Vec::new(),
             counted: Vec::new(),
             messages: 0,

@@ -3,9 +3,11 @@
 mod connecting;
 mod ending;
 mod heartbeats;
+mod members;
 mod pressure;
 mod published_keys;
 mod queues;
+mod server_side;
 mod slow;
 mod users;
 
@@ -212,9 +214,23 @@ fn config() -> Config {
             ..Namespace::default()
         })
     };
+    let members = |name: &str, history_size, force_push_join_leave| {
+        let namespace = Namespace::clone(&namespace(name, history_size, SlowConsumerPolicy::Disconnect));
+        Arc::new(Namespace {
+            presence: true,
+            allow_presence_for_client: true,
+            allow_presence_for_anonymous: true,
+            join_leave: true,
+            force_push_join_leave,
+            ..namespace
+        })
+    };
     config.namespaces.by_name = vec![
+        members("all", 0, true),
+        members("asked", 0, false),
         namespace("kept", 300, SlowConsumerPolicy::Disconnect),
         namespace("plain", 0, SlowConsumerPolicy::Disconnect),
+        members("room", 300, true),
         namespace("sync", 300, SlowConsumerPolicy::Resync),
     ];
     config
