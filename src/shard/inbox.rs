@@ -9,7 +9,7 @@ use crate::{
     fanout::{Batch, glob_matches},
     limits::{MESH_TURN_MESSAGES_MAX, TURN_BYTES_MAX},
     mesh::{ChannelName, HistoryResult, Publication, ReplyTo, ToControl, ToIngest, ToShard},
-    protocol::{Disconnect, ErrorCode, Push, Reply},
+    protocol::{Disconnect, Encoding, ErrorCode, Push, Reply},
     session::Reason,
 };
 
@@ -182,7 +182,7 @@ impl State {
         if !publication.is_json {
             self.hand_out(topic);
             for index in self.topics.subscribers(topic).to_vec() {
-                self.disconnect(index, Disconnect::INAPPROPRIATE_PROTOCOL, Reason::InappropriateProtocol);
+                self.disconnect_illegible(index);
             }
             return;
         }
@@ -199,10 +199,21 @@ impl State {
         }
     }
 
+    /// Whether a connection's encoding can carry the publications: JSON carries none but JSON.
+    pub fn can_read(&self, index: u32, publications: &[Arc<Publication>]) -> bool {
+        self.connection(index).session.encoding() != Encoding::Json || publications.iter().all(|one| one.is_json)
+    }
+
+    /// Ends a connection that would have to be sent what it cannot read.
+    pub fn disconnect_illegible(&mut self, index: u32) {
+        self.disconnect(index, Disconnect::INAPPROPRIATE_PROTOCOL, Reason::InappropriateProtocol);
+    }
+
     fn history_result(&mut self, result: &HistoryResult) {
         let Some(index) = self.live_index(result.connection) else { return };
         let command = result.command;
         match &result.found {
+            Some(found) if !self.can_read(index, &found.publications) => self.disconnect_illegible(index),
             Some(found) => {
                 let publications: Vec<_> = found.publications.iter().map(|one| view::publication(one)).collect();
                 let result = view::history_result(found, &publications);

@@ -149,6 +149,13 @@ impl State {
         let Some(Pending { marks, .. }) = self.take_pending(index, topic, |pending| pending.command == command) else {
             return;
         };
+        if let Some(Recovery::Recovered { publications, .. }) = &subscribed.recovery
+            && !self.can_read(index, publications)
+        {
+            self.subscription_ended(index, topic, marks);
+            self.release_topic(topic);
+            return self.disconnect_illegible(index);
+        }
         if !self.limit_recovery(index, &mut subscribed) {
             self.subscription_ended(index, topic, marks);
         }

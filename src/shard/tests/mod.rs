@@ -1,6 +1,7 @@
 //! Shards on a simulated kernel, one situation at a time; what chance brings is `tests/simulation`'s.
 
 mod connecting;
+mod encodings;
 mod ending;
 mod heartbeats;
 mod members;
