@@ -20,11 +20,9 @@ secret="a secret that everybody knows: for load tests only"
 
 # measure NAME SCENARIO ARGUMENT... : one run, with its reports; a failed one does not stop the others.
 status=0
-measured=()
 measure() {
     local name=$1 scenario=$2
     shift 2
-    measured+=("$reports/$name.json")
     "$tester" "$scenario" --floor \
         --serve "target/release/tidegate serve --config loadtest/server.toml" \
         --url ws://127.0.0.1:18000/connection/websocket \
@@ -72,10 +70,14 @@ goals)
     measure broadcast-burst broadcast "${ports[@]}" --title "bursts of 16 messages to $clients" \
         --connections "$clients" --burst 16 --rate 5 --seconds "${SECONDS_MEASURED:-10}"
     measure_heartbeat "$clients"
+    judged=()
+    for name in "idle-$clients" idle-users idle-users-personal "broadcast-$clients" broadcast-burst heartbeat; do
+        judged+=("$reports/$name.json")
+    done
     list() { local IFS=,; echo "$*"; }
     reports=loadtest/reports/${NAME:-$(date +%F)}
     mkdir -p "$reports"
-    "$tester" summary "${measured[@]}" --growth "$(list "${idle[@]}")" --growth "$(list "${broadcast[@]}")" \
+    "$tester" summary "${judged[@]}" --growth "$(list "${idle[@]}")" --growth "$(list "${broadcast[@]}")" \
         --subject "$(target/release/tidegate --version), commit $(git describe --always --dirty)" \
         --json "$reports/goals.json" --html "$reports/goals.html" || status=1
     ;;

@@ -32,8 +32,8 @@ pub fn render_summary(summary: &Summary) -> String {
     if let Some(report) = summary.reports.first() {
         let _ = write!(page, "<p>{}</p>", escape(&machine(&report.machine)));
     }
-    for problem in summary.problems() {
-        let _ = write!(page, "<p class=missed>{}</p>", escape(&problem));
+    for problem in &summary.problems {
+        let _ = write!(page, "<p class=missed>{}</p>", escape(problem));
     }
     page.push_str("<h2>Goals</h2>");
     let goals = summary.goals.iter();

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::{CONNECTIONS, CPU_PER_MESSAGE, Figure, Goal, MEMORY, Report, html, table};
@@ -27,6 +27,8 @@ const POINTS_MAX: usize = 120;
 pub struct Summary {
     /// What was measured.
     pub subject: String,
+    /// What went wrong in the runs.
+    pub problems: Vec<String>,
     /// Every goal.
     pub goals: Vec<Judgement>,
     /// Growth, a table per figure.
@@ -77,7 +79,7 @@ impl Summary {
     /// Reads the reports and puts them together.
     ///
     /// # Errors
-    /// If one cannot be read, or if reports whose growth is asked for have no figure in common.
+    /// If one cannot be read.
     pub fn of(arguments: &SummaryArguments) -> Result<Summary> {
         let grown = arguments.growth.iter().flat_map(|list| &list.0);
         let paths: Vec<&PathBuf> = arguments.reports.iter().chain(grown).collect();
@@ -86,11 +88,14 @@ impl Summary {
             reports.insert(path, Report::read(path)?);
         }
         let mut goals: Vec<Judgement> = arguments.reports.iter().flat_map(|path| judge(&reports[path])).collect();
-        let mut growth = Vec::new();
+        let (mut growth, mut problems) = (Vec::new(), Vec::new());
         for list in &arguments.growth {
             let sizes: Vec<&Report> = list.0.iter().map(|path| &reports[path]).collect();
             let tables: Vec<Growth> = GROWING.iter().filter_map(|name| Growth::of(name, &sizes)).collect();
-            ensure!(!tables.is_empty(), "{:?}: each report must have both the server's figure and the floor's", list.0);
+            if tables.is_empty() {
+                let titles: Vec<&str> = sizes.iter().map(|report| report.title.as_str()).collect();
+                problems.push(format!("{}: not all have a figure that could have grown", titles.join(", ")));
+            }
             growth.extend(tables);
         }
         goals.extend(growth.iter().map(Growth::judge));
@@ -98,17 +103,9 @@ impl Summary {
         for report in &mut reports {
             thin_out(&mut report.points);
             thin_out(&mut report.floor_points);
+            problems.extend(report.problems.iter().map(|problem| format!("{}: {problem}", report.title)));
         }
-        Ok(Summary { subject: arguments.subject.clone(), goals, growth, reports })
-    }
-
-    /// What went wrong in the runs.
-    pub fn problems(&self) -> impl Iterator<Item = String> {
-        let of_report = |report: &'_ Report| {
-            let title = report.title.clone();
-            report.problems.iter().map(move |problem| format!("{title}: {problem}")).collect::<Vec<_>>()
-        };
-        self.reports.iter().flat_map(of_report)
+        Ok(Summary { subject: arguments.subject.clone(), problems, goals, growth, reports })
     }
 
     /// The tables, for a terminal.
@@ -223,7 +220,7 @@ mod tests {
         assert_eq!(met, [Some(true), Some(false), Some(false)]);
         let growth = summary.goals[2].ratio.unwrap();
         assert!((growth - 5_200.0 / 4_200.0).abs() < 1e-9, "{growth}");
-        assert_eq!(summary.problems().collect::<Vec<_>>(), ["<large>: the server is gone"]);
+        assert_eq!(summary.problems, ["<large>: the server is gone"]);
         let table = summary.table();
         assert!(table.contains("MISSED") && table.contains("18000") && table.contains("is gone"), "{table}");
         let (json, page) = (folder.join("json"), folder.join("html"));
@@ -236,9 +233,22 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_without_a_floor_has_no_growth() {
-        let mut without = report("x", 1.0, 1.0, 1.0);
+    fn a_figure_that_is_missing_has_no_growth_and_is_told() {
+        let path = std::env::temp_dir().join(format!("tidegate-loadtest-without-{}", std::process::id()));
+        let mut without = report("disturbed", 1.0, 1.0, 1.0);
         without.figures.iter_mut().for_each(|figure| figure.floor = None);
-        assert!(Growth::of(MEMORY, &[&without, &without]).is_none());
+        without.write(Some(&path), None).unwrap();
+        let arguments = SummaryArguments {
+            reports: vec![path.clone()],
+            growth: vec![ReportList(vec![path.clone(), path.clone()])],
+            subject: String::new(),
+            json: None,
+            html: None,
+        };
+        let summary = Summary::of(&arguments).unwrap();
+        fs::remove_file(path).unwrap();
+        assert!(summary.growth.is_empty() && summary.problems[0].contains("disturbed"), "{:?}", summary.problems);
+        assert_eq!(summary.goals[0].is_met, None);
+        assert!(summary.table().contains("not measured"));
     }
 }

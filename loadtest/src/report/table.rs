@@ -65,7 +65,7 @@ pub fn render_summary(summary: &Summary) -> String {
     for report in &summary.reports {
         let _ = writeln!(text, "{}: {}", report.title, bystanders(&report.bystanders));
     }
-    for problem in summary.problems() {
+    for problem in &summary.problems {
         let _ = writeln!(text, "PROBLEM: {problem}");
     }
     text

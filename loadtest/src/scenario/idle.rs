@@ -64,22 +64,26 @@ pub fn run(arguments: &IdleArguments, target: &Target, report: &mut Report) -> R
     if common.floor || common.floor_only {
         await_sockets_gone(common.connections);
         let floor = measure_floor(arguments, target, report).context("the floor")?;
-        record_distance(server.as_ref(), &floor, report);
+        if let Some(floor) = floor {
+            record_distance(server.as_ref(), &floor, report);
+        }
     }
     Ok(())
 }
 
 /// The kernel's account is the machine's: what it says of connections holds only if no others came or went meanwhile.
-fn check_sockets(who: &str, before: Option<u64>, connections: u64, report: &mut Report) {
-    let Some((before, now)) = before.zip(sockets::tcp_sockets()) else { return };
+fn is_undisturbed(who: &str, before: Option<u64>, connections: u64, report: &mut Report) -> bool {
+    let Some((before, now)) = before.zip(sockets::tcp_sockets()) else { return true };
     let came = now as i64 - before as i64;
     let expected = 2 * connections as i64;
-    if came.abs_diff(expected) > connections / SOCKETS_PER_STRANGER {
+    let is_undisturbed = came.abs_diff(expected) <= connections / SOCKETS_PER_STRANGER;
+    if !is_undisturbed {
         report.problems.push(format!(
             "{who}: {came} sockets came, not {expected}: something else on this machine opens or closes connections, \
              and nothing can be said of kernel memory: measure again without it"
         ));
     }
+    is_undisturbed
 }
 
 /// Waits until the server has let go of the clients that have left: as long as sockets go.
@@ -101,7 +105,8 @@ fn await_sockets_gone(connections: u32) {
 /// What one server's clients cost, per connection.
 struct Memory {
     user: Option<f64>,
-    kernel: KernelGrowth,
+    /// None if others on the machine spoiled the account.
+    kernel: Option<KernelGrowth>,
 }
 
 struct FloorMemory {
@@ -135,10 +140,12 @@ fn measure_server(arguments: &IdleArguments, target: &Target, report: &mut Repor
         report.add_distribution("server: subscribed after", setup.durations);
         stage.wait(SETTLE_SECONDS)?;
         let kernel = KernelMemory::now()?.growth_per_connection(&kernel_before, clients);
-        check_sockets("server", sockets_before, clients, report);
-        report.set_server(BOTH_ENDS, "B", kernel.slab_bytes);
-        report.set_server(OUTSIDE_SLABS, "B", kernel.other_bytes);
-        report.caches.clone_from(&kernel.caches);
+        let kernel = is_undisturbed("server", sockets_before, clients, report).then_some(kernel);
+        if let Some(kernel) = &kernel {
+            report.set_server(BOTH_ENDS, "B", kernel.slab_bytes);
+            report.set_server(OUTSIDE_SLABS, "B", kernel.other_bytes);
+            report.caches.clone_from(&kernel.caches);
+        }
         let user_after = stage.pid.map(UserMemory::of_process).transpose()?;
         let user = user_before.zip(user_after).map(|(before, after)| {
             let growth = |after: u64, before: u64| (after as f64 - before as f64) / clients as f64;
@@ -169,7 +176,8 @@ fn hold(arguments: &IdleArguments, stage: &mut Stage, report: &mut Report) -> Re
     Ok(())
 }
 
-fn measure_floor(arguments: &IdleArguments, target: &Target, report: &mut Report) -> Result<FloorMemory> {
+/// Measures the floor; nothing is known of its memory if others on the machine spoiled the account.
+fn measure_floor(arguments: &IdleArguments, target: &Target, report: &mut Report) -> Result<Option<FloorMemory>> {
     let (stage, mut floor) =
         Stage::floor(target, &arguments.common, Vec::new(), FloorAddressees::All, Reading::default())?;
     let mut points = Vec::new();
@@ -190,11 +198,13 @@ fn measure_floor(arguments: &IdleArguments, target: &Target, report: &mut Report
         stage.fleet.attend(&mut stage.watch)?;
         stage.wait(1.0)?;
         let attended = KernelMemory::now()?.growth_per_connection(&before, clients);
-        check_sockets("floor", sockets_before, clients, report);
+        if !is_undisturbed("floor", sockets_before, clients, report) {
+            return Ok(None);
+        }
         report.set_floor(BOTH_ENDS, "B", attended.slab_bytes);
         report.set_floor(OUTSIDE_SLABS, "B", attended.other_bytes);
         report.floor_caches.clone_from(&attended.caches);
-        Ok(FloorMemory { waiting, attended })
+        Ok(Some(FloorMemory { waiting, attended }))
     });
     report.floor_points = points;
     result
@@ -204,10 +214,10 @@ fn record_distance(server: Option<&Memory>, floor: &FloorMemory, report: &mut Re
     let socket = (floor.waiting.slab_bytes - floor.waiting.connecting_end_bytes) / 2.0;
     report.set_floor(KERNEL, "B", socket);
     report.set_floor(MEMORY, "B", socket);
-    let Some(server) = server else { return };
-    let beside = server.kernel.slab_bytes_beyond(&floor.attended);
+    let Some(Memory { user, kernel: Some(kernel) }) = server else { return };
+    let beside = kernel.slab_bytes_beyond(&floor.attended);
     report.set_server(KERNEL, "B", socket + beside);
-    if let Some(user) = server.user {
+    if let Some(user) = user {
         report.set_server(MEMORY, "B", socket + beside + user);
     }
 }
