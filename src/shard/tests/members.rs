@@ -1,6 +1,7 @@
 //! Who is present, and who hears of whose coming and going.
 
 use super::*;
+use crate::mesh::{ConnectionId, PresenceFound, PresenceResult};
 
 /// What a client has heard, each reply and push in one word and with its command's id or its channel.
 fn words(heard: &[String]) -> Vec<String> {
@@ -79,6 +80,23 @@ fn where_nobody_is_forced_to_hear_it_those_hear_that_ask() {
     }
     assert_eq!(words(&asks.hear()), ["pub", "join", "pub", "leave"].repeat(3));
     assert_eq!(words(&other.hear()), ["pub"].repeat(6));
+}
+
+#[test]
+fn too_many_to_name_are_an_error_and_whoever_asks_and_goes_is_not_answered() {
+    let mut stage = Stage::new(1, 1024, |_| {});
+    let mut client = stage.client(0, ROOM);
+    let asks = |generation_ahead| {
+        let state = &stage.shards[0].state;
+        let connection = state.id(0);
+        ConnectionId { generation: connection.generation + generation_ahead, ..connection }
+    };
+    for connection in [asks(0), asks(1)] {
+        let result = PresenceResult { connection, command: 9, found: PresenceFound::TooMany };
+        stage.shards[0].state.presence_result(&result);
+    }
+    stage.settle();
+    assert_eq!(client.hear(), [r#"{"id":9,"error":{"code":106,"message":"limit exceeded"}}"#]);
 }
 
 #[test]
