@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::net::{Ipv4Addr, TcpListener};
+
 use support::{script, server::Server};
 
 /// Pings every second and no patience, so that a test of a few seconds sees what takes minutes otherwise.
@@ -79,6 +81,18 @@ fn recovery() {
 fn slow_consumer() {
     let server = Server::start(RESYNC);
     script::run(&mut script::node(&server, "slow_consumer.mjs"));
+}
+
+#[test]
+fn tokens() {
+    // The script serves the keys there.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let keys_port = listener.local_addr().expect("it is bound").port();
+    drop(listener);
+    let server = Server::start(&format!(
+        "client.expired_grace = \"1s\"\nclient.token.jwks_public_endpoint = \"http://127.0.0.1:{keys_port}/keys\""
+    ));
+    script::run(script::node(&server, "tokens.mjs").env("TEST_KEYS_PORT", keys_port.to_string()));
 }
 
 #[test]

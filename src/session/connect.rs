@@ -7,10 +7,11 @@ use super::{
     conversation::{Conversation, Refusal},
     permission::{self, Subject},
     state::Flag,
+    tokens::INVALID_TOKEN,
 };
 use crate::{
     config::Namespace,
-    protocol::{ConnectRequest, Disconnect, ErrorCode, Identity, SubscribeRequest, TokenError},
+    protocol::{ConnectRequest, Disconnect, ErrorCode, Grant, Identity, SubscribeRequest, TokenError},
 };
 
 impl<E: Effects> Conversation<'_, E> {
@@ -53,7 +54,6 @@ impl<E: Effects> Conversation<'_, E> {
     }
 
     fn identify(&self, token: &str) -> Result<Identity, Refusal> {
-        const INVALID: Refusal = Refusal::End(Disconnect::INVALID_TOKEN, Reason::TokenInvalid);
         if token.is_empty() {
             let client = &self.rules.config.client;
             return match client.allow_anonymous || client.insecure {
@@ -61,11 +61,11 @@ impl<E: Effects> Conversation<'_, E> {
                 false => Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::CredentialsMissing)),
             };
         }
-        self.rules.verifier.verify(token, self.effects.now_unix_seconds()).map_err(|error| match error {
+        self.verify(token).map_err(|error| match error {
             TokenError::Expired => ErrorCode::TokenExpired.into(),
             TokenError::GrantExpired => ErrorCode::Expired.into(),
-            TokenError::Invalid => INVALID,
-            TokenError::KeyMissing => self.key_missing(INVALID),
+            TokenError::Invalid => INVALID_TOKEN,
+            TokenError::KeyMissing => self.key_missing(INVALID_TOKEN),
         })
     }
 
@@ -83,14 +83,16 @@ impl<E: Effects> Conversation<'_, E> {
         }
         let mut granted = Granted(Vec::new());
         if client.personal_channel && !identity.user.is_empty() {
-            granted.add(&permission::personal_channel(&identity.user), namespaces.without.as_deref());
+            let channel = permission::personal_channel(&identity.user);
+            granted.add(&channel, namespaces.without.as_deref(), Grant::default());
         }
-        for (channel, _) in &identity.channels {
+        for (channel, grant) in &identity.channels {
             if channel.is_empty() {
                 return Err(ErrorCode::BadRequest.into());
             }
             permission::check_name(namespaces, channel)?;
-            granted.add(channel, Some(namespaces.of_channel(channel).ok_or(ErrorCode::UnknownChannel)?));
+            let namespace = namespaces.of_channel(channel).ok_or(ErrorCode::UnknownChannel)?;
+            granted.add(channel, Some(namespace), grant.clone());
         }
         let subject = Subject { user: &identity.user, is_unrestricted: identity.is_operator || client.insecure };
         for (channel, request) in requested {
@@ -101,39 +103,40 @@ impl<E: Effects> Conversation<'_, E> {
                         && permission::check_name(namespaces, channel).is_ok()
                         && permission::subscribe(namespaces, subject, channel).is_ok();
                     if is_permitted {
-                        granted.add(channel, Some(namespace));
+                        granted.add(channel, Some(namespace), Grant::default());
                     }
-                    // A refusal of one channel has no place in a connect reply: the client learns that it has a gap.
-                    let terms = Terms { reject_unrecovered: false, ..Terms::granted(namespace, request) };
-                    granted.set_terms(channel, terms);
+                    granted.set_terms(channel, namespace, request);
                 }
                 None if granted.contains(channel) => {}
                 None => return Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::ConnectChannelUnknown)),
             }
         }
-        Ok(granted.0)
+        Ok(granted.0.into_iter().map(|(server_side, _)| server_side).collect())
     }
 }
 
-/// Channels to subscribe a client to, each once.
-struct Granted(Vec<ServerSide>);
+/// Channels to subscribe a client to, each once, with what the token says of them.
+struct Granted(Vec<(ServerSide, Grant)>);
 
 impl Granted {
-    fn add(&mut self, channel: &str, namespace: Option<&Namespace>) {
+    fn add(&mut self, channel: &str, namespace: Option<&Namespace>, grant: Grant) {
         if self.contains(channel) {
             return;
         }
-        let terms = namespace.map(|namespace| Terms::granted(namespace, &SubscribeRequest::default()));
-        self.0.push(ServerSide { channel: channel.to_owned(), terms: terms.unwrap_or_default() });
+        let terms = namespace.map(|namespace| Terms::granted(namespace, &grant, &SubscribeRequest::default()));
+        self.0.push((ServerSide { channel: channel.to_owned(), terms: terms.unwrap_or_default() }, grant));
     }
 
     fn contains(&self, channel: &str) -> bool {
-        self.0.iter().any(|granted| granted.channel == channel)
+        self.0.iter().any(|(granted, _)| granted.channel == channel)
     }
 
-    fn set_terms(&mut self, channel: &str, terms: Terms) {
-        if let Some(granted) = self.0.iter_mut().find(|granted| granted.channel == channel) {
-            granted.terms = terms;
+    /// The client's wishes, where the channel was granted.
+    fn set_terms(&mut self, channel: &str, namespace: &Namespace, request: &SubscribeRequest<'_>) {
+        if let Some((granted, grant)) = self.0.iter_mut().find(|(granted, _)| granted.channel == channel) {
+            let terms = Terms::granted(namespace, grant, request);
+            // A refusal of one channel has no place in a connect reply: the client learns that it has a gap.
+            granted.terms = Terms { reject_unrecovered: false, ..terms };
         }
     }
 }

@@ -14,6 +14,8 @@ pub trait Effects {
     fn now_unix_seconds(&self) -> u64;
     /// The connection's user; "": anonymous, or not connected yet.
     fn user(&self) -> &str;
+    /// The connection's client id.
+    fn client(&self) -> String;
     /// Whether the connection is subscribed to the channel, or about to be.
     fn is_subscribed(&self, channel: &str) -> bool;
     /// How many channels the connection is subscribed to, or about to be.
@@ -35,6 +37,11 @@ pub trait Effects {
     fn history(&mut self, history: HistoryCommand<'_>);
     /// The client may know who is subscribed. The shard answers, now or later.
     fn presence(&mut self, presence: PresenceCommand<'_>);
+    /// The client has brought a new token: when the connection expires from now on, in seconds since 1970, and what others
+    /// see of the user, if the token says it.
+    fn refresh(&mut self, expires_at: Option<u64>, info: Option<Bytes>);
+    /// The same for a subscription that the client has, or is about to have.
+    fn refresh_subscription(&mut self, channel: &str, expires_at: Option<u64>, info: Option<Bytes>);
     /// A whole message has arrived; what it means is still to be seen.
     fn message(&mut self);
     /// Something was refused, or the connection is about to end, for this reason.
@@ -117,6 +124,8 @@ pub struct Terms {
     pub emit_join_leave: bool,
     /// It is told when others come and go.
     pub push_join_leave: bool,
+    /// When it expires, in seconds since 1970; none: never.
+    pub expires_at: Option<u64>,
     /// What the application says to the client with the subscription: a JSON text.
     pub data: Option<Bytes>,
     /// What others may see of the client in this channel: a JSON text.

@@ -12,8 +12,8 @@ use crate::{
     config::Namespace,
     mesh::Position,
     protocol::{
-        Command, Disconnect, Encoding, ErrorCode, HistoryRequest, Method, Payload, PublishRequest, RefreshRequest,
-        SubRefreshRequest, SubscribeRequest,
+        Command, Disconnect, Encoding, ErrorCode, Grant, HistoryRequest, Method, Payload, PublishRequest,
+        SubscribeRequest,
     },
 };
 
@@ -36,8 +36,8 @@ impl<E: Effects> Conversation<'_, E> {
             Method::Unsubscribe(request) => self.unsubscribe(command.id, &request.channel),
             Method::Publish(request) => self.publish(command.id, &request),
             Method::History(request) => self.history(command.id, &request),
-            Method::Refresh(request) => refresh(&request),
-            Method::SubRefresh(request) => self.sub_refresh(&request),
+            Method::Refresh(request) => self.refresh(command.id, &request),
+            Method::SubRefresh(request) => self.sub_refresh(command.id, &request),
             Method::Presence(request) => self.presence(command.id, &request.channel, false),
             Method::PresenceStats(request) => self.presence(command.id, &request.channel, true),
             // Not built: each gets its place here.
@@ -77,12 +77,17 @@ impl<E: Effects> Conversation<'_, E> {
         if self.effects.is_subscribed(channel) {
             return Err(ErrorCode::AlreadySubscribed.into());
         }
-        // Subscription tokens have their place here; without them private channels are closed to all but the operator.
-        let namespace = permission::subscribe(&self.rules.config.namespaces, self.subject(), channel)?;
+        let namespaces = &self.rules.config.namespaces;
+        let (namespace, grant) = if request.token.is_empty() {
+            (permission::subscribe(namespaces, self.subject(), channel)?, Grant::default())
+        } else {
+            let namespace = namespaces.of_channel(channel).ok_or(ErrorCode::UnknownChannel)?;
+            (namespace, self.grant(channel, &request.token)?)
+        };
         if self.effects.subscriptions() >= self.rules.config.client.channels_max as usize {
             return Err(ErrorCode::LimitExceeded.into());
         }
-        let terms = Terms::granted(namespace, request);
+        let terms = Terms::granted(namespace, &grant, request);
         self.effects.subscribe(SubscribeCommand { command, channel, terms });
         Ok(Flow::Continue)
     }
@@ -141,14 +146,6 @@ impl<E: Effects> Conversation<'_, E> {
         Ok(Flow::Continue)
     }
 
-    fn sub_refresh(&mut self, request: &SubRefreshRequest<'_>) -> Result<Flow, Refusal> {
-        let channel = named(&request.channel)?;
-        if !self.effects.is_subscribed(channel) {
-            return Err(ErrorCode::PermissionDenied.into());
-        }
-        Err(ErrorCode::NotAvailable.into())
-    }
-
     fn subject(&self) -> Subject<'_> {
         let is_unrestricted = self.session.is_operator() || self.rules.config.client.insecure;
         Subject { user: self.effects.user(), is_unrestricted }
@@ -156,36 +153,34 @@ impl<E: Effects> Conversation<'_, E> {
 }
 
 impl Terms {
-    /// What a namespace grants of what a client asks for. A channel without history has no positions.
-    pub(super) fn granted(namespace: &Namespace, request: &SubscribeRequest<'_>) -> Self {
+    /// What a namespace, and perhaps a token, grants of what a client asks for. A channel without history has no positions.
+    pub(super) fn granted(namespace: &Namespace, grant: &Grant, request: &SubscribeRequest<'_>) -> Self {
+        let overrides = grant.overrides;
         let has_history = namespace.history_size > 0;
-        let recoverable = has_history && (namespace.force_recovery || namespace.allow_recovery && request.recoverable);
-        let positioned = recoverable
-            || has_history && (namespace.force_positioning || namespace.allow_positioning && request.positioned);
+        let force_recovery = overrides.force_recovery.unwrap_or(namespace.force_recovery);
+        let force_positioning = overrides.force_positioning.unwrap_or(namespace.force_positioning);
+        let recoverable = has_history && (force_recovery || namespace.allow_recovery && request.recoverable);
+        let positioned =
+            recoverable || has_history && (force_positioning || namespace.allow_positioning && request.positioned);
         Self {
             positioned,
             recoverable,
             recover: (recoverable && (request.recover || namespace.auto_cache_recover))
                 .then(|| Position { offset: request.offset, epoch: request.epoch.as_ref().into() }),
             reject_unrecovered: request.flag & SubscribeRequest::REJECT_UNRECOVERED != 0,
-            emit_presence: namespace.presence,
-            emit_join_leave: namespace.join_leave,
-            push_join_leave: namespace.join_leave && (namespace.force_push_join_leave || request.join_leave),
-            data: None,
-            chan_info: None,
+            emit_presence: overrides.presence.unwrap_or(namespace.presence),
+            emit_join_leave: overrides.join_leave.unwrap_or(namespace.join_leave),
+            push_join_leave: overrides
+                .force_push_join_leave
+                .unwrap_or(namespace.join_leave && (namespace.force_push_join_leave || request.join_leave)),
+            expires_at: grant.expires_at,
+            data: grant.data.clone(),
+            chan_info: grant.info.clone(),
         }
     }
 }
 
-/// The connect reply tells no expiry, so no SDK refreshes; one that does is told that it need not.
-fn refresh(request: &RefreshRequest<'_>) -> Result<Flow, Refusal> {
-    if request.token.is_empty() {
-        return Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::CommandIncomplete));
-    }
-    Err(ErrorCode::NotAvailable.into())
-}
-
 /// A command about a channel must name one.
-fn named(channel: &str) -> Result<&str, Refusal> {
+pub(super) fn named(channel: &str) -> Result<&str, Refusal> {
     if channel.is_empty() { Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::CommandIncomplete)) } else { Ok(channel) }
 }

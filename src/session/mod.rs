@@ -23,6 +23,7 @@ mod permission;
 mod reason;
 mod rules;
 mod state;
+mod tokens;
 mod upgrade;
 
 #[cfg(test)]
@@ -50,6 +51,8 @@ pub struct ConnectReply<'a> {
     pub command: u32,
     /// The client id.
     pub client: &'a str,
+    /// Seconds within which the client has to bring a new token; none: its connection does not expire.
+    pub ttl_seconds: Option<u32>,
     /// Server-side subscriptions, by channel.
     pub subs: &'a [(&'a str, SubscribeResult<'a>)],
 }
@@ -91,12 +94,19 @@ pub fn write_connect_reply(encoding: Encoding, reply: &ConnectReply<'_>, rules: 
     let result = ConnectResult {
         client: reply.client,
         version: Rules::SERVER_VERSION,
+        expires: reply.ttl_seconds.is_some(),
+        ttl_seconds: reply.ttl_seconds.unwrap_or_default(),
         subs: reply.subs,
         ping_seconds: rules.config.client.ping_ms / 1000,
         pong: true,
         ..ConnectResult::default()
     };
     write_reply(encoding, reply.command, &Reply::Connect(result), out);
+}
+
+/// Seconds until a token expires, as clients are told it; one at least, as 0 would be left out.
+pub fn ttl_seconds(expires_at: u64, now_unix_seconds: u64) -> u32 {
+    u32::try_from(expires_at.saturating_sub(now_unix_seconds)).unwrap_or(u32::MAX).max(1)
 }
 
 /// Appends a ping; the client has to answer it.

@@ -161,6 +161,8 @@ reasons! {
     Stale => "stale",
     /// The token's time is over.
     ConnectionExpired => "connection_expired",
+    /// The time of a subscription's token is over.
+    SubscriptionExpired => "subscription_expired",
     /// As many connections as there may be.
     ConnectionsExhausted => "connections_exhausted",
     /// No file descriptors are left.

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::wheel::TimerLinks;
+use super::{grants::Granted, wheel::TimerLinks};
 use crate::{
     fanout::{Form, Marks, Outbox, Subscriptions, Turn},
     mesh::{ConnectionId, Subscribed},
@@ -86,6 +86,8 @@ pub struct Extra {
     pub pending: Vec<Pending>,
     /// `info` of its token.
     pub info: Option<Bytes>,
+    /// What tokens say of single subscriptions.
+    pub grants: Vec<Granted>,
 }
 
 /// A connect command under way.
@@ -181,6 +183,7 @@ impl Extra {
             && self.connecting.is_none()
             && self.pending.is_empty()
             && self.info.is_none()
+            && self.grants.is_empty()
     }
 }
 

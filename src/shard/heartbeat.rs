@@ -1,5 +1,7 @@
 //! What a connection's one timer means: deadlines of its phases, and the heartbeat.
 
+use bytes::Bytes;
+
 use super::{connection::Flag, state::State};
 use crate::{
     protocol::Disconnect,
@@ -77,6 +79,22 @@ impl State {
         self.counters.pings += 1;
         self.counters.messages_sent += 1;
         self.give_replies(index, start);
+    }
+
+    /// The client has brought a new token.
+    pub fn refresh(&mut self, index: u32, expires_at: Option<u64>, info: Option<Bytes>) {
+        let pong_ms_max = u64::from(self.config.client.pong_ms_max);
+        let due_ms = self.timer_due_ms(index).unwrap_or(self.now_ms);
+        let connection = self.connection_mut(index);
+        connection.expires_unix_seconds = expires_at.map_or(0, |at| u32::try_from(at).unwrap_or(u32::MAX));
+        if info.is_some() {
+            connection.extra_mut().info = info;
+        }
+        // The timer may have been cut short by the old expiry. A ping that comes early does no harm; the end of a pong's
+        // time would.
+        let is_awaiting = connection.session.awaiting_pong();
+        let in_ms = if is_awaiting { pong_ms_max } else { due_ms.saturating_sub(self.now_ms) };
+        self.schedule_heartbeat(index, in_ms);
     }
 
     fn is_expired(&self, index: u32) -> bool {

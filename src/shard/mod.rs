@@ -19,6 +19,7 @@
 
 mod connection;
 mod figures;
+mod grants;
 mod heartbeat;
 mod inbox;
 mod keys;

@@ -1,5 +1,7 @@
 //! What a session can do to its shard: the shard's side of [`Effects`].
 
+use bytes::Bytes;
+
 use super::state::State;
 use crate::{
     mesh::{History, Presence, Publish, ReplyTo, ToShard},
@@ -54,6 +56,10 @@ impl Effects for Peer<'_> {
         self.state.user(self.index)
     }
 
+    fn client(&self) -> String {
+        self.state.client_ids.of(self.state.id(self.index))
+    }
+
     fn is_subscribed(&self, channel: &str) -> bool {
         let topic = self.state.topic_of(self.index, channel);
         topic.is_some_and(|topic| self.state.is_subscribed(self.index, topic))
@@ -84,7 +90,8 @@ impl Effects for Peer<'_> {
     fn publish(&mut self, command: u32, channel: &str, payload: Payload) -> Flow {
         self.act(|state, index| {
             let connection = state.id(index);
-            let info = state.client_info(index, None);
+            let chan_info = state.topic_of(index, channel).and_then(|topic| state.chan_info(index, topic));
+            let info = state.client_info(index, chan_info);
             let channel = state.hasher.name(channel);
             let home = channel.home(state.mesh.to_shards.len());
             let publish = ToShard::Publish(Box::new(Publish {
@@ -128,6 +135,15 @@ impl Effects for Peer<'_> {
             let presence = ToShard::Presence(Box::new(Presence { channel, connection, command, stats_only }));
             state.request(home, presence);
         });
+    }
+
+    fn refresh(&mut self, expires_at: Option<u64>, info: Option<Bytes>) {
+        self.state.refresh(self.index, expires_at, info);
+    }
+
+    fn refresh_subscription(&mut self, channel: &str, expires_at: Option<u64>, info: Option<Bytes>) {
+        let topic = self.state.topic_of(self.index, channel).expect("the session has seen the subscription");
+        self.state.refresh_subscription(self.index, topic, expires_at, info);
     }
 
     fn message(&mut self) {

@@ -55,6 +55,8 @@ pub struct State {
     pub paused: Vec<ConnectionId>,
     /// Connections whose sessions wait for keys.
     pub key_waiters: KeyWaiters,
+    /// Subscriptions that expire: when, in seconds since 1970, whose, and in which topic.
+    pub expiries: BTreeSet<(u32, u32, u32)>,
     /// Connections that are over once what they were given is sent.
     pub ending: Vec<u32>,
     /// Requests of clients that home shards have yet to answer.
@@ -118,6 +120,7 @@ impl State {
             writable: Vec::new(),
             paused: Vec::new(),
             key_waiters: KeyWaiters::default(),
+            expiries: BTreeSet::new(),
             ending: Vec::new(),
             requests: 0,
             queues_taken: 0,
@@ -149,8 +152,14 @@ impl State {
         }
         let stale_counts = (!self.stale_counts.is_empty()).then_some(self.stale_counts_due_ms);
         let drain = self.drain.as_ref().map(|drain| drain.next_wave_ms);
-        let due =
-            [self.wheel.next_due_ms(), self.channels.next_due_ms(), self.accept_rests_until_ms, stale_counts, drain];
+        let due = [
+            self.next_subscription_end_ms(),
+            self.wheel.next_due_ms(),
+            self.channels.next_due_ms(),
+            self.accept_rests_until_ms,
+            stale_counts,
+            drain,
+        ];
         due.into_iter().flatten().min().map(|due_ms| due_ms.saturating_sub(now_ms))
     }
 
@@ -306,6 +315,7 @@ impl State {
             // Its session may have been paused; now the peer's end is what it waits for.
             self.readable.push_back(index);
         }
+        self.revoke_all(index);
         if self.is_connecting(index) {
             // What waited for the connect reply would wait for ever.
             self.writable.push(index);
@@ -350,6 +360,11 @@ impl State {
         self.wheel.schedule(&mut Links(&mut self.connections), index, self.now_ms + in_ms);
     }
 
+    /// When the connection's timer is due; none: it is not scheduled.
+    pub fn timer_due_ms(&self, index: u32) -> Option<u64> {
+        self.wheel.due_ms(&self.connection(index).timer)
+    }
+
     fn cancel_timer(&mut self, index: u32) {
         self.wheel.cancel(&mut Links(&mut self.connections), index);
     }
@@ -362,6 +377,7 @@ impl State {
             self.timer_fired(index, kernel);
         }
         self.due = due;
+        self.end_expired_subscriptions();
         self.send_stale_counts();
         if self.channels.next_due_ms().is_some_and(|due_ms| due_ms <= self.now_ms) {
             self.channels.expire(self.now_ms, EXPIRE_BUDGET);

@@ -78,8 +78,10 @@ impl State {
         let subs: Vec<_> = made
             .map(|(subscribed, recovered)| (&*subscribed.channel.name, view::subscribe_result(subscribed, recovered)))
             .collect();
+        let expires = u64::from(self.connection(index).expires_unix_seconds);
+        let ttl_seconds = (expires != 0).then(|| session::ttl_seconds(expires, self.now_unix_seconds));
         self.converse(index, |session, transient, rules, peer| {
-            let reply = ConnectReply { command: connecting.command, client: &client, subs: &subs };
+            let reply = ConnectReply { command: connecting.command, client: &client, ttl_seconds, subs: &subs };
             session::connected(session, &reply, rules, peer);
             peer.commit();
             if let Some(held) = held {
@@ -108,6 +110,7 @@ impl State {
         let (marks, member) = self.member(index, &terms, command == 0);
         self.topics.begin_pending(topic);
         self.connection_mut(index).extra_mut().pending.push(Pending { topic, command, marks });
+        self.grant(index, topic, terms.expires_at, terms.chan_info);
         let connection = self.id(index);
         let has_stream = terms.positioned || terms.recoverable || terms.recover.is_some();
         if has_subscribers && !has_stream && member.is_none() {
@@ -160,6 +163,7 @@ impl State {
             self.subscription_ended(index, topic, marks);
         }
         if matches!(subscribed.recovery, Some(Recovery::Rejected)) {
+            self.revoke(index, topic);
             self.release_topic(topic);
             self.reply(index, command, &ErrorCode::UnrecoverablePosition.into());
         } else {
@@ -176,6 +180,7 @@ impl State {
                 _ => {
                     let publications = view::recovered(&subscribed);
                     let result = view::subscribe_result(&subscribed, &publications);
+                    let result = self.with_expiry(index, topic, result);
                     self.reply(index, command, &Reply::Subscribe(result));
                 }
             }
@@ -266,6 +271,7 @@ impl State {
         }
         let Some(Pending { command, marks, .. }) = self.take_pending(index, topic, |_| true) else { return false };
         self.subscription_ended(index, topic, marks);
+        self.revoke(index, topic);
         self.release_topic(topic);
         match command {
             0 if self.is_connecting(index) => self.server_side_made(index, None),
@@ -320,6 +326,7 @@ impl State {
         if self.connection(index).user != topic {
             return self.detach(index, topic);
         }
+        self.revoke(index, topic);
         self.hand_out(topic);
         let connections = &mut self.connections;
         let position = connections[index as usize].subscriptions.position(topic).expect("the caller has seen it");
@@ -333,6 +340,7 @@ impl State {
 
     /// Takes a member out of a topic.
     pub fn detach(&mut self, index: u32, topic: u32) {
+        self.revoke(index, topic);
         self.hand_out(topic);
         let connections = &mut self.connections;
         let left = connections[index as usize].subscriptions.remove(topic).expect("the caller has seen it");

@@ -154,6 +154,13 @@ impl Wheel {
         self.next_occupied().map(|distance| self.origin_ms + (self.tick + distance as u64) * TICK_MS)
     }
 
+    /// When a timer of this wheel is due; none: it is not scheduled.
+    pub fn due_ms(&self, links: &TimerLinks) -> Option<u64> {
+        // Ahead of the wheel by less than 2^31 ticks, or behind it by the slot that is being looked at.
+        let ahead = links.due.wrapping_sub(self.tick as u32) as i32;
+        links.is_scheduled().then(|| self.origin_ms + self.tick.saturating_add_signed(ahead.into()) * TICK_MS)
+    }
+
     /// Looks at the timers of the current slot; whether it came to its end.
     fn look_at_slot(
         &mut self,
@@ -402,6 +409,8 @@ mod tests {
                 match step {
                     Step::Schedule { index, ahead_ms } => {
                         wheel.schedule(&mut timers, index, now_ms + ahead_ms);
+                        let due_ms = wheel.due_ms(timers.links(index)).expect("it is scheduled");
+                        prop_assert!(due_ms >= now_ms + ahead_ms && due_ms <= now_ms + ahead_ms + 2 * TICK_MS);
                         model.insert(index, now_ms + ahead_ms);
                     }
                     Step::Cancel { index } => {

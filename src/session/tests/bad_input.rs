@@ -135,6 +135,7 @@ fn commands_that_end_the_connection() {
     ended(r#"{"id":2,"publish":{"data":1}}"#, "close 3501 bad request", Reason::CommandIncomplete);
     ended(r#"{"id":2,"history":{}}"#, "close 3501 bad request", Reason::CommandIncomplete);
     ended(r#"{"id":2,"refresh":{}}"#, "close 3501 bad request", Reason::CommandIncomplete);
+    ended(r#"{"id":2,"refresh":{"token":"t"}}"#, "close 3500 invalid token", Reason::TokenInvalid);
     ended(r#"{"id":2,"subscribe":{"channel":"a","delta":"x"}}"#, "close 3501 bad request", Reason::CommandInvalid);
     ended(r#"{"send":{"data":1}}"#, "close 3508 not available", Reason::SendUnavailable);
     ended("{}", "close 3501 bad request", Reason::PongUnexpected);
@@ -198,7 +199,6 @@ fn commands_that_are_answered_by_an_error() {
         (r#"{"id":2,"presence":{"channel":"named:1"}}"#, 107, Reason::CommandInvalid),
         (r#"{"id":2,"subscribe":{"channel":"named:1"}}"#, 107, Reason::CommandInvalid),
         (r#"{"id":2,"rpc":{"method":"m"}}"#, 108, Reason::NotAvailable),
-        (r#"{"id":2,"refresh":{"token":"t"}}"#, 108, Reason::NotAvailable),
         (r#"{"id":2,"sub_refresh":{"channel":"open:a","token":"t"}}"#, 103, Reason::PermissionDenied),
     ];
     for (command, code, reason) in mistakes {

@@ -35,7 +35,7 @@ fn a_token_makes_a_user_with_a_personal_channel() {
     let mut client = client();
     let frames = client.connect_with(&mint(SECRET.as_bytes(), &claims));
     assert!(frames[0].contains(r##""subs":{"#42":{}}"##), "{frames:?}");
-    assert!(!frames[0].contains("expires") && !frames[0].contains("ttl"), "no SDK is to refresh: {frames:?}");
+    assert!(frames[0].contains(r#""expires":true,"ttl":60"#), "{frames:?}");
     let connect = &client.shard.connects[0];
     assert_eq!((connect.command, connect.user.as_str(), connect.is_operator), (1, "42", false));
     assert_eq!(connect.expires_at, Some(NOW + 60));

@@ -7,6 +7,7 @@ mod permissions;
 mod properties;
 mod published_keys;
 mod recorder;
+mod tokens;
 
 use std::sync::Arc;
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::NOW;
 use crate::{
     protocol::{Encoding, Payload, Reply, SubscribeResult},
@@ -52,6 +54,10 @@ impl Effects for Recorder {
 
     fn user(&self) -> &str {
         &self.user
+    }
+
+    fn client(&self) -> String {
+        "c-1".to_owned()
     }
 
     fn is_subscribed(&self, channel: &str) -> bool {
@@ -105,6 +111,14 @@ impl Effects for Recorder {
         self.calls.push(format!("{presence:?}"));
     }
 
+    fn refresh(&mut self, expires_at: Option<u64>, info: Option<Bytes>) {
+        self.calls.push(format!("refresh {expires_at:?} {info:?}"));
+    }
+
+    fn refresh_subscription(&mut self, channel: &str, expires_at: Option<u64>, info: Option<Bytes>) {
+        self.calls.push(format!("refresh {channel} {expires_at:?} {info:?}"));
+    }
+
     fn message(&mut self) {
         self.messages += 1;
     }
@@ -120,8 +134,9 @@ impl Recorder {
     }
 
     fn reply<'a>(&self, subs: &'a [(&'a str, SubscribeResult<'a>)]) -> ConnectReply<'a> {
-        let command = self.connects.last().expect("a connect command came before").command;
-        ConnectReply { command, client: "c-1", subs }
+        let connect = self.connects.last().expect("a connect command came before");
+        let ttl_seconds = connect.expires_at.map(|at| session::ttl_seconds(at, NOW));
+        ConnectReply { command: connect.command, client: "c-1", ttl_seconds, subs }
     }
 }
 

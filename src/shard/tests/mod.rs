@@ -10,6 +10,7 @@ mod published_keys;
 mod queues;
 mod server_side;
 mod slow;
+mod tokens;
 mod users;
 
 use std::sync::Arc;
