@@ -1,13 +1,11 @@
 // Tokens as the official library uses them: fetched, refreshed, for connections and for subscriptions, by published keys.
 
 import assert from 'node:assert/strict';
-import { createPrivateKey, generateKeyPairSync, sign as signBytes } from 'node:crypto';
+import { generateKeyPairSync, sign as signBytes } from 'node:crypto';
 import { createServer } from 'node:http';
 import { once } from 'node:events';
 import { test } from 'node:test';
-import { Received, connectedClient, event, newClient, subscribed, token, until } from './support.mjs';
-
-const seconds = () => Math.floor(Date.now() / 1000);
+import { connectedClient, event, newClient, nowS, subscribed, token, until } from './support.mjs';
 
 // The publisher of keys that the server was told of.
 const publisher = { keys: [], isDown: false, fetches: 0 };
@@ -50,12 +48,12 @@ test('a connection is refreshed before its token expires, and stays', async (t) 
   const client = await connectedClient(t, {
     getToken: async () => {
       fetched += 1;
-      return token({ sub: 'refreshed', exp: seconds() + 2 });
+      return token({ sub: 'refreshed', exp: nowS() + 2 });
     },
   });
   let lost = 0;
   client.on('connecting', () => (lost += 1));
-  await until(() => fetched >= 4, 'the token was fetched again and again');
+  await until('the token was fetched again and again', () => fetched >= 4);
   assert.equal(lost, 0);
 });
 
@@ -65,13 +63,13 @@ test('a subscription is refreshed before its token expires, and stays', async (t
   const { subscription, context } = await subscribed(client, '$users:plans', {
     getToken: async ({ channel }) => {
       fetched += 1;
-      return token({ sub: 'subscriber', channel, exp: seconds() + 2, data: { plan: 'gold' }, info: { role: 'admin' } });
+      return token({ sub: 'subscriber', channel, exp: nowS() + 2, data: { plan: 'gold' }, info: { role: 'admin' } });
     },
   });
   assert.deepEqual(context.data, { plan: 'gold' });
   let lost = 0;
   subscription.on('subscribing', () => (lost += 1));
-  await until(() => fetched >= 3, 'the token was fetched again and again');
+  await until('the token was fetched again and again', () => fetched >= 3);
   assert.equal(lost, 0);
 });
 
@@ -90,7 +88,7 @@ test('a private channel is closed without a token, or with that of somebody else
 test('an unrefreshed subscription is taken up anew with a new token', async (t) => {
   const client = await connectedClient(t, { token: token({ sub: 'late' }) });
   // The library believes in an hour; the server knows better.
-  const tokens = [token({ sub: 'late', channel: '$users:late', exp: seconds() + 1 })];
+  const tokens = [token({ sub: 'late', channel: '$users:late', exp: nowS() + 1 })];
   const subscription = client.newSubscription('$users:late', {
     getToken: async () => tokens.pop() ?? new Promise(() => {}),
   });
@@ -125,7 +123,7 @@ test('keys are rotated without a restart, and an outage of their publisher is su
   const failures = [];
   waiting.on('error', ({ error }) => failures.push(error.code));
   waiting.connect();
-  await until(() => failures.includes(100), 'a temporary error while the keys cannot be fetched');
+  await until('a temporary error while the keys cannot be fetched', () => failures.includes(100));
   publisher.keys = [next.published, last.published];
   publisher.isDown = false;
   await connected;
