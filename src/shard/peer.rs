@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use bytes::Bytes;
+
 use super::state::State;
 use crate::{
     mesh::{History, Presence, Publish, ReplyTo, ToShard},

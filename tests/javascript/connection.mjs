@@ -60,6 +60,9 @@ test('a token that runs out sends its client back for a new one', async (t) => {
   const client = newClient(t, {
     getToken: async () => {
       fetched += 1;
+      if (fetched === 2) {
+        throw new Error('no token to refresh the connection with');
+      }
       return token({ sub: 'dave', exp: nowS() + (fetched === 1 ? 2 : 3600) });
     },
   });
@@ -68,7 +71,7 @@ test('a token that runs out sends its client back for a new one', async (t) => {
   const context = await event(client, 'connecting');
   assert.deepEqual([context.code, context.reason], [3005, 'connection expired']);
   await event(client, 'connected');
-  assert.equal(fetched, 2);
+  assert.equal(fetched, 3);
 });
 
 test('a connection outlives many pings', async (t) => {
