@@ -92,7 +92,7 @@ impl State {
             match subscription.filter(|subscription| !subscription.is_silent()) {
                 // Its home shard has yet to answer; then it is over.
                 None => self.set_subscription_expiry(index, topic, Some(u64::from(expires) + 1)),
-                Some(subscription) if subscription.is_server_side() => {
+                Some(subscription) if subscription.marks().is_server_side => {
                     self.disconnect(index, Disconnect::SUBSCRIPTION_EXPIRED, Reason::SubscriptionExpired);
                 }
                 Some(_) => {

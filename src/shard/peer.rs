@@ -2,8 +2,6 @@
 
 use bytes::Bytes;
 
-use bytes::Bytes;
-
 use super::state::State;
 use crate::{
     mesh::{History, Presence, Publish, ReplyTo, ToShard},
