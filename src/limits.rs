@@ -168,6 +168,30 @@ pub const ACCEPT_PAUSE_MS: u64 = 100;
 /// Milliseconds between looks at a full mesh queue, should the shard not ring before.
 pub const INGEST_RETRY_MS: u64 = 1;
 
+/// Bytes of user memory for an idle client of a user of its own, in its personal channel and one that it shares: the sum
+/// below. The shard that is home to the personal channel, if it is another, spends some 12 bytes more.
+pub const IDLE_CLIENT_BYTES_MAX: usize = 120;
+
+/// A connection's slot.
+pub const CONNECTION_BYTES: usize = 72;
+
+/// The record of a topic; here that of the personal channel.
+pub const TOPIC_BYTES: usize = 24;
+
+/// A topic's part of the table by name: four bytes for two topics, and a quarter in reserve.
+pub const TOPIC_PLACE_BYTES_MAX: usize = 3;
+
+/// The name of a personal channel whose user has an id of up to 15 bytes; longer ids cost their length.
+pub const PERSONAL_CHANNEL_NAME_BYTES: usize = 16;
+
+/// A place in a shared topic's list: four bytes, and a quarter in reserve.
+pub const TOPIC_MEMBER_BYTES_MAX: usize = 5;
+
+const _: () = assert!(
+    CONNECTION_BYTES + TOPIC_BYTES + TOPIC_PLACE_BYTES_MAX + PERSONAL_CHANNEL_NAME_BYTES + TOPIC_MEMBER_BYTES_MAX
+        <= IDLE_CLIENT_BYTES_MAX
+);
+
 const _: () = {
     assert!(SHARDS_MAX <= u64::BITS as usize);
     assert!(CLOSE_REASON_BYTES_MAX + 2 == CONTROL_FRAME_BYTES_MAX);

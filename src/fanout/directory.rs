@@ -1,8 +1,8 @@
 //! Where topics are found: by channel and form, and by index.
 //!
 //! Owns one record for each topic. A user's personal channel has a topic of its own, so there may be a million of them
-//! with one member each: a record is 24 bytes, and its place in the table by name costs four more. The table is one of
-//! linear hashing: its chains run through the records, and it grows by one bucket with each topic, so that no turn of the
+//! with one member each: a record is 24 bytes, and its place in the table by name costs two or three more. The table is one of
+//! linear hashing: its chains run through the records, and it grows by one bucket at a time, so that no turn of the
 //! loop waits for all of it to move.
 //!
 //! Invariants:
@@ -13,12 +13,15 @@
 use super::{Form, arena::Arena, names::Names};
 use crate::{
     config::SlowConsumerPolicy,
-    limits::CHANNEL_BYTES_MAX,
+    limits::{CHANNEL_BYTES_MAX, TOPIC_BYTES},
     mesh::{ChannelName, bucket},
 };
 
 /// No record: the end of a chain.
 pub const NONE: u32 = u32::MAX;
+
+/// Topics for which there is a bucket: one look at a record more, on average, for half of the table's bytes.
+const TOPICS_PER_BUCKET: usize = 2;
 
 /// A table has no fewer buckets.
 const BUCKETS_MIN: usize = 16;
@@ -46,7 +49,7 @@ pub struct Record {
     pub kind: Kind,
 }
 
-const _: () = assert!(size_of::<Record>() == 24);
+const _: () = assert!(size_of::<Record>() == TOPIC_BYTES);
 const _: () = assert!(CHANNEL_BYTES_MAX <= u8::MAX as usize);
 
 /// Who is in a topic: the meaning of [`Record::members`].
@@ -167,7 +170,7 @@ impl Directory {
         }
         if last.is_none() {
             self.channels += 1;
-            if self.topics >= self.buckets.len() {
+            if self.topics >= self.buckets.len() * TOPICS_PER_BUCKET {
                 self.split();
             }
         }
@@ -222,7 +225,7 @@ impl Directory {
         *self.records.get_mut(index) = Record { next: self.free, kind: Kind::Free, ..record };
         self.free = index;
         self.topics -= 1;
-        while self.buckets.len() > BUCKETS_MIN.max(self.topics * 4) {
+        while self.buckets.len() > BUCKETS_MIN.max(self.topics * 4 / TOPICS_PER_BUCKET) {
             self.merge();
         }
     }
@@ -285,7 +288,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::mesh::ChannelHasher;
+    use crate::{limits::TOPIC_PLACE_BYTES_MAX, mesh::ChannelHasher};
 
     #[test]
     fn a_topic_costs_its_record_its_name_and_a_place() {
@@ -301,7 +304,8 @@ mod tests {
             }
         }
         println!("at most {worst:.1} bytes for a topic with a name of 12");
-        assert!(worst <= 24.0 + 12.0 + 5.0 + 1.0, "{worst} bytes");
+        // One more for chunks that are yet to fill.
+        assert!(worst <= (TOPIC_BYTES + TOPIC_PLACE_BYTES_MAX + 12 + 1) as f64, "{worst} bytes");
     }
 
     #[test]
@@ -316,7 +320,7 @@ mod tests {
             std::iter::successors(Some(*head).filter(|head| *head != NONE), next).count()
         };
         let longest = directory.buckets.iter().map(length).max().unwrap();
-        assert!(longest < 20, "a chain of {longest}");
+        assert!(longest < 30, "a chain of {longest}");
     }
 
     proptest! {

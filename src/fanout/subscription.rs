@@ -106,6 +106,13 @@ impl Subscriptions {
         self.inline.iter().chain(more).copied().filter(|subscription| subscription.is_some())
     }
 
+    /// Bytes of the list, if there is one: what lies in the slot is not counted.
+    pub fn list_bytes(&self) -> usize {
+        self.more
+            .as_ref()
+            .map_or(0, |more| size_of::<Vec<Subscription>>() + more.capacity() * size_of::<Subscription>())
+    }
+
     /// Adds one to a topic that is not among them.
     pub fn insert(&mut self, subscription: Subscription) {
         debug_assert!(self.position(subscription.topic).is_none(), "a connection is subscribed to a topic once");

@@ -425,7 +425,10 @@ fn at_rest(deliveries: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mesh::ChannelHasher;
+    use crate::{
+        fanout::{Marks, Subscription, Subscriptions},
+        mesh::ChannelHasher,
+    };
 
     fn still(_: u32, _: u32) {
         panic!("nobody moves");
@@ -563,5 +566,38 @@ mod tests {
         assert_eq!(names(&topics), expected[1..]);
         topics.count_delivery(indices[0]);
         assert_eq!(topics.busiest().len(), BUSIEST_MAX, "a free place is taken by whoever is delivered to");
+    }
+
+    /// Clients of many channels, such as those of one page with many live figures.
+    #[test]
+    fn a_further_subscription_costs_at_most_16_bytes() {
+        const CONNECTIONS: u32 = 1_000;
+        const CHANNELS: u64 = 64;
+        // Two allocations for each list: a word each, and half of the allocator's unit of 16 bytes.
+        const ALLOCATIONS_BYTES: u64 = 32;
+        for (subscriptions, bytes_max) in [(10, 21), (32, 16), (64, 16)] {
+            let hasher = ChannelHasher::with_key([5; 16]);
+            let mut topics = Topics::default();
+            let indices: Vec<u32> = (0..CHANNELS)
+                .map(|number| {
+                    topics.find_or_insert(&hasher.name(&format!("c{number}")), Form::default(), Default::default)
+                })
+                .collect();
+            let unused = topics.bytes();
+            let mut list_bytes = 0;
+            for connection in 0..CONNECTIONS {
+                let mut of_connection = Subscriptions::default();
+                for number in 0..subscriptions {
+                    let topic = indices[((u64::from(connection) * 7 + number) % CHANNELS) as usize];
+                    let position = topics.attach(topic, connection, still);
+                    of_connection.insert(Subscription::new(topic, position, Marks::default()));
+                }
+                list_bytes += of_connection.list_bytes() as u64 + ALLOCATIONS_BYTES;
+            }
+            let further = u64::from(CONNECTIONS) * (subscriptions - 2);
+            let bytes = (topics.bytes() - unused + list_bytes) as f64 / further as f64;
+            println!("{bytes:.1} bytes for each of {subscriptions} subscriptions but two");
+            assert!(bytes <= f64::from(bytes_max), "{bytes} bytes for each of {subscriptions}");
+        }
     }
 }

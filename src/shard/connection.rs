@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::{grants::Granted, wheel::TimerLinks};
 use crate::{
     fanout::{Form, Marks, Outbox, Subscriptions, Turn},
+    limits::CONNECTION_BYTES,
     mesh::{ConnectionId, Subscribed},
     session::{Session, Transient},
     uring::{Socket, Token},
@@ -45,7 +46,7 @@ pub struct Connection {
 }
 
 /// A design review is due when this fails: it is the price of every idle client.
-const _: () = assert!(size_of::<Connection>() == 72);
+const _: () = assert!(size_of::<Connection>() == CONNECTION_BYTES);
 
 /// What a shard must remember of a connection, in one bit each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
