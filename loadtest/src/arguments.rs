@@ -105,6 +105,9 @@ pub struct CommonArguments {
     /// Measures the floor alone: no server is needed.
     #[arg(long, conflicts_with = "floor")]
     pub floor_only: bool,
+    /// Clients of the floor. Default: as many as the server's; bytes per connection need fewer than a million.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub floor_connections: Option<u32>,
     /// Fails if a goal that is a count of bytes is missed: those do not depend on how busy the machine is.
     #[arg(long)]
     pub gate: bool,
@@ -128,6 +131,12 @@ pub struct IdleArguments {
     /// Seconds for which all clients are held once they are open, answering pings.
     #[arg(long, default_value_t = 5.0)]
     pub seconds: f64,
+    /// Publishes once in each channel at the end: does every client get it?
+    #[arg(long)]
+    pub broadcast: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub producer: ProducerArguments,
 }
 
 /// The scenario `heartbeat`.
@@ -285,6 +294,19 @@ pub struct PublicationArguments {
     pub metrics: SocketAddr,
 }
 
+impl CommonArguments {
+    /// The same for the floor: its loop knows one channel only, that of all its sockets.
+    pub fn of_floor(&self) -> CommonArguments {
+        let connections = self.floor_connections.unwrap_or(self.connections);
+        CommonArguments { channels: 1, connections, ..self.clone() }
+    }
+
+    /// Clients that subscribe to this channel: all are spread over the channels in turn.
+    pub fn subscribers(&self, channel: u32) -> u64 {
+        (u64::from(self.connections) + u64::from(self.channels - 1 - channel)) / u64::from(self.channels)
+    }
+}
+
 fn positive(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(number) if number > 0.0 && number <= 1e6 => Ok(number),
@@ -301,6 +323,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn clients_are_spread_over_channels_in_turn() {
+        let line = ["tidegate-loadtest", "idle", "--connections", "11", "--channels", "4"];
+        let Command::Idle(arguments) = Arguments::parse_from(line).command else { panic!("it is idle") };
+        let subscribers: Vec<u64> = (0..4).map(|channel| arguments.common.subscribers(channel)).collect();
+        assert_eq!(subscribers, [3, 3, 3, 2]);
     }
 
     #[test]

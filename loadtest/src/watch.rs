@@ -1,7 +1,11 @@
 //! Looks at the server while a scenario runs: is it there, how much memory and CPU does it use.
-//! Draws the progress bar and keeps the points of the plots.
+//! Draws the progress bar, or where there is no terminal says how far it is now and then, and keeps
+//! the points of the plots.
 
-use std::time::Duration;
+use std::{
+    io::{IsTerminal, stderr},
+    time::Duration,
+};
 
 use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -15,6 +19,9 @@ use crate::{
 
 /// Nanoseconds between two points.
 const POINT_NS: u64 = SECOND_NS / 4;
+
+/// Nanoseconds between two lines, where there is no terminal for a bar.
+const LINE_NS: u64 = 10 * SECOND_NS;
 
 /// Points that are kept; a longer run thins them out.
 const POINTS_MAX: usize = 2_000;
@@ -52,6 +59,8 @@ pub struct Watch {
     interval_ns: u64,
     bar: ProgressBar,
     goal: Goal,
+    /// When the next line is due; none: there is a bar.
+    next_line_ns: Option<u64>,
 }
 
 /// What the progress bar shows.
@@ -77,6 +86,7 @@ impl Watch {
             interval_ns: POINT_NS,
             bar: ProgressBar::hidden(),
             goal: Goal::Time,
+            next_line_ns: (!stderr().is_terminal()).then_some(now + LINE_NS),
         }
     }
 
@@ -130,6 +140,10 @@ impl Watch {
             Goal::Time => self.bar.set_position(self.bar.elapsed().as_millis() as u64 / 100),
         }
         let now = now_ns();
+        if let Some(next_ns) = self.next_line_ns.as_mut().filter(|next_ns| now >= **next_ns) {
+            *next_ns = now + LINE_NS;
+            eprintln!("{}", self.line(connections, received));
+        }
         if now < self.last_ns + self.interval_ns {
             return Ok(());
         }
@@ -144,6 +158,13 @@ impl Watch {
             self.interval_ns *= 2;
         }
         Ok(())
+    }
+
+    fn line(&self, connections: u32, received: u64) -> String {
+        let resident = self.points.last().and_then(|point| point.resident_bytes);
+        let resident = resident.map(|bytes| format!(", server {} MB", bytes / 1_000_000)).unwrap_or_default();
+        let seconds = self.bar.elapsed().as_secs();
+        format!("{}: {connections} clients, {received} messages{resident}, {seconds} s", self.bar.message())
     }
 
     fn point(&mut self, now_ns: u64, connections: u32, received: u64) -> Result<Point> {

@@ -7,12 +7,17 @@
 //!
 //! Some clients come before the measurement and stay: what the server does for its first client only
 //! (code that is loaded, tables that are made) is no price of a connection.
+//!
+//! With `--broadcast` the clients show at the end that they are there: each must get a publication.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::stage::Stage;
+use super::{
+    delivery::{self, Feed},
+    stage::Stage,
+};
 use crate::{
     arguments::IdleArguments,
     fleet::Fleet,
@@ -22,8 +27,9 @@ use crate::{
         sockets,
         user_memory::UserMemory,
     },
+    producer::{self, Addressees, Pace},
     report::{CONNECTIONS, Goal, MEMORY, Report},
-    stream::Positions,
+    stream::{Positions, Stream},
     target::{self, Target},
 };
 
@@ -48,8 +54,11 @@ const SETTLE_SECONDS: f64 = 2.0;
 /// One socket of somebody else's among so many connections does not matter.
 const SOCKETS_PER_STRANGER: u64 = 100;
 
-/// Longest wait for the sockets of clients that have left.
-const SOCKETS_GONE_MAX: Duration = Duration::from_secs(30);
+/// Bytes of a broadcast's payload.
+const PAYLOAD_BYTES: usize = 128;
+
+/// Publications per second of a broadcast to several channels.
+const BROADCAST_RATE: f64 = 1000.0;
 
 /// Runs the scenario; the report has what was found even if it fails half-way.
 ///
@@ -88,14 +97,13 @@ fn is_undisturbed(who: &str, before: Option<u64>, connections: u64, report: &mut
 
 /// Waits until the server has let go of the clients that have left: as long as sockets go.
 fn await_sockets_gone(connections: u32) {
-    let started = Instant::now();
     let mut before = sockets::tcp_sockets();
     loop {
         std::thread::sleep(Duration::from_secs_f64(SETTLE_SECONDS));
         let now = sockets::tcp_sockets();
         let gone = before.zip(now).map_or(0, |(before, now)| before.saturating_sub(now));
         // Less than one in a thousand: others on the machine have sockets too.
-        if gone <= u64::from(connections) / 1000 || started.elapsed() > SOCKETS_GONE_MAX {
+        if gone <= u64::from(connections) / 1000 {
             return;
         }
         before = now;
@@ -154,6 +162,9 @@ fn measure_server(arguments: &IdleArguments, target: &Target, report: &mut Repor
             growth(after.rss_bytes, before.rss_bytes)
         });
         hold(arguments, stage, report)?;
+        if arguments.broadcast {
+            broadcast(arguments, stage, report)?;
+        }
         Ok(Memory { user, kernel })
     });
     report.points = points;
@@ -176,13 +187,35 @@ fn hold(arguments: &IdleArguments, stage: &mut Stage, report: &mut Report) -> Re
     Ok(())
 }
 
+/// Publishes once in each channel; whoever does not get it is a fault.
+fn broadcast(arguments: &IdleArguments, stage: &mut Stage, report: &mut Report) -> Result<()> {
+    let common = &arguments.common;
+    let addressees = Addressees::Channels(target::channel_names(common));
+    let mut producer = producer::connect(common, &arguments.producer, addressees, PAYLOAD_BYTES)?;
+    let pace = Pace { rate: BROADCAST_RATE, burst: 1, instants: u64::from(common.channels) };
+    let mut feeds = [Feed { source: &mut *producer, warmup: pace, pace }];
+    let receivers = |stream| match stream {
+        Stream::Channel(channel) => common.subscribers(channel),
+        Stream::User(_) => 0,
+    };
+    let delivery = delivery::measure_warm(stage, &mut feeds, &receivers, "broadcast")?;
+    report.set_server("clients that got the broadcast", "", delivery.findings.received as f64);
+    if let Some(cpu) = delivery.cpu_us_per_message() {
+        report.set_server("CPU per client that got it", "us", cpu);
+    }
+    report.add_distribution("server: broadcast received after", delivery.findings.latency);
+    report.add_distribution("server: by the last client after", delivery.findings.last_client);
+    report.add_faults("server", &delivery.findings.faults);
+    delivery.failure.map_or(Ok(()), Err)
+}
+
 /// Measures the floor; nothing is known of its memory if others on the machine spoiled the account.
 fn measure_floor(arguments: &IdleArguments, target: &Target, report: &mut Report) -> Result<Option<FloorMemory>> {
     let (stage, mut floor) =
         Stage::floor(target, &arguments.common, Vec::new(), FloorAddressees::All, Reading::default())?;
     let mut points = Vec::new();
     let result = stage.play(&mut points, |stage| {
-        let clients = u64::from(arguments.common.connections);
+        let clients = u64::from(stage.fleet.clients());
         stage.wait(0.5)?;
         let (before, sockets_before) = (KernelMemory::now()?, sockets::tcp_sockets());
         let setup = stage.open("the floor: opening", false, &Positions::default())?;

@@ -114,7 +114,7 @@ impl Publishing<'_> {
         let to = if self.kind == Kind::Routed { FloorAddressees::OneByOne } else { FloorAddressees::All };
         let (stage, mut floor) =
             Stage::floor(target, self.common, frame, to, Reading { slow: None, ..self.reading() })?;
-        let clients = u64::from(self.common.connections);
+        let clients = u64::from(self.common.of_floor().connections);
         let (warmup, pace) = self.paces();
         let mut points = Vec::new();
         let result = stage.play(&mut points, |stage| {

@@ -57,9 +57,8 @@ pub fn run(arguments: &RampArguments, target: &Target, report: &mut Report) -> R
     let addressees = Addressees::Channels(target::channel_names(common));
     let payload_bytes = publications.payload_bytes as usize;
     let mut producer = producer::connect(common, &publications.producer, addressees, payload_bytes)?;
-    let (clients, channels) = (u64::from(common.connections), u64::from(common.channels));
-    let receivers = move |stream| match stream {
-        Stream::Channel(channel) => clients / channels + u64::from(u64::from(channel) < clients % channels),
+    let receivers = |stream| match stream {
+        Stream::Channel(channel) => common.subscribers(channel),
         Stream::User(_) => 0,
     };
     let stage = Stage::server(target, common, Reading::default())?;

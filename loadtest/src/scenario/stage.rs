@@ -61,10 +61,9 @@ impl Stage {
         to: FloorAddressees,
         reading: Reading,
     ) -> Result<(Stage, FloorProcess)> {
+        let common = common.of_floor();
         let floor = FloorProcess::start(target.floor_core(), common.connections, frame, to)?;
         let bare = target.floor(floor.address(), floor.pid());
-        // Its loop knows one channel only, that of all its sockets.
-        let common = CommonArguments { channels: 1, ..common.clone() };
         Ok((Stage::new(&bare, &common, &Dialect::Bare, reading)?, floor))
     }
 
