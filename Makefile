@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 60
 # Benchmarks by time, a file of benches/ each.
 BENCHES := websocket protocol resp channel mesh slab wheel fanout shard
 
-.PHONY: help run test test-tools check deny test-unit test-black-box simulate fuzz measure memory bench-fanout bench-heartbeat gate-memory bench bench-instructions
+.PHONY: help run test test-tools check deny test-unit test-black-box simulate fuzz measure memory bench-fanout bench-heartbeat gate-memory million bench bench-instructions
 
 help: ## Lists these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ bench-heartbeat: ## CPU per heartbeat (ping out, pong in), beside a bare send() 
 
 gate-memory: ## Fails if an idle connection costs more bytes than its budget; CONNECTIONS=5000.
 	@loadtest/measure.sh gate
+
+million: ## A million clients in a virtual machine of its own: bytes per connection, one broadcast to all; N=20000 for a short run.
+	@loadtest/million/run.sh
 
 bench: ## Benchmarks by time; `make bench ONLY=wheel` runs one file.
 	cargo bench $(addprefix --bench ,$(or $(ONLY),$(BENCHES)))

@@ -1,0 +1,184 @@
+#!/usr/bin/env bash
+# `make million`: a million connected, subscribed clients in a virtual machine of its own.
+#
+# Boots Debian's kernel with an initramfs that holds the server, the load tester and a shell, gives
+# the guest the limits and kernel settings of tuning/, opens N clients, measures their memory,
+# publishes once to all of them, and fails unless everyone got it. Nothing is installed but qemu, and
+# no setting of the host changes: kernel and shell are unpacked below target/million/, and the guest
+# has no disk and no network. Its reports come back over its second serial port.
+#
+#   N=20000          clients; 1000000 is the most that tuning/limits.conf has descriptors for
+#   ACCELERATOR=tcg  kvm or tcg (an emulated processor); default: kvm if it boots the kernel
+#   KERNEL=FILE      another kernel image than Debian's, BUSYBOX=FILE another static busybox: neither
+#                    is fetched then
+#
+# Bytes per connection are the kernel's and the server's own, whatever runs the guest. Times and CPU
+# are an emulator's where KVM is not to be had: some twenty times those of a machine.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+clients=${N:-1000000}
+work=target/million
+reports=target/reports
+clients_max=1000000
+# Both ends of a connection, the tester's own memory, a message on its way; and what a guest has besides.
+bytes_per_client=11000
+guest_mib_min=768
+# Silence on the console after which the guest is given up.
+silence_seconds=900
+# A virtual processor that is one shows the kernel's first line sooner.
+probe_seconds=15
+
+stop() {
+    printf 'make million: %s\n' "$@" >&2
+    exit 1
+}
+
+say() { printf 'host: %s\n' "$*"; }
+
+check_host() {
+    [[ $clients =~ ^[1-9][0-9]*$ ]] && ((clients <= clients_max)) ||
+        stop "N=$clients: a number of clients up to $clients_max is expected"
+    [ "$(uname -m)" = x86_64 ] || stop "the guest is an x86-64 machine and runs this machine's own build; this is $(uname -m)"
+    (($(nproc) >= 2)) || stop "two cores are needed, one for the server and one for its clients; this machine has $(nproc)"
+    command -v qemu-system-x86_64 >/dev/null ||
+        stop "qemu is missing: apt-get install --no-install-recommends qemu-system-x86"
+    guest_mib=$((guest_mib_min + clients * bytes_per_client / 1048576))
+    local free_mib
+    free_mib=$(awk '/^MemAvailable:/ { print int($2 / 1024) }' /proc/meminfo)
+    ((free_mib >= guest_mib + 512)) ||
+        stop "$clients clients need $((guest_mib + 512)) MiB of free memory, this machine has $free_mib;" \
+            "fewer clients need less: make million N=$(((free_mib - 512 - guest_mib_min) * 9 / 10 * 1048576 / bytes_per_client))"
+}
+
+# fetch PACKAGE FOLDER: unpacks a Debian package of the host's own release, without installing it.
+fetch() {
+    local package=$1 folder=$2
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
+        stop "apt-get and dpkg-deb are not here to fetch $package: name files of your own," \
+            "  KERNEL=/boot/vmlinuz... BUSYBOX=/bin/busybox make million"
+    rm -rf "$folder.new" && mkdir -p "$folder.new"
+    (cd "$folder.new" && apt-get download "$package" >/dev/null 2>"../download.log") ||
+        stop "apt-get cannot fetch $package:" "$(<"$work/download.log")" "try 'apt-get update' first"
+    dpkg-deb --extract "$folder.new"/*.deb "$folder.new"
+    rm -f "$folder.new"/*.deb
+    rm -rf "$folder" && mv "$folder.new" "$folder"
+}
+
+find_kernel() {
+    kernel=${KERNEL:-}
+    if [ -z "$kernel" ]; then
+        if ! compgen -G "$work/kernel/boot/vmlinuz-*" >/dev/null; then
+            local package
+            # The package of that name is empty and depends on the present version's.
+            package=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | awk '$1 == "Depends:" && /linux-image-/ { print $2; exit }')
+            [ -n "$package" ] || stop "apt-cache knows no linux-image-cloud-amd64: try 'apt-get update' first, or name a kernel: KERNEL=FILE"
+            say "fetching $package"
+            fetch "$package" "$work/kernel"
+        fi
+        kernel=$(compgen -G "$work/kernel/boot/vmlinuz-*" | head -n 1)
+    fi
+    [ -r "$kernel" ] || stop "the kernel $kernel cannot be read"
+}
+
+find_busybox() {
+    busybox=${BUSYBOX:-$work/busybox/bin/busybox}
+    [ -n "${BUSYBOX:-}" ] || [ -x "$busybox" ] || fetch busybox-static "$work/busybox"
+    [ -x "$busybox" ] || stop "the shell $busybox cannot be run"
+}
+
+build_initramfs() {
+    local root=$work/root program
+    rm -rf "$root" && mkdir -p "$root"/{bin,dev,etc,proc,sys,tmp}
+    cp "$busybox" "$root/bin/busybox"
+    for program in tidegate tidegate-loadtest; do
+        cp "target/release/$program" "$root/bin/"
+        strip "$root/bin/$program" 2>/dev/null || true
+        # Shared libraries and the loader, at the paths that the program names.
+        ldd "target/release/$program" | grep --only-matching '/[^ ]*' | while read -r library; do
+            mkdir -p "$root$(dirname "$library")"
+            cp --dereference "$library" "$root$library"
+        done
+    done
+    cp loadtest/million/init "$root/init"
+    cp loadtest/million/server.toml "$root/etc/tidegate.toml"
+    cp tuning/tidegate-sysctl.conf tuning/limits.conf "$root/etc/"
+    chmod 755 "$root/init"
+    (cd "$root" && find . | "$OLDPWD/$busybox" cpio --create --format newc 2>/dev/null | gzip --fast) >"$work/initramfs.gz"
+}
+
+# What every start of the emulator has in common. `reboot` by a panic ends it.
+machine=(qemu-system-x86_64 -nodefaults -display none -no-reboot -serial stdio)
+
+find_accelerator() {
+    accelerator=${ACCELERATOR:-}
+    if [ -z "$accelerator" ]; then
+        accelerator=tcg
+        # A /dev/kvm that can be opened may still be one that runs only guests made for it.
+        if [ -w /dev/kvm ] && timeout $probe_seconds "${machine[@]}" -machine q35,accel=kvm -cpu host -m 256 \
+            -kernel "$kernel" -append "console=ttyS0 panic=-1" </dev/null 2>&1 | grep --quiet "Linux version"; then
+            accelerator=kvm
+        fi
+    fi
+    case $accelerator in
+    kvm)
+        processor=(-cpu host)
+        patience_seconds=30
+        kernel_arguments=''
+        ;;
+    tcg)
+        processor=(-cpu qemu64)
+        patience_seconds=300
+        # What guards a processor's speculation and what clears memory twice costs an emulator most,
+        # and saves nobody; its time stamp counter is the host's, and whether its timer works is not to be
+        # judged by how long the host lets it wait.
+        kernel_arguments='mitigations=off init_on_alloc=0 tsc=reliable no_timer_check'
+        ;;
+    *) stop "ACCELERATOR=$accelerator: kvm or tcg is expected" ;;
+    esac
+}
+
+boot() {
+    local cores line outcome=0 began=$SECONDS peak_mib=0
+    cores=$(($(nproc) < 16 ? $(nproc) : 16))
+    say "$clients clients in a guest of $cores cores and $guest_mib MiB, accelerator: $accelerator"
+    [ "$accelerator" = kvm ] || say "no KVM here: an emulated processor, whose times are some twenty times a machine's"
+    rm -f "$work/results.tar"
+    exec {console}< <(exec "${machine[@]}" -machine "q35,accel=$accelerator" "${processor[@]}" -smp "$cores" \
+        -m "$guest_mib" -serial "file:$work/results.tar" -kernel "$kernel" -initrd "$work/initramfs.gz" \
+        -append "console=ttyS0 quiet panic=-1 CLIENTS=$clients PATIENCE_SECONDS=$patience_seconds $kernel_arguments" \
+        </dev/null 2>&1)
+    guest=$!
+    trap 'kill "$guest" 2>/dev/null || true' EXIT
+    : >"$work/console.log"
+    while true; do
+        IFS= read -r -t $silence_seconds -u "$console" line || { outcome=$?; break; }
+        line=${line%$'\r'}
+        printf '%s\n' "$line" | tee -a "$work/console.log"
+        peak_mib=$(awk '/^VmHWM:/ { print int($2 / 1024) }' "/proc/$guest/status" 2>/dev/null || echo "$peak_mib")
+    done
+    # A read that waited in vain says so by a status above 128; 1 is the console's end.
+    ((outcome <= 128)) || stop "the guest has said nothing for $silence_seconds seconds; its console: $work/console.log"
+    say "the guest took $((SECONDS - began)) s and $peak_mib MiB of this machine's memory"
+}
+
+take_results() {
+    rm -rf "$work/results" && mkdir -p "$work/results" "$reports"
+    tar --extract --file "$work/results.tar" --directory "$work/results" 2>/dev/null && [ -s "$work/results/status" ] ||
+        stop "the guest ended without a result; its console's last lines are above, all of it is in $work/console.log"
+    for report in "$work"/results/million.*; do
+        [ -e "$report" ] && cp "$report" "$reports/"
+    done
+    say "reports: $reports/million.json and $reports/million.html"
+    return "$(<"$work/results/status")"
+}
+
+check_host
+mkdir -p "$work"
+find_kernel
+find_busybox
+cargo build --release --workspace
+build_initramfs
+find_accelerator
+boot
+take_results
