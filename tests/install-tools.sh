@@ -23,7 +23,6 @@ install_debian_packages() {
     has python3 && python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
     has valgrind || packages+=(valgrind)
     has cc || packages+=(gcc libc6-dev)
-    has qemu-system-x86_64 || packages+=(qemu-system-x86)
     [ ${#packages[@]} -gt 0 ] || return 0
 
     echo "missing Debian packages: ${packages[*]}"
