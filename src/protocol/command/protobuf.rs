@@ -62,7 +62,7 @@ impl<'a> Merge<'a> for SubscribeRequest<'a> {
             10 => self.recoverable = field.flag()?,
             11 => self.join_leave = field.flag()?,
             12 => self.delta = field.text()?,
-            13 => field.message(self.tags_filter.get_or_insert_default())?,
+            13 => field.message(&mut **self.tags_filter.get_or_insert_default())?,
             14 => self.flag = field.number()? as i64,
             15 => self.kind = field.number()? as i32,
             _ => {}

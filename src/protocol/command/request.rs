@@ -69,7 +69,7 @@ pub struct SubscribeRequest<'a> {
     pub delta: Cow<'a, str>,
     /// Publications of these tags only.
     #[serde(borrow, rename = "tf", default, deserialize_with = "object")]
-    pub tags_filter: Option<FilterNode<'a>>,
+    pub tags_filter: Option<Box<FilterNode<'a>>>,
     /// Bit 0: the client knows channel compaction; bit 1: see [`Self::REJECT_UNRECOVERED`].
     #[serde(default, deserialize_with = "or_default")]
     pub flag: i64,

@@ -82,7 +82,7 @@ fn subscribe(request: &SubscribeRequest<'_>) -> reference::SubscribeRequest {
         recoverable: request.recoverable,
         join_leave: request.join_leave,
         delta: request.delta.to_string(),
-        tf: request.tags_filter.as_ref().map(filter),
+        tf: request.tags_filter.as_deref().map(filter),
         flag: request.flag,
         kind: request.kind,
     }
