@@ -96,6 +96,18 @@ fn tokens() {
 }
 
 #[test]
+fn transports_without_websocket() {
+    let server = Server::start(SHORT_TIMES);
+    script::run(&mut script::node(&server, "transports.mjs"));
+}
+
+#[test]
+fn transports_in_chromium() {
+    let server = Server::start("client.allowed_origins = [\"http://127.0.0.1:*\"]");
+    script::run(&mut script::node(&server, "browser_transports.mjs"));
+}
+
+#[test]
 fn page_in_chromium() {
     let server = Server::start("client.allowed_origins = [\"http://127.0.0.1:*\"]");
     script::run(&mut script::node(&server, "browser.mjs"));

@@ -1,7 +1,7 @@
 //! From one publication to all its subscribers on this shard.
 //!
-//! Owns the topics (a channel in one form, with its members on this shard), the frames that a turn of the
-//! loop brings, and the outboxes of clients that cannot keep up. Numbering publications is the home
+//! Owns the topics (a channel in one form, with its members on this shard), the forms in which clients are
+//! written to, the messages that a turn of the loop brings, and the outboxes of clients that cannot keep up. Numbering publications is the home
 //! shard's business (`channel`), writing to sockets the loop's (`shard`).
 //!
 //! Invariants:
@@ -31,7 +31,7 @@ mod turn;
 
 pub use self::{
     batch::Batch,
-    form::Form,
+    form::{Carrier, Form},
     glob::glob_matches,
     outbox::{Outbox, Overflow},
     subscription::{Marks, Subscription, Subscriptions},

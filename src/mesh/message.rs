@@ -310,6 +310,17 @@ pub enum PresenceFound {
     Stats(PresenceStats),
 }
 
+/// Commands on their way to the session that they are for, which is another connection's than the one that brought them.
+#[derive(Debug)]
+pub struct Uplink {
+    /// Whose session it is.
+    pub to: ConnectionId,
+    /// Who brought them.
+    pub from: ConnectionId,
+    /// A message as a client sends it.
+    pub commands: Bytes,
+}
+
 /// A question for a channel's history.
 #[derive(Debug)]
 pub struct History {
@@ -393,6 +404,13 @@ pub enum ToShard {
         connection: ConnectionId,
         /// `id` of the command.
         command: u32,
+    },
+    /// From a shard that a request to `/emulation` has reached to that of the session. Its loss would lose commands.
+    Uplink(Box<Uplink>),
+    /// The answer: they are carried out, or wait in the session. Its loss would hang the request.
+    UplinkTaken {
+        /// Who brought them.
+        connection: ConnectionId,
     },
     /// From ingest: a message to every connection (`TG.BROADCAST`).
     Broadcast {

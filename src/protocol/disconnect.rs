@@ -1,5 +1,6 @@
 //! Disconnect codes: the close codes by which the server tells SDKs whether to come back (protocol.md section 14).
 
+use super::ErrorCode;
 use crate::limits::CLOSE_REASON_BYTES_MAX;
 
 /// Why the server ends a connection.
@@ -46,6 +47,16 @@ impl Disconnect {
     pub const PERMISSION_DENIED: Self = Self::new(3507, "permission denied");
     /// The client used what the server does not offer.
     pub const NOT_AVAILABLE: Self = Self::new(3508, "not available");
+
+    /// What a client that hears no replies is told instead of a failed connect's error (protocol.md section 18).
+    pub const fn instead_of(error: ErrorCode) -> Self {
+        match error {
+            ErrorCode::TokenExpired | ErrorCode::Expired => Self::CONNECTION_EXPIRED,
+            ErrorCode::TooManyRequests => Self::TOO_MANY_REQUESTS,
+            ErrorCode::PermissionDenied => Self::PERMISSION_DENIED,
+            _ => Self::INTERNAL_ERROR,
+        }
+    }
 
     const fn new(code: u16, reason: &'static str) -> Self {
         assert!(3000 <= code && code < 5000, "disconnect codes are the close codes that applications may use");

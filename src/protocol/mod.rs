@@ -35,9 +35,9 @@ mod tests;
 
 pub use self::{
     command::{
-        Command, Commands, ConnectRequest, FilterNode, Headers, HistoryRequest, Malformed, Method, PresenceRequest,
-        PublishRequest, RefreshRequest, RpcRequest, SendRequest, StreamPosition, SubRefreshRequest, SubscribeRequest,
-        UnsubscribeRequest,
+        Command, Commands, ConnectRequest, EmulationRequest, FilterNode, Headers, HistoryRequest, Malformed, Method,
+        PresenceRequest, PublishRequest, RefreshRequest, RpcRequest, SendRequest, StreamPosition, SubRefreshRequest,
+        SubscribeRequest, UnsubscribeRequest,
     },
     delta::DeltaEncoder,
     disconnect::Disconnect,

@@ -30,8 +30,11 @@ impl<E: Effects> Conversation<'_, E> {
         }
     }
 
-    /// Nothing can follow a failed connect; the client closes when it has read why.
+    /// Nothing can follow a failed connect; the client closes when it has read why. Who only listens hears no replies.
     fn refuse_connect(&mut self, command: u32, error: ErrorCode, reason: Reason) -> Flow {
+        if self.effects.form().is_one_way() {
+            return self.end(Disconnect::instead_of(error), reason);
+        }
         let _ = self.refuse(command, error, reason);
         self.session.phase = Phase::Closing;
         self.session.set(Flag::Lingering);
@@ -46,7 +49,7 @@ impl<E: Effects> Conversation<'_, E> {
         self.session.phase = match flow {
             Flow::Continue => Phase::Connected,
             Flow::Paused => Phase::Connecting,
-            Flow::AwaitingKeys | Flow::Closing | Flow::Lingering | Flow::Drop => {
+            Flow::Answered | Flow::AwaitingKeys | Flow::Closing | Flow::Lingering | Flow::Drop => {
                 panic!("a shard that cannot connect a client calls session::disconnect afterwards: {flow:?}")
             }
         };

@@ -1,9 +1,8 @@
-//! The reading of a client's bytes: heads and frames as they become complete, and what is left of them.
+//! The reading of a client's bytes: requests and frames as they become complete, and what is left of them.
 
-use super::{Effects, Flow, Phase, Reason, Rules, Session, Transient, state::Flag, write_reply};
+use super::{Effects, Flow, Phase, Reason, Rules, Session, Transient, state::Flag};
 use crate::{
-    http::{self, Answer, Head},
-    protocol::{Commands, Disconnect, ErrorCode},
+    protocol::{Commands, ConnectRequest, Disconnect, ErrorCode},
     websocket::{
         frame::{self, Control, OpCode},
         message::{self, Event, Fragments, Read},
@@ -19,7 +18,7 @@ pub(super) struct Conversation<'a, E> {
 }
 
 /// What became of the bytes at the front of the input.
-enum Step {
+pub(super) enum Step {
     /// They are not complete.
     Incomplete,
     /// So many were taken, and this is what follows from them.
@@ -71,14 +70,21 @@ impl<E: Effects> Conversation<'_, E> {
         let commands = self.transient.as_mut().map(|transient| std::mem::take(&mut transient.commands));
         let flow = match commands {
             Some(commands) if !commands.is_empty() && !self.session.is_closing() => {
-                self.run(Commands::from_rest(self.session.encoding(), &commands))
+                let form = self.effects.form();
+                if form.is_one_way() {
+                    self.connect_one_way(&commands)
+                } else {
+                    self.run(Commands::from_rest(form.encoding(), &commands))
+                }
             }
             // The shard has ended the conversation during the pause.
             _ => Flow::Continue,
         };
-        if matches!(flow, Flow::Paused | Flow::AwaitingKeys | Flow::Drop) {
-            return flow;
-        }
+        if matches!(flow, Flow::Paused | Flow::AwaitingKeys | Flow::Drop) { flow } else { self.read_on(flow) }
+    }
+
+    /// Reads what was kept during a pause. What follows from it goes before what the pause's end brought.
+    pub(super) fn read_on(&mut self, flow: Flow) -> Flow {
         let Some(kept) = self.take_kept() else { return flow };
         match self.read_kept(kept) {
             Flow::Continue => flow,
@@ -100,21 +106,25 @@ impl<E: Effects> Conversation<'_, E> {
 
     /// Reads all that is complete: how many bytes that was, and what follows from it.
     fn read(&mut self, input: &mut [u8]) -> (usize, Flow) {
-        let mut fragments = self.transient.as_mut().and_then(|transient| transient.fragments.take());
+        let (mut fragments, mut request) = match self.transient {
+            Some(transient) => (transient.fragments.take(), transient.request.take()),
+            None => (None, None),
+        };
         let mut outcome = Flow::Continue;
         let mut taken = 0;
         while taken < input.len() && self.session.phase != Phase::Ended {
             let rest = &mut input[taken..];
             let step = match self.session.phase {
-                Phase::Head => self.read_head(rest),
+                Phase::Head => self.read_request(rest, &mut request),
+                _ if self.effects.form().is_stream() => Step::Taken(rest.len(), Flow::Continue),
                 _ => self.read_frame(rest, &mut fragments),
             };
             let Step::Taken(bytes, flow) = step else { break };
             taken += bytes;
             match flow {
                 Flow::Continue => {}
-                // The peer's close frame may lie behind.
-                Flow::Closing | Flow::Lingering => outcome = flow,
+                // The next request, or the peer's close frame, may lie behind.
+                Flow::Answered | Flow::Closing | Flow::Lingering => outcome = flow,
                 Flow::Paused | Flow::AwaitingKeys | Flow::Drop => {
                     outcome = flow;
                     break;
@@ -128,21 +138,10 @@ impl<E: Effects> Conversation<'_, E> {
         if fragments.is_some() {
             self.transient.get_or_insert_default().fragments = fragments;
         }
-        (taken, outcome)
-    }
-
-    fn read_head(&mut self, input: &[u8]) -> Step {
-        match http::parse(input) {
-            Ok(Head::Incomplete) => Step::Incomplete,
-            Ok(Head::Complete { request, bytes }) => Step::Taken(bytes, self.answer(&request)),
-            Err(rejection) => {
-                self.effects.count(rejection.into());
-                let body = format!("{rejection}\n");
-                Answer::last(rejection.status(), &body).write(self.effects.output());
-                self.session.phase = Phase::Ended;
-                Step::Taken(input.len(), Flow::Closing)
-            }
+        if request.is_some() {
+            self.transient.get_or_insert_default().request = request;
         }
+        (taken, outcome)
     }
 
     fn read_frame(&mut self, input: &mut [u8], fragments: &mut Option<Box<Fragments>>) -> Step {
@@ -170,14 +169,44 @@ impl<E: Effects> Conversation<'_, E> {
             Event::Close { code, .. } => self.hear_close(code),
             Event::Message { payload, .. } if !is_closing => {
                 self.effects.message();
-                self.run(self.session.encoding().decode(&payload))
+                self.hear_message(&payload)
             }
             Event::Ping(payload) if !is_closing => {
                 frame::write(self.effects.output(), OpCode::Control(Control::Pong), payload);
                 Flow::Continue
             }
+            Event::Pong(_) if self.effects.form().is_one_way() => {
+                self.session.clear(Flag::AwaitingPong);
+                Flow::Continue
+            }
             Event::Message { .. } | Event::Ping(_) | Event::Pong(_) | Event::Continue => Flow::Continue,
         }
+    }
+
+    fn hear_message(&mut self, payload: &[u8]) -> Flow {
+        let form = self.effects.form();
+        if !form.is_one_way() {
+            return self.run(form.encoding().decode(payload));
+        }
+        // After its first message a client that only listens has nothing to say.
+        if self.session.phase != Phase::AwaitingConnect {
+            return Flow::Continue;
+        }
+        self.connect_one_way(payload)
+    }
+
+    /// The connect request of a client that only listens.
+    pub(super) fn connect_one_way(&mut self, request: &[u8]) -> Flow {
+        let flow = match ConnectRequest::read(request) {
+            Ok(connect) => self.connect(0, &connect),
+            Err(_) => self.end(Disconnect::BAD_REQUEST, Reason::CommandMalformed),
+        };
+        if flow == Flow::AwaitingKeys {
+            self.transient.get_or_insert_default().commands.extend_from_slice(request);
+        } else {
+            self.session.clear(Flag::KeysAsked);
+        }
+        flow
     }
 
     /// The client closes, or answers our close frame.
@@ -197,7 +226,7 @@ impl<E: Effects> Conversation<'_, E> {
     }
 
     /// Carries out commands until one ends the conversation or pauses it.
-    fn run(&mut self, mut commands: Commands<'_>) -> Flow {
+    pub(super) fn run(&mut self, mut commands: Commands<'_>) -> Flow {
         loop {
             let rest_with_command = commands.rest();
             let Some(command) = commands.next() else { return Flow::Continue };
@@ -223,7 +252,7 @@ impl<E: Effects> Conversation<'_, E> {
                     }
                     return Flow::Paused;
                 }
-                Flow::Closing | Flow::Lingering | Flow::Drop => return flow,
+                Flow::Answered | Flow::Closing | Flow::Lingering | Flow::Drop => return flow,
             }
         }
     }
@@ -247,17 +276,17 @@ impl<E: Effects> Conversation<'_, E> {
         }
     }
 
-    /// Ends the conversation with a close frame.
+    /// Ends the conversation, and tells the client why.
     pub fn end(&mut self, disconnect: Disconnect, reason: Reason) -> Flow {
         self.effects.count(reason);
-        super::disconnect(self.session, disconnect, self.effects.output());
+        super::disconnect(self.session, self.effects.form(), disconnect, self.effects.output());
         Flow::Closing
     }
 
     /// Answers a command by an error; the conversation goes on.
     pub fn refuse(&mut self, command: u32, error: ErrorCode, reason: Reason) -> Flow {
         self.effects.count(reason);
-        write_reply(self.session.encoding(), command, &error.into(), self.effects.output());
+        self.effects.form().write_reply(self.effects.output(), command, &error.into());
         Flow::Continue
     }
 

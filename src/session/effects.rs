@@ -2,14 +2,18 @@
 
 use bytes::Bytes;
 
-use super::Reason;
-use crate::{mesh::Position, protocol::Payload};
+use super::{Forwarded, Reason, Uplink};
+use crate::{fanout::Form, mesh::Position, protocol::Payload};
 
 /// Everything that needs tables or other shards. Each call is carried out at once, so that what
 /// it writes lies in its place between the replies of the same turn.
 pub trait Effects {
-    /// Where frames for this peer are appended, in order.
+    /// Where messages for this peer are appended, in order.
     fn output(&mut self) -> &mut Vec<u8>;
+    /// How the peer is written to.
+    fn form(&self) -> Form;
+    /// It is known how the peer is to be written to; said once, before it connects.
+    fn set_form(&mut self, form: Form);
     /// The time, in seconds since 1970.
     fn now_unix_seconds(&self) -> u64;
     /// The connection's user; "": anonymous, or not connected yet.
@@ -42,6 +46,9 @@ pub trait Effects {
     fn refresh(&mut self, expires_at: Option<u64>, info: Option<Bytes>);
     /// The same for a subscription that the client has, or is about to have.
     fn refresh_subscription(&mut self, channel: &str, expires_at: Option<u64>, info: Option<Bytes>);
+    /// Commands have arrived for a session of another connection. [`Forwarded::Sent`]:
+    /// [`uplink_taken`](super::uplink_taken) will be called.
+    fn forward(&mut self, uplink: Uplink<'_>) -> Forwarded;
     /// A whole message has arrived; what it means is still to be seen.
     fn message(&mut self);
     /// Something was refused, or the connection is about to end, for this reason.
@@ -54,7 +61,10 @@ pub trait Effects {
 pub enum Flow {
     /// Nothing in particular.
     Continue,
-    /// Receive nothing until the pause is over, then call [`resume`](super::resume).
+    /// A request is answered, and the next may come: its deadline begins.
+    Answered,
+    /// Receive nothing until the pause is over, then call [`resume`](super::resume), or
+    /// [`uplink_taken`](super::uplink_taken) where that was announced.
     Paused,
     /// The same, after the keys that are published now have been asked for.
     AwaitingKeys,

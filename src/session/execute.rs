@@ -106,7 +106,7 @@ impl<E: Effects> Conversation<'_, E> {
         let data = Bytes::copy_from_slice(request.data.ok_or(ErrorCode::BadRequest)?);
         let is_subscribed = self.effects.is_subscribed(channel);
         let namespace = permission::publish(&self.rules.config.namespaces, self.subject(), channel, is_subscribed)?;
-        let payload = match self.session.encoding() {
+        let payload = match self.effects.form().encoding() {
             // It was read as JSON, from one line.
             Encoding::Json => Payload { data, is_json: true },
             Encoding::Protobuf => Payload::check(data, namespace.format).map_err(|_| ErrorCode::BadRequest)?,

@@ -17,14 +17,18 @@
 mod connect;
 mod conversation;
 mod effects;
+mod endpoint;
 mod execute;
 mod origin;
 mod permission;
 mod reason;
+mod request;
 mod rules;
 mod state;
+mod stream;
 mod tokens;
 mod upgrade;
+mod uplink;
 
 #[cfg(test)]
 mod tests;
@@ -36,12 +40,14 @@ pub use {
     reason::Reason,
     rules::Rules,
     state::{Phase, Session, Transient},
+    uplink::{Forwarded, Uplink, uplink, uplink_taken},
 };
 
 use crate::{
-    http::Answer,
-    protocol::{ConnectResult, Disconnect, Encoding, Reply, SubscribeResult},
-    websocket::frame::{self, Data, OpCode},
+    fanout::{Carrier, Form},
+    http::{Answer, chunk},
+    protocol::{ConnectResult, Disconnect, Push, Reply, SubscribeResult},
+    websocket::frame::{self, Control, OpCode},
 };
 
 /// What the shard has made of a connect command.
@@ -55,6 +61,10 @@ pub struct ConnectReply<'a> {
     pub ttl_seconds: Option<u32>,
     /// Server-side subscriptions, by channel.
     pub subs: &'a [(&'a str, SubscribeResult<'a>)],
+    /// The secret by which other requests may speak for the client; "" where its commands come over the connection itself.
+    pub session: &'a str,
+    /// The process that knows the session; "" without one.
+    pub node: &'a str,
 }
 
 /// Takes in what was received, all of it: what is incomplete or held back is copied into `transient`.
@@ -86,11 +96,11 @@ pub fn connected<E: Effects>(session: &mut Session, reply: &ConnectReply<'_>, ru
     assert_eq!(session.phase, Phase::Connecting, "a connect reply belongs to a connect command that waits for it");
     session.phase = Phase::Connected;
     session.set(Flag::Paused);
-    write_connect_reply(session.encoding(), reply, rules, effects.output());
+    write_connect_reply(effects.form(), reply, rules, effects.output());
 }
 
-/// Appends the frame of a connect reply, for a shard that completes [`Effects::connect`] at once.
-pub fn write_connect_reply(encoding: Encoding, reply: &ConnectReply<'_>, rules: &Rules, out: &mut Vec<u8>) {
+/// Appends a connect reply, for a shard that completes [`Effects::connect`] at once.
+pub fn write_connect_reply(form: Form, reply: &ConnectReply<'_>, rules: &Rules, out: &mut Vec<u8>) {
     let result = ConnectResult {
         client: reply.client,
         version: Rules::SERVER_VERSION,
@@ -98,10 +108,16 @@ pub fn write_connect_reply(encoding: Encoding, reply: &ConnectReply<'_>, rules: 
         ttl_seconds: reply.ttl_seconds.unwrap_or_default(),
         subs: reply.subs,
         ping_seconds: rules.config.client.ping_ms / 1000,
-        pong: true,
+        pong: !form.is_one_way(),
+        session: reply.session,
+        node: reply.node,
         ..ConnectResult::default()
     };
-    write_reply(encoding, reply.command, &Reply::Connect(result), out);
+    if form.is_one_way() {
+        form.write_push(out, "", &Push::Connect(result));
+    } else {
+        form.write_reply(out, reply.command, &Reply::Connect(result));
+    }
 }
 
 /// Seconds until a token expires, as clients are told it; one at least, as 0 would be left out.
@@ -109,25 +125,46 @@ pub fn ttl_seconds(expires_at: u64, now_unix_seconds: u64) -> u32 {
     u32::try_from(expires_at.saturating_sub(now_unix_seconds)).unwrap_or(u32::MAX).max(1)
 }
 
-/// Appends a ping; the client has to answer it.
-pub fn ping(session: &mut Session, out: &mut Vec<u8>) {
+/// Appends a ping. The client has to answer it, unless it has no way to.
+pub fn ping(session: &mut Session, form: Form, out: &mut Vec<u8>) {
     assert!(session.is_connected(), "only connected clients are pinged");
-    session.set(Flag::AwaitingPong);
-    frame::write(out, opcode(session.encoding()), session.encoding().ping());
+    if form.is_one_way() && !form.is_stream() {
+        // Whoever only listens says nothing, but its WebSocket answers.
+        frame::write(out, OpCode::Control(Control::Ping), &[]);
+    }
+    // Of one-way streams TCP alone tells that the client is gone: what is written is not acknowledged.
+    if !form.is_one_way() || !form.is_stream() {
+        session.set(Flag::AwaitingPong);
+    }
+    form.write_ping(out);
 }
 
-/// Ends the conversation from the shard's side: appends the close frame, or before the upgrade an
-/// HTTP answer. Nothing, if it has ended already. The flow is [`Flow::Closing`] from here on.
-pub fn disconnect(session: &mut Session, disconnect: Disconnect, out: &mut Vec<u8>) {
+/// Ends the conversation from the shard's side: appends the client's last message, or an HTTP answer to a request that
+/// is not answered yet. Nothing, if it has ended already. The flow is [`Flow::Closing`] from here on.
+pub fn disconnect(session: &mut Session, form: Form, disconnect: Disconnect, out: &mut Vec<u8>) {
     match session.phase {
         Phase::Head => {
-            let (status, body) = http_answer(disconnect);
-            Answer::last(status, body).write(out);
+            // Between two requests nothing is to be answered.
+            if !session.has(Flag::Answered) || session.has(Flag::Paused) {
+                let (status, body) = http_answer(disconnect);
+                Answer::last(status, body).write(out);
+            }
             session.phase = Phase::Ended;
         }
         Phase::AwaitingConnect | Phase::Connecting | Phase::Connected => {
-            frame::write_close(out, disconnect.code(), disconnect.reason());
-            session.phase = Phase::Closing;
+            if form.is_stream() || form.is_one_way() {
+                form.write_push(out, "", &Push::Disconnect(disconnect));
+            }
+            session.phase = match form.carrier() {
+                Carrier::WebSocket => {
+                    frame::write_close(out, disconnect.code(), disconnect.reason());
+                    Phase::Closing
+                }
+                Carrier::Events | Carrier::Chunks => {
+                    out.extend_from_slice(chunk::LAST);
+                    Phase::Ended
+                }
+            };
         }
         Phase::Closing | Phase::Ended => {}
     }
@@ -136,6 +173,11 @@ pub fn disconnect(session: &mut Session, disconnect: Disconnect, out: &mut Vec<u
 /// The phase's deadline ([`Session::deadline_ms`]), or the pong's, has passed.
 pub fn deadline_passed<E: Effects>(session: &mut Session, effects: &mut E) -> Flow {
     let (disconnect, reason) = match session.phase {
+        // Kept for a next request that has not come.
+        Phase::Head if session.has(Flag::Answered) && !session.has(Flag::Paused) => {
+            session.phase = Phase::Ended;
+            return Flow::Drop;
+        }
         Phase::Head => (Disconnect::STALE, Reason::RequestHeadTimeout),
         Phase::AwaitingConnect | Phase::Connecting => (Disconnect::STALE, Reason::Stale),
         Phase::Connected if session.awaiting_pong() => (Disconnect::NO_PONG, Reason::NoPong),
@@ -146,28 +188,8 @@ pub fn deadline_passed<E: Effects>(session: &mut Session, effects: &mut E) -> Fl
         }
     };
     effects.count(reason);
-    self::disconnect(session, disconnect, effects.output());
+    self::disconnect(session, effects.form(), disconnect, effects.output());
     Flow::Closing
-}
-
-/// Appends the frame of an answer to a command.
-pub fn write_reply(encoding: Encoding, command: u32, reply: &Reply<'_>, out: &mut Vec<u8>) {
-    write_frame(encoding, out, |out| encoding.write_reply(out, command, reply));
-}
-
-/// Appends the frame of one message of this encoding, which `write` appends.
-pub fn write_frame(encoding: Encoding, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    let mark = frame::begin(out);
-    write(out);
-    frame::finish(out, mark, opcode(encoding));
-}
-
-/// What frames of this encoding are marked with (protocol.md section 1).
-fn opcode(encoding: Encoding) -> OpCode {
-    OpCode::Data(match encoding {
-        Encoding::Json => Data::Text,
-        Encoding::Protobuf => Data::Binary,
-    })
 }
 
 /// What a client is told that is not upgraded yet.

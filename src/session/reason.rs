@@ -67,6 +67,10 @@ reasons! {
     PathUnknown => "path_unknown",
     /// The web page's origin may not connect.
     OriginForbidden => "origin_forbidden",
+    /// The session of an uplink belongs to another process, or to one that is gone.
+    NodeUnknown => "node_unknown",
+    /// The session of an uplink was never made here.
+    SessionUnknown => "session_unknown",
     /// The client wants an encoding that is not spoken.
     EncodingUnsupported => "encoding_unsupported",
 
@@ -125,6 +129,8 @@ reasons! {
     CommandIncomplete => "command_incomplete",
     /// A message to an application that nobody takes.
     SendUnavailable => "send_unavailable",
+    /// More commands by uplink than may wait for their session.
+    UplinkOverrun => "uplink_overrun",
     /// A pong that no ping asked for.
     PongUnexpected => "pong_unexpected",
 

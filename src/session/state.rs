@@ -1,7 +1,7 @@
 //! What a session remembers between two receives: two bytes for good, the rest only while it is needed.
 
-use super::Rules;
-use crate::{limits::CLOSE_HANDSHAKE_MS_MAX, protocol::Encoding, websocket::message::Fragments};
+use super::{Rules, request::PendingRequest, uplink::DeferredAnswer};
+use crate::{limits::CLOSE_HANDSHAKE_MS_MAX, websocket::message::Fragments};
 
 /// Where one connection's conversation stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,7 +17,7 @@ const _: () = assert!(size_of::<Session>() == 2);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(u8)]
 pub enum Phase {
-    /// The HTTP request head is not complete.
+    /// A request is awaited, or under way.
     #[default]
     Head,
     /// Upgraded; the connect command is awaited.
@@ -44,8 +44,8 @@ pub(super) enum Flag {
     Operator = 1 << 2,
     /// Closing without a close frame of ours: the client's is to be answered.
     Lingering = 1 << 3,
-    /// The client speaks the Protobuf encoding.
-    Protobuf = 1 << 4,
+    /// A request has been answered, and the connection was kept for the next.
+    Answered = 1 << 4,
     /// The published keys were asked for, for the command that is carried out next.
     KeysAsked = 1 << 5,
 }
@@ -81,11 +81,6 @@ impl Session {
         self.has(Flag::Operator)
     }
 
-    /// How the client's messages and ours are encoded.
-    pub fn encoding(&self) -> Encoding {
-        if self.has(Flag::Protobuf) { Encoding::Protobuf } else { Encoding::Json }
-    }
-
     /// Milliseconds, from the moment when the session entered its phase, after which
     /// [`deadline_passed`](super::deadline_passed) is to be called; none: the phase has no deadline but the heartbeat.
     ///
@@ -115,8 +110,9 @@ impl Session {
 
 /// What a session must keep for a while: it exists on first use and goes when it is empty.
 ///
-/// Its size is bounded by what may be incomplete: a request head, or one message and its header,
-/// and by one receive more while the session is paused, because the shard receives nothing then.
+/// Its size is bounded by what may be incomplete: a request's head and body, or one message and its header,
+/// by one receive more while the session is paused, because the shard receives nothing then, and by one
+/// message that other connections bring meanwhile.
 #[derive(Debug, Default)]
 pub struct Transient {
     /// Received and not read: the beginning of a head or frame, or what came while paused.
@@ -125,11 +121,19 @@ pub struct Transient {
     pub(super) commands: Vec<u8>,
     /// The message that is under way in fragments.
     pub(super) fragments: Option<Box<Fragments>>,
+    /// The request whose body is under way.
+    pub(super) request: Option<Box<PendingRequest>>,
+    /// The answer that waits until another session has taken what this connection brought.
+    pub(super) answer: Option<DeferredAnswer>,
 }
 
 impl Transient {
     /// Whether it may be given back.
     pub fn is_empty(&self) -> bool {
-        self.input.is_empty() && self.commands.is_empty() && self.fragments.is_none()
+        self.input.is_empty()
+            && self.commands.is_empty()
+            && self.fragments.is_none()
+            && self.request.is_none()
+            && self.answer.is_none()
     }
 }

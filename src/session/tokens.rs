@@ -4,7 +4,7 @@ use super::{
     Effects, Flow, Reason,
     conversation::{Conversation, Refusal},
     execute::named,
-    ttl_seconds, write_reply,
+    ttl_seconds,
 };
 use crate::protocol::{
     Disconnect, ErrorCode, Grant, Identity, RefreshRequest, RefreshResult, Reply, SubRefreshRequest, SubRefreshResult,
@@ -59,7 +59,7 @@ impl<E: Effects> Conversation<'_, E> {
         self.effects.refresh(identity.expires_at, identity.info);
         let result =
             RefreshResult { expires: ttl.is_some(), ttl_seconds: ttl.unwrap_or_default(), ..RefreshResult::default() };
-        write_reply(self.session.encoding(), command, &Reply::Refresh(result), self.effects.output());
+        self.effects.form().write_reply(self.effects.output(), command, &Reply::Refresh(result));
         Ok(Flow::Continue)
     }
 
@@ -80,7 +80,7 @@ impl<E: Effects> Conversation<'_, E> {
         let ttl = expires_at.map(|at| ttl_seconds(at, self.effects.now_unix_seconds()));
         self.effects.refresh_subscription(channel, expires_at, info);
         let result = SubRefreshResult { expires: ttl.is_some(), ttl_seconds: ttl.unwrap_or_default() };
-        write_reply(self.session.encoding(), command, &Reply::SubRefresh(result), self.effects.output());
+        self.effects.form().write_reply(self.effects.output(), command, &Reply::SubRefresh(result));
         Ok(Flow::Continue)
     }
 

@@ -1,13 +1,12 @@
-//! The answer to a request head: is it welcome here?
+//! The answer to a request to upgrade: how the connection is to be written to (protocol.md sections 2 and 18).
 
-use super::{Effects, Flow, Phase, Reason, conversation::Conversation, origin};
+use super::{Effects, Flow, Phase, Reason, conversation::Conversation, stream::CONNECT_PARAMETER};
 use crate::{
-    http::{Answer, Request},
-    websocket::handshake,
+    fanout::{Carrier, Form},
+    http::{Request, query},
+    protocol::{ConnectRequest, Encoding, Shape},
+    websocket::handshake::{self, Upgrade},
 };
-
-/// Where clients connect.
-const PATH: &str = "/connection/websocket";
 
 /// The subprotocol of the JSON encoding.
 const SUBPROTOCOL_JSON: &str = "centrifuge-json";
@@ -16,23 +15,7 @@ const SUBPROTOCOL_JSON: &str = "centrifuge-json";
 const SUBPROTOCOL_PROTOBUF: &str = "centrifuge-protobuf";
 
 impl<E: Effects> Conversation<'_, E> {
-    pub(super) fn answer(&mut self, request: &Request<'_>) -> Flow {
-        // The other transports (one-way WebSocket, server-sent events) are other paths.
-        if request.path != PATH {
-            return self.turn_away(
-                404,
-                Reason::PathUnknown,
-                "nothing is here; clients connect to /connection/websocket\n",
-            );
-        }
-        if let Some(origin) = request.origin {
-            let client = &self.rules.config.client;
-            let allowed = client.allowed_origins.iter().chain(&self.rules.console_origins).map(String::as_str);
-            if !origin::is_allowed(origin, request.host, allowed) {
-                let body = "pages of this origin may not connect; client.allowed_origins lists those that may\n";
-                return self.turn_away(403, Reason::OriginForbidden, body);
-            }
-        }
+    pub(super) fn upgrade(&mut self, request: &Request<'_>, shape: Shape) -> Flow {
         let upgrade = match handshake::check(request) {
             Ok(upgrade) => upgrade,
             Err(rejection) => {
@@ -42,28 +25,36 @@ impl<E: Effects> Conversation<'_, E> {
                 return Flow::Closing;
             }
         };
-        // A client that offers both gets JSON, unless its query insists.
-        let is_json_offered = upgrade.subprotocols.contains(&SUBPROTOCOL_JSON);
-        let is_protobuf_wanted = upgrade.subprotocols.contains(&SUBPROTOCOL_PROTOBUF) && !is_json_offered
-            || request.query.is_some_and(wants_protobuf);
-        if is_protobuf_wanted {
-            let body = "this server speaks the JSON encoding, not Protobuf: leave out centrifuge-protobuf\n";
-            return self.turn_away(400, Reason::EncodingUnsupported, body);
+        let encoding = encoding(request, &upgrade);
+        if shape == Shape::Unidirectional && encoding != Encoding::Json {
+            let body = "clients that only listen are written JSON, not Protobuf\n";
+            return self.turn_away(400, Reason::EncodingUnsupported, body, None);
         }
-        let subprotocol = is_json_offered.then_some(SUBPROTOCOL_JSON);
+        let connect = match shape {
+            Shape::Bidirectional => None,
+            Shape::Unidirectional => request.query.and_then(|query| query::parameter(query, CONNECT_PARAMETER)),
+        };
+        if connect.as_ref().is_some_and(|connect| ConnectRequest::read(connect.as_bytes()).is_err()) {
+            let body = "cf_connect in the query is no connect request: it must be a JSON object\n";
+            return self.turn_away(400, Reason::CommandMalformed, body, None);
+        }
+        // The first of our own list that the client offers.
+        let subprotocol = [SUBPROTOCOL_JSON, SUBPROTOCOL_PROTOBUF]
+            .into_iter()
+            .find(|subprotocol| upgrade.subprotocols.contains(subprotocol));
         handshake::respond_accept(self.effects.output(), upgrade.key, subprotocol);
+        self.effects.set_form(Form::new(encoding, shape, Carrier::WebSocket));
         self.session.phase = Phase::AwaitingConnect;
-        Flow::Continue
-    }
-
-    fn turn_away(&mut self, status: u16, reason: Reason, body: &str) -> Flow {
-        self.effects.count(reason);
-        Answer::last(status, body).write(self.effects.output());
-        self.session.phase = Phase::Ended;
-        Flow::Closing
+        connect.map_or(Flow::Continue, |connect| self.connect_one_way(connect.as_bytes()))
     }
 }
 
-fn wants_protobuf(query: &str) -> bool {
-    query.split('&').any(|pair| matches!(pair, "cf_protocol=protobuf" | "format=protobuf"))
+/// A client that offers both subprotocols gets JSON, unless its query insists.
+fn encoding(request: &Request<'_>, upgrade: &Upgrade<'_>) -> Encoding {
+    let is_offered = |subprotocol| upgrade.subprotocols.contains(&subprotocol);
+    let is_asked_for =
+        |query: &str| query.split('&').any(|pair| matches!(pair, "cf_protocol=protobuf" | "format=protobuf"));
+    let is_protobuf =
+        is_offered(SUBPROTOCOL_PROTOBUF) && !is_offered(SUBPROTOCOL_JSON) || request.query.is_some_and(is_asked_for);
+    if is_protobuf { Encoding::Protobuf } else { Encoding::Json }
 }

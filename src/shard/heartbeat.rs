@@ -75,7 +75,7 @@ impl State {
     fn ping(&mut self, index: u32) {
         let start = self.turn.replies.len();
         let connection = &mut self.connections[index as usize];
-        session::ping(&mut connection.session, &mut self.turn.replies);
+        session::ping(&mut connection.session, connection.form, &mut self.turn.replies);
         self.counters.pings += 1;
         self.counters.messages_sent += 1;
         self.give_replies(index, start);

@@ -6,11 +6,11 @@ use super::{state::State, view};
 use crate::{
     channel::SubscribeOutcome,
     config::SlowConsumerPolicy,
-    fanout::{Batch, glob_matches},
+    fanout::{Batch, Form, glob_matches},
     limits::{MESH_TURN_MESSAGES_MAX, TURN_BYTES_MAX},
-    mesh::{ChannelName, HistoryResult, Publication, ReplyTo, ToControl, ToIngest, ToShard},
+    mesh::{ChannelName, HistoryResult, Publication, ReplyTo, ToControl, ToIngest, ToShard, Uplink},
     protocol::{Disconnect, Encoding, ErrorCode, Push, Reply},
-    session::Reason,
+    session::{self, Reason},
 };
 
 impl State {
@@ -24,6 +24,11 @@ impl State {
             && let Some(publish) = self.deferred.pop_front()
         {
             self.publish(publish);
+        }
+        while !self.mesh.is_holding()
+            && let Some(uplink) = self.deferred_uplinks.pop_front()
+        {
+            self.uplink(&uplink);
         }
         if self.is_turn_full() {
             return;
@@ -97,6 +102,16 @@ impl State {
                     self.reply(index, command, &Reply::Publish);
                 }
             }
+            ToShard::Uplink(uplink) if self.mesh.is_holding() => self.deferred_uplinks.push_back(*uplink),
+            ToShard::Uplink(uplink) => self.uplink(&uplink),
+            ToShard::UplinkTaken { connection } => {
+                self.requests -= 1;
+                if let Some(index) = self.live_index(connection) {
+                    self.converse(index, |session, transient, rules, peer| {
+                        session::uplink_taken(session, transient, rules, peer)
+                    });
+                }
+            }
             ToShard::Broadcast { data, reply_to } => self.broadcast(&data, reply_to),
             ToShard::CountSubscribers { channels, reply_to } => {
                 let counts = channels.into_iter().map(|channel| {
@@ -122,6 +137,17 @@ impl State {
             ToShard::TokenKeys { keys, is_current, is_answer } => self.keys_arrived(keys, is_current, is_answer),
             ToShard::Shutdown { spread_ms } => self.begin_drain(spread_ms),
         }
+    }
+
+    /// Commands that another connection, here or on another shard, has brought for one of this shard's.
+    fn uplink(&mut self, uplink: &Uplink) {
+        if let Some(index) = self.live_index(uplink.to) {
+            self.converse(index, |session, transient, rules, peer| {
+                session::uplink(session, transient, &uplink.commands, rules, peer)
+            });
+        }
+        let shard = usize::from(uplink.from.shard);
+        self.mesh.to_shards[shard].send(ToShard::UplinkTaken { connection: uplink.from });
     }
 
     /// As the channel's home: numbers a publication and sends it once to each shard that has subscribers.
@@ -179,7 +205,8 @@ impl State {
         if self.topics.subscribers(topic).is_empty() {
             return;
         }
-        if !publication.is_json {
+        let form = self.topics.form(topic);
+        if !publication.is_json && form.encoding() == Encoding::Json {
             self.hand_out(topic);
             for index in self.topics.subscribers(topic).to_vec() {
                 self.disconnect_illegible(index);
@@ -187,7 +214,7 @@ impl State {
             return;
         }
         let open = self.open_batch(topic, false);
-        self.write_push(open, &publication.channel.name, &Push::Publication(view::publication(publication)));
+        self.write_push(open, form, &publication.channel.name, &Push::Publication(view::publication(publication)));
     }
 
     /// Hands out the open batches of all topics that a connection is in.
@@ -201,7 +228,7 @@ impl State {
 
     /// Whether a connection's encoding can carry the publications: JSON carries none but JSON.
     pub fn can_read(&self, index: u32, publications: &[Arc<Publication>]) -> bool {
-        self.connection(index).session.encoding() != Encoding::Json || publications.iter().all(|one| one.is_json)
+        self.connection(index).form.encoding() != Encoding::Json || publications.iter().all(|one| one.is_json)
     }
 
     /// Ends a connection that would have to be sent what it cannot read.
@@ -225,11 +252,21 @@ impl State {
 
     /// One message to every connected client.
     fn broadcast(&mut self, data: &bytes::Bytes, reply_to: ReplyTo) {
-        let open = self.turn.open_batch(Batch::NO_TOPIC, SlowConsumerPolicy::Disconnect);
-        self.write_push(open, "", &Push::Message(data));
-        let indices: Vec<u32> = self.connected().collect();
-        self.give_batch(open, &indices);
-        let told = indices.len() as u32;
+        let mut audiences: Vec<(Form, Vec<u32>)> = Vec::new();
+        for index in self.connected() {
+            let form = self.connection(index).form;
+            match audiences.iter_mut().find(|(candidate, _)| *candidate == form) {
+                Some((_, indices)) => indices.push(index),
+                None => audiences.push((form, vec![index])),
+            }
+        }
+        let mut told = 0;
+        for (form, indices) in audiences {
+            let open = self.turn.open_batch(Batch::NO_TOPIC, SlowConsumerPolicy::Disconnect);
+            self.write_push(open, form, "", &Push::Message(data));
+            self.give_batch(open, &indices);
+            told += indices.len() as u32;
+        }
         if let ReplyTo::Ingest { connection, sequence } = reply_to {
             self.mesh.to_ingest.send(ToIngest::Broadcast { connection, sequence, connections: told });
         }

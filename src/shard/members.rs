@@ -88,7 +88,7 @@ impl State {
             next = self.topics.next_of_channel(topic);
             if !self.topics.subscribers(topic).is_empty() {
                 let open = self.open_batch(topic, true);
-                self.write_push(open, &channel.name, &push);
+                self.write_push(open, self.topics.form(topic), &channel.name, &push);
             }
         }
     }

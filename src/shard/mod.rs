@@ -26,6 +26,7 @@ mod keys;
 mod listener;
 mod members;
 mod peer;
+mod session_ids;
 mod state;
 mod subscribing;
 #[cfg(test)]
@@ -78,7 +79,7 @@ pub struct ShardOptions {
     pub mesh: ShardMesh,
     /// Places for connections.
     pub admission: Admission,
-    /// Secret key of client ids.
+    /// Secret key of client ids and session ids, alike in all shards.
     pub client_id_key: [u8; 16],
     /// Seed of what need not be secret but should differ: epochs.
     pub seed: u64,

@@ -4,9 +4,10 @@ use bytes::Bytes;
 
 use super::state::State;
 use crate::{
-    mesh::{History, Presence, Publish, ReplyTo, ToShard},
+    fanout::Form,
+    mesh::{History, Presence, Publish, ReplyTo, ToShard, Uplink},
     protocol::{Payload, Reply},
-    session::{Connect, Effects, Flow, HistoryCommand, PresenceCommand, Reason, SubscribeCommand},
+    session::{self, Connect, Effects, Flow, Forwarded, HistoryCommand, PresenceCommand, Reason, SubscribeCommand},
 };
 
 /// One connection, while its session acts.
@@ -46,6 +47,14 @@ impl<'a> Peer<'a> {
 impl Effects for Peer<'_> {
     fn output(&mut self) -> &mut Vec<u8> {
         self.output_mut()
+    }
+
+    fn form(&self) -> Form {
+        self.state.connection(self.index).form
+    }
+
+    fn set_form(&mut self, form: Form) {
+        self.state.connection_mut(self.index).form = form;
     }
 
     fn now_unix_seconds(&self) -> u64 {
@@ -144,6 +153,21 @@ impl Effects for Peer<'_> {
     fn refresh_subscription(&mut self, channel: &str, expires_at: Option<u64>, info: Option<Bytes>) {
         let topic = self.state.topic_of(self.index, channel).expect("the session has seen the subscription");
         self.state.refresh_subscription(self.index, topic, expires_at, info);
+    }
+
+    fn forward(&mut self, uplink: session::Uplink<'_>) -> Forwarded {
+        if uplink.node != self.state.session_ids.node() {
+            return Forwarded::NodeUnknown;
+        }
+        let shards = self.state.mesh.to_shards.len();
+        let session = self.state.session_ids.read(uplink.session);
+        let Some(to) = session.filter(|session| usize::from(session.shard) < shards) else {
+            return Forwarded::SessionUnknown;
+        };
+        let from = self.state.id(self.index);
+        let commands = Bytes::copy_from_slice(uplink.commands);
+        self.state.request(usize::from(to.shard), ToShard::Uplink(Box::new(Uplink { to, from, commands })));
+        Forwarded::Sent
     }
 
     fn message(&mut self) {

@@ -14,6 +14,7 @@ use super::{
     figures::Counters,
     keys::KeyWaiters,
     peer::Peer,
+    session_ids::SessionIds,
     wheel::{TimerLinks, Timers, Wheel},
 };
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
     config::Config,
     fanout::{Overflow, Topics, Turn},
     limits::{CLIENT_REQUESTS_MAX, CLOSE_HANDSHAKE_MS_MAX, CLOSE_HANDSHAKE_STOPPING_MS_MAX},
-    mesh::{Admission, ChannelHasher, ConnectionId, Publish, ShardMesh, ToShard},
+    mesh::{Admission, ChannelHasher, ConnectionId, Publish, ShardMesh, ToShard, Uplink},
     protocol::Disconnect,
     session::{self, Flow, Phase, Reason, Rules, Session, Transient},
     uring::{Socket, Token},
@@ -38,6 +39,7 @@ pub struct State {
     pub mesh: ShardMesh,
     pub admission: Admission,
     pub client_ids: ClientIds,
+    pub session_ids: SessionIds,
     pub core: u32,
     pub now_ms: u64,
     pub now_unix_seconds: u64,
@@ -65,6 +67,8 @@ pub struct State {
     pub queues_taken: usize,
     /// Clients' publications that wait, as their home is here, until no message is held back.
     pub deferred: VecDeque<Publish>,
+    /// Commands for this shard's sessions that wait until no message is held back.
+    pub deferred_uplinks: VecDeque<Uplink>,
     /// Sockets to close at the turn's end, with what the kernel watches for them.
     pub closes: Vec<(Socket, Token, bool)>,
     /// Outboxes that ran over this turn.
@@ -108,6 +112,7 @@ impl State {
             mesh: options.mesh,
             admission: options.admission,
             client_ids: ClientIds::new(options.client_id_key),
+            session_ids: SessionIds::new(options.client_id_key),
             core: options.core,
             now_ms,
             now_unix_seconds,
@@ -125,6 +130,7 @@ impl State {
             requests: 0,
             queues_taken: 0,
             deferred: VecDeque::new(),
+            deferred_uplinks: VecDeque::new(),
             closes: Vec::new(),
             overflows: Vec::new(),
             backlogged: BTreeSet::new(),
@@ -147,7 +153,11 @@ impl State {
             return Some(HELD_RETRY_MS);
         }
         let has_input = !self.readable.is_empty() || !self.paused.is_empty();
-        if !self.writable.is_empty() || !self.deferred.is_empty() || has_input && self.takes_from_clients() {
+        if !self.writable.is_empty()
+            || !self.deferred.is_empty()
+            || !self.deferred_uplinks.is_empty()
+            || has_input && self.takes_from_clients()
+        {
             return Some(0);
         }
         let stale_counts = (!self.stale_counts.is_empty()).then_some(self.stale_counts_due_ms);
@@ -240,7 +250,7 @@ impl State {
             Some(transient) if !transient.is_empty() => connection.extra_mut().transient = Some(transient),
             _ => connection.drop_empty_extra(),
         }
-        if phase_before != session.phase() && session.phase() == Phase::AwaitingConnect {
+        if phase_before == Phase::Head && matches!(session.phase(), Phase::AwaitingConnect | Phase::Connecting) {
             self.schedule_phase_deadline(index);
         }
         if !session.is_paused() && self.connection(index).has(Flag::Readable) {
@@ -248,6 +258,7 @@ impl State {
         }
         match flow {
             Flow::Continue => {}
+            Flow::Answered => self.schedule_phase_deadline(index),
             Flow::Paused => self.paused(index),
             Flow::AwaitingKeys => self.await_keys(index),
             Flow::Closing => {
@@ -291,7 +302,7 @@ impl State {
         self.forget_backlog(index);
         let start = self.turn.replies.len();
         let connection = &mut self.connections[index as usize];
-        session::disconnect(&mut connection.session, disconnect, &mut self.turn.replies);
+        session::disconnect(&mut connection.session, connection.form, disconnect, &mut self.turn.replies);
         self.connection_mut(index).set(Flag::Shutting);
         self.give_replies(index, start);
         self.leave(index);

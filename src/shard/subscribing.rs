@@ -53,6 +53,8 @@ impl State {
         match self.connection(index).extra.as_ref().and_then(|extra| extra.connecting.as_ref()) {
             Some(connecting) if connecting.waiting == 0 => self.complete_connect(index),
             Some(_) => {}
+            // A request to `/emulation` waits for its answer by another shard.
+            None if self.connection(index).session.phase() == Phase::Head => {}
             None => self.paused.push(self.id(index)),
         }
     }
@@ -69,7 +71,10 @@ impl State {
     fn complete_connect(&mut self, index: u32) {
         let connecting = self.connection_mut(index).extra_mut().connecting.take().expect("the caller has seen it");
         let held = self.take_held(index, connecting.items_ahead);
-        let client = self.client_ids.of(self.id(index));
+        let (id, form) = (self.id(index), self.connection(index).form);
+        let client = self.client_ids.of(id);
+        let secret = if form.has_session() { self.session_ids.of(id) } else { String::new() };
+        let node = if form.is_emulated() { self.session_ids.node().to_owned() } else { String::new() };
         self.connection_mut(index).set(Flag::Connected);
         self.counters.connections += 1;
         self.begin_heartbeat(index);
@@ -81,7 +86,14 @@ impl State {
         let expires = u64::from(self.connection(index).expires_unix_seconds);
         let ttl_seconds = (expires != 0).then(|| session::ttl_seconds(expires, self.now_unix_seconds));
         self.converse(index, |session, transient, rules, peer| {
-            let reply = ConnectReply { command: connecting.command, client: &client, ttl_seconds, subs: &subs };
+            let reply = ConnectReply {
+                command: connecting.command,
+                client: &client,
+                ttl_seconds,
+                subs: &subs,
+                session: &secret,
+                node: &node,
+            };
             session::connected(session, &reply, rules, peer);
             peer.commit();
             if let Some(held) = held {

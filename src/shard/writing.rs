@@ -8,10 +8,10 @@ use super::{
     state::State,
 };
 use crate::{
-    fanout::{Entry, Outbox, Overflow, Topics, Turn},
+    fanout::{Entry, Form, Outbox, Overflow, Topics, Turn},
     limits::SEND_BATCH_MAX,
-    protocol::{Disconnect, Encoding, Push, Reply, Shape, Unsubscribe},
-    session::{self, Reason},
+    protocol::{Disconnect, Push, Reply, Unsubscribe},
+    session::Reason,
     uring::{Kernel, Send},
 };
 
@@ -53,11 +53,8 @@ impl State {
     }
 
     /// Writes a push at the end of an open batch.
-    pub fn write_push(&mut self, open: u32, channel: &str, push: &Push<'_>) {
-        let bytes = &mut self.turn.open_batch_mut(open).bytes;
-        session::write_frame(Encoding::Json, bytes, |out| {
-            Encoding::Json.write_push(Shape::Bidirectional, out, channel, push);
-        });
+    pub fn write_push(&mut self, open: u32, form: Form, channel: &str, push: &Push<'_>) {
+        form.write_push(&mut self.turn.open_batch_mut(open).bytes, channel, push);
         self.turn.end_frame(open);
     }
 
@@ -175,19 +172,18 @@ impl State {
 
     /// Answers a command of a connection.
     pub fn reply(&mut self, index: u32, command: u32, reply: &Reply<'_>) {
-        self.tell(index, |encoding, out| encoding.write_reply(out, command, reply));
+        self.tell(index, |form, out| form.write_reply(out, command, reply));
     }
 
     /// Tells one connection something unasked.
     pub fn push(&mut self, index: u32, channel: &str, push: &Push<'_>) {
-        self.tell(index, |encoding, out| encoding.write_push(Shape::Bidirectional, out, channel, push));
+        self.tell(index, |form, out| form.write_push(out, channel, push));
     }
 
-    /// Frames a message for one connection.
-    fn tell(&mut self, index: u32, write: impl FnOnce(Encoding, &mut Vec<u8>)) {
+    /// Writes a message for one connection.
+    fn tell(&mut self, index: u32, write: impl FnOnce(Form, &mut Vec<u8>)) {
         let start = self.turn.replies.len();
-        let encoding = self.connection(index).session.encoding();
-        session::write_frame(encoding, &mut self.turn.replies, |out| write(encoding, out));
+        write(self.connection(index).form, &mut self.turn.replies);
         self.counters.messages_sent += 1;
         self.give_replies(index, start);
     }

@@ -19,8 +19,12 @@ pub fn read(line: &[u8]) -> Result<Command<'_>, Malformed> {
     if line == b"{}" {
         return Ok(Command { id: 0, method: Method::None });
     }
-    let Object(envelope) = serde_json::from_slice::<Object<Envelope<'_>>>(line).map_err(|_| Malformed)?;
-    Ok(envelope.into())
+    read_object::<Envelope<'_>>(line).map(Command::from)
+}
+
+/// Reads one JSON object of any kind.
+pub fn read_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Malformed> {
+    serde_json::from_slice::<Object<T>>(json).map(|Object(value)| value).map_err(|_| Malformed)
 }
 
 /// A JSON object; derived structures would take an array as well.

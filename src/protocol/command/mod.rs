@@ -5,12 +5,14 @@
 //!
 //! Invariant: what the encodings can both say means the same to everybody behind this module.
 
+mod emulation;
 mod json;
 mod protobuf;
 mod request;
 
 use serde::Deserialize;
 
+pub use self::emulation::EmulationRequest;
 pub use self::request::{
     ConnectRequest, FilterNode, Headers, HistoryRequest, PresenceRequest, PublishRequest, RefreshRequest, RpcRequest,
     SendRequest, StreamPosition, SubRefreshRequest, SubscribeRequest, UnsubscribeRequest,
@@ -53,6 +55,16 @@ pub enum Method<'a> {
     Refresh(RefreshRequest<'a>),
     /// A new subscription token.
     SubRefresh(SubRefreshRequest<'a>),
+}
+
+impl<'a> ConnectRequest<'a> {
+    /// Reads the request that clients send bare that only listen (protocol.md section 18): one JSON object.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn read(json: &'a [u8]) -> Result<Self, Malformed> {
+        json::read_object(json)
+    }
 }
 
 /// A message, or a part of it, that is no command. Nothing behind it can be read.

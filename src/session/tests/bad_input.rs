@@ -52,14 +52,8 @@ fn requests_for_what_is_not_here() {
     refused(&HEAD.replace("/connection/websocket", "/"), 404, Reason::PathUnknown);
     refused("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 404, Reason::PathUnknown);
     refused("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n", 404, Reason::PathUnknown);
-    refused(&HEAD.replace("/connection/websocket", "/connection/uni_websocket"), 404, Reason::PathUnknown);
     refused(&HEAD.replace("Host:", "Origin: https://evil.example\r\nHost:"), 403, Reason::OriginForbidden);
     refused(&HEAD.replace("Host:", "Origin: null\r\nHost:"), 403, Reason::OriginForbidden);
-    let protobuf = HEAD.replace("Host:", "Sec-WebSocket-Protocol: centrifuge-protobuf\r\nHost:");
-    refused(&protobuf, 400, Reason::EncodingUnsupported);
-    for query in ["cf_protocol=protobuf", "a=b&format=protobuf"] {
-        refused(&HEAD.replace("/websocket", &format!("/websocket?{query}")), 400, Reason::EncodingUnsupported);
-    }
 }
 
 #[test]

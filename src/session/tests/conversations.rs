@@ -60,7 +60,7 @@ fn subprotocols_and_origins_that_are_welcome() {
 fn pings_are_answered_once() {
     let mut client = client();
     client.connect();
-    session::ping(&mut client.session, &mut client.shard.output);
+    client.ping();
     assert!(client.session.awaiting_pong());
     assert_eq!(client.frames(), ["{}"]);
     assert!(client.ask("{}").is_empty());
@@ -282,7 +282,7 @@ fn the_client_says_goodbye() {
 #[test]
 fn the_shard_ends_a_conversation_in_any_phase() {
     let mut at_head = client();
-    session::disconnect(&mut at_head.session, Disconnect::CONNECTION_LIMIT, &mut at_head.shard.output);
+    at_head.disconnect(Disconnect::CONNECTION_LIMIT);
     assert!(at_head.shard.output.starts_with(b"HTTP/1.1 503 "));
     assert!(at_head.session.is_closing());
 
@@ -291,13 +291,13 @@ fn the_shard_ends_a_conversation_in_any_phase() {
     connecting.upgrade();
     let message = "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"publish\":{\"channel\":\"open:a\",\"data\":1}}";
     assert_eq!(connecting.say(message), Flow::Paused);
-    session::disconnect(&mut connecting.session, Disconnect::SHUTDOWN, &mut connecting.shard.output);
+    connecting.disconnect(Disconnect::SHUTDOWN);
     assert!(!connecting.session.is_paused());
     assert_eq!(connecting.resume(), Flow::Continue, "what was held back is not carried out");
     assert_eq!(connecting.send(&masked(0x88, &3001_u16.to_be_bytes())), Flow::Drop);
     assert_eq!(connecting.frames(), ["close 3001 shutdown"]);
     assert_eq!(connecting.shard.calls, ["connect "]);
-    session::disconnect(&mut connecting.session, Disconnect::SLOW, &mut connecting.shard.output);
+    connecting.disconnect(Disconnect::SLOW);
     assert!(connecting.frames().is_empty(), "an end is said once");
 }
 
@@ -324,7 +324,7 @@ fn deadlines_by_phase() {
     mute.connect();
     assert_eq!(mute.session.deadline_ms(&rules), None);
     assert_eq!(passed(&mut mute), Flow::Continue);
-    session::ping(&mut mute.session, &mut mute.shard.output);
+    mute.ping();
     assert_eq!(passed(&mut mute), Flow::Closing);
     assert_eq!(mute.frames(), ["{}", "close 3012 no pong"]);
     assert_eq!(mute.shard.counted, [Reason::NoPong]);

@@ -7,7 +7,9 @@ mod permissions;
 mod properties;
 mod published_keys;
 mod recorder;
+mod streams;
 mod tokens;
+mod uplinks;
 
 use std::sync::Arc;
 

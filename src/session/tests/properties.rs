@@ -33,7 +33,7 @@ fn converse<'a>(mut client: Client, pieces: impl Iterator<Item = &'a [u8]>) -> S
             Flow::Closing | Flow::Lingering => {
                 assert_eq!(end.replace(flow), None, "an end is said once");
             }
-            Flow::Continue | Flow::Paused | Flow::AwaitingKeys => {}
+            Flow::Continue | Flow::Answered | Flow::Paused | Flow::AwaitingKeys => {}
         }
     }
     Seen { output: client.shard.output, calls: client.shard.calls, counted: client.shard.counted, end }

@@ -6,10 +6,11 @@ use bytes::Bytes;
 
 use super::NOW;
 use crate::{
-    protocol::{Encoding, Payload, Reply, SubscribeResult},
+    fanout::Form,
+    protocol::{Disconnect, Payload, Reply, SubscribeResult},
     session::{
-        self, Connect, ConnectReply, Effects, Flow, HistoryCommand, PresenceCommand, Reason, Rules, Session,
-        SubscribeCommand, Terms, Transient, write_connect_reply, write_reply,
+        self, Connect, ConnectReply, Effects, Flow, Forwarded, HistoryCommand, PresenceCommand, Reason, Rules, Session,
+        SubscribeCommand, Terms, Transient, Uplink, write_connect_reply,
     },
 };
 
@@ -35,8 +36,10 @@ pub struct Recorder {
     pub counted: Vec<Reason>,
     /// Whole messages that arrived.
     pub messages: u32,
-    /// Of what is written to the client.
-    pub encoding: Encoding,
+    /// How the client is written to.
+    pub form: Form,
+    /// What becomes of commands for other sessions.
+    pub forwarded: Forwarded,
     /// Whether a connect command waits for server-side subscriptions.
     pub connect_pauses: bool,
     /// Whether a publish command finds no room behind it.
@@ -46,6 +49,14 @@ pub struct Recorder {
 impl Effects for Recorder {
     fn output(&mut self) -> &mut Vec<u8> {
         &mut self.output
+    }
+
+    fn form(&self) -> Form {
+        self.form
+    }
+
+    fn set_form(&mut self, form: Form) {
+        self.form = form;
     }
 
     fn now_unix_seconds(&self) -> u64 {
@@ -79,7 +90,7 @@ impl Effects for Recorder {
         let subs = self.subs();
         let subs: Vec<_> = subs.iter().map(|channel| (channel.as_str(), SubscribeResult::default())).collect();
         let reply = self.reply(&subs);
-        write_connect_reply(self.encoding, &reply, &self.rules.clone(), &mut self.output);
+        write_connect_reply(self.form, &reply, &self.rules.clone(), &mut self.output);
         Flow::Continue
     }
 
@@ -88,18 +99,18 @@ impl Effects for Recorder {
         self.terms.push(subscribe.terms);
         self.subscribed.push(subscribe.channel.to_owned());
         let reply = Reply::Subscribe(SubscribeResult::default());
-        write_reply(self.encoding, subscribe.command, &reply, &mut self.output);
+        self.form.write_reply(&mut self.output, subscribe.command, &reply);
     }
 
     fn unsubscribe(&mut self, command: u32, channel: &str) {
         self.calls.push(format!("unsubscribe {channel}"));
         self.subscribed.retain(|subscribed| subscribed != channel);
-        write_reply(self.encoding, command, &Reply::Unsubscribe, &mut self.output);
+        self.form.write_reply(&mut self.output, command, &Reply::Unsubscribe);
     }
 
     fn publish(&mut self, command: u32, channel: &str, payload: Payload) -> Flow {
         self.calls.push(format!("publish {channel} {}", payload.data.escape_ascii()));
-        write_reply(self.encoding, command, &Reply::Publish, &mut self.output);
+        self.form.write_reply(&mut self.output, command, &Reply::Publish);
         if self.publish_pauses { Flow::Paused } else { Flow::Continue }
     }
 
@@ -119,6 +130,11 @@ impl Effects for Recorder {
         self.calls.push(format!("refresh {channel} {expires_at:?} {info:?}"));
     }
 
+    fn forward(&mut self, uplink: Uplink<'_>) -> Forwarded {
+        self.calls.push(format!("forward {}/{} {}", uplink.node, uplink.session, uplink.commands.escape_ascii()));
+        self.forwarded
+    }
+
     fn message(&mut self) {
         self.messages += 1;
     }
@@ -135,8 +151,14 @@ impl Recorder {
 
     fn reply<'a>(&self, subs: &'a [(&'a str, SubscribeResult<'a>)]) -> ConnectReply<'a> {
         let connect = self.connects.last().expect("a connect command came before");
-        let ttl_seconds = connect.expires_at.map(|at| session::ttl_seconds(at, NOW));
-        ConnectReply { command: connect.command, client: "c-1", ttl_seconds, subs }
+        ConnectReply {
+            command: connect.command,
+            client: "c-1",
+            ttl_seconds: connect.expires_at.map(|at| session::ttl_seconds(at, NOW)),
+            subs,
+            session: if self.form.has_session() { "s-1" } else { "" },
+            node: if self.form.is_emulated() { "n-1" } else { "" },
+        }
     }
 }
 
@@ -160,7 +182,8 @@ impl Client {
             connects: Vec::new(),
             counted: Vec::new(),
             messages: 0,
-            encoding: Encoding::Json,
+            form: Form::default(),
+            forwarded: Forwarded::Sent,
             connect_pauses: false,
             publish_pauses: false,
         };
@@ -221,6 +244,35 @@ impl Client {
         let flow = session::resume(&mut self.session, &mut self.transient, &rules, &mut self.shard);
         self.transient = self.transient.take().filter(|transient| !transient.is_empty());
         flow
+    }
+
+    /// What a shard does that pings.
+    pub fn ping(&mut self) {
+        session::ping(&mut self.session, self.shard.form, &mut self.shard.output);
+    }
+
+    /// What a shard does that ends a conversation.
+    pub fn disconnect(&mut self, disconnect: Disconnect) {
+        session::disconnect(&mut self.session, self.shard.form, disconnect, &mut self.shard.output);
+    }
+
+    /// Commands that another connection has brought.
+    pub fn uplink(&mut self, commands: &[u8]) -> Flow {
+        let rules = Arc::clone(&self.shard.rules);
+        session::uplink(&mut self.session, &mut self.transient, commands, &rules, &mut self.shard)
+    }
+
+    /// The other session has taken what this connection brought.
+    pub fn uplink_taken(&mut self) -> Flow {
+        let rules = Arc::clone(&self.shard.rules);
+        let flow = session::uplink_taken(&mut self.session, &mut self.transient, &rules, &mut self.shard);
+        self.transient = self.transient.take().filter(|transient| !transient.is_empty());
+        flow
+    }
+
+    /// The bytes that were sent since the last call, as text.
+    pub fn text(&mut self) -> String {
+        String::from_utf8(std::mem::take(&mut self.shard.output)).expect("text")
     }
 
     /// The frames that were sent since the last call: texts as they are, others as `close 3501 bad request`.

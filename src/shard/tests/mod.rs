@@ -10,6 +10,7 @@ mod published_keys;
 mod queues;
 mod server_side;
 mod slow;
+mod streams;
 mod tokens;
 mod users;
 
