@@ -1,4 +1,4 @@
-//! The official JavaScript client: under Node.js, and in Chromium on a page and on the console.
+//! The official clients for JavaScript, under Node.js and in Chromium, and for Python, in both encodings.
 
 mod support;
 
@@ -49,38 +49,81 @@ force_recovery_mode = "cache"
 auto_cache_recover = true
 "#;
 
-#[test]
-fn channels() {
-    let server = Server::start(TELLING);
-    script::run(&mut script::node(&server, "channels.mjs"));
-}
+/// Payloads are any bytes, and kept.
+const BINARY: &str = r#"
+[[channel.namespaces]]
+name = "blobs"
+format = "binary"
+allow_subscribe_for_client = true
+allow_subscribe_for_anonymous = true
+allow_publish_for_client = true
+allow_publish_for_anonymous = true
+allow_history_for_client = true
+allow_history_for_anonymous = true
+history_size = 100
+history_ttl = "10m"
+force_recovery = true
+"#;
+
+/// How clients encode what they say.
+const ENCODINGS: [&str; 2] = ["json", "protobuf"];
 
 #[test]
 fn connections() {
-    let server = Server::start(SHORT_TIMES);
-    script::run(&mut script::node(&server, "connection.mjs"));
+    for encoding in ENCODINGS {
+        let server = Server::start(SHORT_TIMES);
+        script::run(script::node(&server, "connection.mjs").env("TEST_ENCODING", encoding));
+    }
 }
 
 #[test]
 fn subscriptions() {
-    let server = Server::start("");
-    script::run(&mut script::node(&server, "subscription.mjs"));
+    for encoding in ENCODINGS {
+        let server = Server::start("");
+        script::run(script::node(&server, "subscription.mjs").env("TEST_ENCODING", encoding));
+    }
 }
 
 #[test]
 fn recovery() {
-    let mut server = Server::start("shutdown.spread = \"100ms\"");
-    let mut command = script::node(&server, "recovery.mjs");
-    script::run_with_answers(&mut command, |question| match question {
-        "restart" => server.restart(),
-        _ => panic!("{question:?} is not known here"),
-    });
+    for encoding in ENCODINGS {
+        let mut server = Server::start("shutdown.spread = \"100ms\"");
+        let mut command = script::node(&server, "recovery.mjs");
+        script::run_with_answers(command.env("TEST_ENCODING", encoding), |question| match question {
+            "restart" => server.restart(),
+            _ => panic!("{question:?} is not known here"),
+        });
+    }
 }
 
 #[test]
 fn slow_consumer() {
-    let server = Server::start(RESYNC);
-    script::run(&mut script::node(&server, "slow_consumer.mjs"));
+    for encoding in ENCODINGS {
+        let server = Server::start(RESYNC);
+        script::run(script::node(&server, "slow_consumer.mjs").env("TEST_ENCODING", encoding));
+    }
+}
+
+#[test]
+fn channels() {
+    for encoding in ENCODINGS {
+        let server = Server::start(TELLING);
+        script::run(script::node(&server, "channels.mjs").env("TEST_ENCODING", encoding));
+    }
+}
+
+#[test]
+fn encodings() {
+    let server = Server::start(BINARY);
+    script::run(&mut script::node(&server, "encodings.mjs"));
+}
+
+#[test]
+fn python() {
+    for encoding in ENCODINGS {
+        let server = Server::start(BINARY);
+        script::run(script::python(&server, "centrifuge_client.py").env("TEST_ENCODING", encoding));
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import Redis from 'ioredis';
-import { Line, Received, connectedClient, event, ingestPort, newClient, numbers, subscribed, token, until } from './support.mjs';
+import { Line, Received, connectedClient, decoded, event, ingestPort, newClient, numbers, subscribed, token, until } from './support.mjs';
 
 test('who is subscribed can be asked, by subscribers only', async (t) => {
   const erin = await connectedClient(t, { token: token({ sub: 'erin', info: { name: 'Erin' } }) });
@@ -20,7 +20,7 @@ test('who is subscribed can be asked, by subscribers only', async (t) => {
     assert.equal(info.client, client);
   }
   const [present] = Object.values(clients).filter(({ user }) => user === 'erin');
-  assert.deepEqual(present.connInfo, { name: 'Erin' });
+  assert.deepEqual(decoded(present.connInfo), { name: 'Erin' });
   assert.deepEqual(await subscription.presenceStats(), { numClients: 3, numUsers: 2 });
   second.disconnect();
   await until('the client to be gone', async () => (await subscription.presenceStats()).numClients === 2);
@@ -56,7 +56,7 @@ test('history is read forwards, backwards, and from a position', async (t) => {
   for (const number of numbers(10)) {
     await redis.publish('kept:read', String(number));
   }
-  const data = ({ publications }) => publications.map((publication) => publication.data);
+  const data = ({ publications }) => publications.map((publication) => decoded(publication.data));
   const { offset, epoch, publications } = await client.history('kept:read', { limit: 0 });
   assert.deepEqual([offset, epoch.length, publications], [10, 8, []]);
   assert.deepEqual(data(await client.history('kept:read', { limit: -1 })), numbers(10));

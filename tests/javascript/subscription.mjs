@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import Redis from 'ioredis';
-import { Received, connectedClient, event, ingestPort, newClient, numbers, subscribed, token, until } from './support.mjs';
+import { Received, connectedClient, decoded, event, ingestPort, newClient, numbers, subscribed, token, until } from './support.mjs';
 
 test('publications of a client arrive in order, with its identity', async (t) => {
   const publisher = await connectedClient(t);
@@ -104,7 +104,7 @@ test('a broadcast reaches every connection', async (t) => {
   const messages = clients.map((client) => event(client, 'message'));
   const reached = await producer(t).call('TG.BROADCAST', '{"to":"all"}');
   assert.ok(reached >= clients.length, `${reached} connections`);
-  assert.deepEqual((await Promise.all(messages)).map((message) => message.data), numbers(3).map(() => ({ to: 'all' })));
+  assert.deepEqual((await Promise.all(messages)).map((message) => decoded(message.data)), numbers(3).map(() => ({ to: 'all' })));
 });
 
 /** Waits until a channel has that many subscribers; the server's count of them may be a little old. */

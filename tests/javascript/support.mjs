@@ -3,7 +3,8 @@
 import { once } from 'node:events';
 import { createHmac } from 'node:crypto';
 import { createConnection, createServer } from 'node:net';
-import { Centrifuge } from 'centrifuge';
+import { Centrifuge as CentrifugeJson } from 'centrifuge';
+import { Centrifuge as CentrifugeProtobuf } from 'centrifuge/build/protobuf';
 import WebSocket from 'ws';
 
 export const clientUrl = fromTest('TEST_CLIENT_URL');
@@ -11,6 +12,9 @@ export const adminUrl = fromTest('TEST_ADMIN_URL');
 export const ingestPort = Number(fromTest('TEST_INGEST_PORT'));
 export const ingestSocket = fromTest('TEST_INGEST_SOCKET');
 export const targetFolder = fromTest('TEST_TARGET_FOLDER');
+
+/** How the script's clients encode what they say. */
+export const encoding = fromTest('TEST_ENCODING');
 
 const patienceMs = 20_000;
 
@@ -21,6 +25,19 @@ function fromTest(name) {
   }
   return value;
 }
+
+/** The official library in Protobuf. Its payloads are bytes: here the JSON texts of what is published. */
+class CentrifugeOfTexts extends CentrifugeProtobuf {
+  publish(channel, data) {
+    return super.publish(channel, new TextEncoder().encode(JSON.stringify(data)));
+  }
+}
+
+/** The official library in the script's encoding. */
+export const Centrifuge = { json: CentrifugeJson, protobuf: CentrifugeOfTexts }[encoding];
+
+/** What a payload of either encoding says. */
+export const decoded = (data) => (data instanceof Uint8Array ? JSON.parse(new TextDecoder().decode(data)) : data);
 
 /** A client of the official library that comes back quickly, disconnected when the test ends. */
 export function newClient(test, { url = clientUrl, ...options } = {}) {
@@ -95,7 +112,7 @@ export class Received {
 
   /** Payloads so far. */
   get data() {
-    return this.publications.map((publication) => publication.data);
+    return this.publications.map((publication) => decoded(publication.data));
   }
 
   /** Waits until there are that many publications. */

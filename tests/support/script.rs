@@ -40,6 +40,7 @@ pub fn command(program: &str, server: &Server) -> Command {
         .env("TEST_INGEST_SOCKET", server.ingest_socket())
         .env("TEST_ADMIN_URL", format!("http://{}", server.admin_address()))
         .env("TEST_TOKEN_SECRET", TOKEN_SECRET)
+        .env("TEST_ENCODING", "json")
         .env("TEST_TARGET_FOLDER", env!("CARGO_TARGET_TMPDIR"))
         // Their stack traces matter, their colours do not.
         .env("NO_COLOR", "1")

@@ -3,6 +3,7 @@
 mod bad_input;
 mod connecting;
 mod conversations;
+mod encodings;
 mod permissions;
 mod properties;
 mod published_keys;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use recorder::Client;
 
 use crate::{
-    config::{Config, Namespace, Namespaces, Pattern, RecoveryMode},
+    config::{Config, Namespace, Namespaces, Pattern, PayloadFormat, RecoveryMode},
     session::Rules,
 };
 
@@ -51,6 +52,7 @@ fn config() -> Config {
     };
     // Sorted by name, as a loaded configuration has them.
     let by_name = [
+        Namespace { format: PayloadFormat::Binary, ..Namespace { name: "blobs".to_owned(), ..open.clone() } },
         Namespace {
             history_size: 10,
             history_ttl_ms: 60_000,
