@@ -25,6 +25,16 @@ pub const CONTROL_FRAME_BYTES_MAX: usize = 125;
 /// little of a stack. JSON's reader has the same order of limit.
 pub const COMMAND_DEPTH_MAX: usize = 64;
 
+/// Comparisons, operations and values in a subscription's filter by tags: a list of a hundred tickers fits, and a
+/// publication is tested against it in microseconds.
+pub const FILTER_NODES_MAX: usize = 256;
+
+/// Operations within operations in a filter by tags.
+pub const FILTER_DEPTH_MAX: usize = 16;
+
+/// Bytes of names and values in a filter by tags.
+pub const FILTER_BYTES_MAX: usize = 4 * 1024;
+
 /// Longest WebSocket frame header that a client sends, in bytes: 2, 8 of length, 4 of mask.
 pub const FRAME_HEADER_BYTES_MAX: usize = 14;
 

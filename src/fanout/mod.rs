@@ -20,6 +20,7 @@
 mod arena;
 mod batch;
 mod directory;
+mod filter;
 mod form;
 mod glob;
 mod members;
@@ -31,6 +32,7 @@ mod turn;
 
 pub use self::{
     batch::Batch,
+    filter::{Comparison, Filter, FilterError, Order},
     form::{Carrier, Form},
     glob::glob_matches,
     outbox::{Outbox, Overflow},
