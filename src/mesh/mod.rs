@@ -46,6 +46,22 @@ impl ShardMesh {
         self.to_shards.len()
     }
 
+    /// Index in `inbound` of the queue that comes at a position when a turn takes messages in: the other shards' queues,
+    /// ingest's, the shard's own, control's.
+    ///
+    /// The own queue comes behind those that bring publications for channels that are at home here, which so go out in
+    /// the turn that takes them in. Control's comes last: when it says that the server stops, clients have been sent
+    /// what producers were told is published.
+    pub fn queue_in_turn(&self, position: usize) -> usize {
+        let shards = self.to_shards.len();
+        match position {
+            other if other + 1 < shards => (usize::from(self.shard) + 1 + other) % shards,
+            ingest if ingest + 1 == shards => self.ingest_queue(),
+            own if own == shards => usize::from(self.shard),
+            control => control,
+        }
+    }
+
     /// Whether messages are held back: the shard must take in nothing new.
     pub fn is_holding(&self) -> bool {
         self.to_shards.iter().any(Outlet::is_holding) || self.to_ingest.is_holding() || self.to_control.is_holding()
@@ -188,6 +204,9 @@ mod tests {
         assert_eq!(ticket(&shards[2].inbound[1].try_recv().unwrap()), 12);
         assert_eq!(ticket(&shards[2].inbound[3].try_recv().unwrap()), 32);
         assert_eq!(shards[2].ingest_queue(), 3);
+        let turn =
+            |shard: usize| -> Vec<usize> { (0..5).map(|position| shards[shard].queue_in_turn(position)).collect() };
+        assert_eq!([turn(0), turn(1), turn(2)], [[1, 2, 3, 0, 4], [2, 0, 3, 1, 4], [0, 1, 3, 2, 4]]);
         assert_eq!(ticket(&shards[2].inbound[4].try_recv().unwrap()), 42);
         assert!(shards[2].is_empty());
         shards[0].to_ingest.send(ToIngest::Shutdown);

@@ -8,7 +8,7 @@ use crate::{
     config::SlowConsumerPolicy,
     fanout::{Batch, Form, glob_matches},
     limits::{MESH_TURN_MESSAGES_MAX, TURN_BYTES_MAX},
-    mesh::{ChannelName, HistoryResult, Publication, ReplyTo, ToControl, ToIngest, ToShard, Uplink},
+    mesh::{ChannelName, ConnectionId, HistoryResult, Publication, ReplyTo, ToControl, ToIngest, ToShard, Uplink},
     protocol::{Disconnect, Encoding, ErrorCode, Push, Reply},
     session::{self, Reason},
 };
@@ -17,8 +17,7 @@ impl State {
     /// Takes a bounded number of messages from each queue, as far as there is room for what they bring. While something
     /// is held back, producers' messages wait.
     ///
-    /// The shard's own queue comes last: what other queues bring for channels that are at home here goes out in the same
-    /// turn. Where one queue has filled the turn, the next turn begins with the one behind it, so that none starves.
+    /// Where one queue has filled the turn, the next turn begins with the one behind it, so that none starves.
     pub fn take_messages(&mut self) {
         while !self.mesh.is_holding()
             && let Some(publish) = self.deferred.pop_front()
@@ -36,7 +35,7 @@ impl State {
         let queues = self.mesh.inbound.len();
         let first = std::mem::take(&mut self.queues_taken);
         for position in (first..queues).chain(0..first) {
-            self.take_messages_of((usize::from(self.mesh.shard) + 1 + position) % queues);
+            self.take_messages_of(self.mesh.queue_in_turn(position));
             if self.is_turn_full() {
                 self.queues_taken = (position + 1) % queues;
                 return;
@@ -96,11 +95,7 @@ impl State {
             }
             ToShard::Published { connection, command } => {
                 self.requests -= 1;
-                if let Some(index) = self.live_index(connection) {
-                    // A client sees its own publication before it is told that it was published.
-                    self.hand_out_to(index);
-                    self.reply(index, command, &Reply::Publish);
-                }
+                self.published(connection, command);
             }
             ToShard::Uplink(uplink) if self.mesh.is_holding() => self.deferred_uplinks.push_back(*uplink),
             ToShard::Uplink(uplink) => self.uplink(&uplink),
@@ -113,29 +108,43 @@ impl State {
                 }
             }
             ToShard::Broadcast { data, reply_to } => self.broadcast(&data, reply_to),
-            ToShard::CountSubscribers { channels, reply_to } => {
-                let counts = channels.into_iter().map(|channel| {
-                    let subscribers = self.channels.subscribers(&channel) + self.own_subscribers(&channel);
-                    (channel, subscribers)
-                });
-                let counts = counts.collect();
-                if let ReplyTo::Ingest { connection, sequence } = reply_to {
-                    self.mesh.to_ingest.send(ToIngest::Subscribers { connection, sequence, counts });
-                }
-            }
-            ToShard::ListChannels { pattern, reply_to } => {
-                let names = self.topics.subscribed_channels();
-                let matching =
-                    names.filter(|name| pattern.as_ref().is_none_or(|pattern| glob_matches(pattern, name.as_bytes())));
-                let names = matching.map(Arc::from).collect();
-                if let ReplyTo::Ingest { connection, sequence } = reply_to {
-                    self.mesh.to_ingest.send(ToIngest::Channels { connection, sequence, names });
-                }
-            }
+            ToShard::CountSubscribers { channels, reply_to } => self.count_subscribers(channels, reply_to),
+            ToShard::ListChannels { pattern, reply_to } => self.list_channels(pattern.as_deref(), reply_to),
             // Figures are made at the turn's end, when what the turn has done is counted.
             ToShard::Observe { ticket } => self.observed_by = Some(ticket),
             ToShard::TokenKeys { keys, is_current, is_answer } => self.keys_arrived(keys, is_current, is_answer),
             ToShard::Shutdown { spread_ms } => self.begin_drain(spread_ms),
+        }
+    }
+
+    /// A client's publication is numbered.
+    fn published(&mut self, connection: ConnectionId, command: u32) {
+        if let Some(index) = self.live_index(connection) {
+            // A client sees its own publication before it is told that it was published.
+            self.hand_out_to(index);
+            self.reply(index, command, &Reply::Publish);
+        }
+    }
+
+    /// As their home: how many subscribers channels have.
+    fn count_subscribers(&mut self, channels: Vec<ChannelName>, reply_to: ReplyTo) {
+        let counts = channels.into_iter().map(|channel| {
+            let subscribers = self.channels.subscribers(&channel) + self.own_subscribers(&channel);
+            (channel, subscribers)
+        });
+        let counts = counts.collect();
+        if let ReplyTo::Ingest { connection, sequence } = reply_to {
+            self.mesh.to_ingest.send(ToIngest::Subscribers { connection, sequence, counts });
+        }
+    }
+
+    /// The channels that have subscribers here.
+    fn list_channels(&mut self, pattern: Option<&[u8]>, reply_to: ReplyTo) {
+        let names = self.topics.subscribed_channels();
+        let matching = names.filter(|name| pattern.is_none_or(|pattern| glob_matches(pattern, name.as_bytes())));
+        let names = matching.map(Arc::from).collect();
+        if let ReplyTo::Ingest { connection, sequence } = reply_to {
+            self.mesh.to_ingest.send(ToIngest::Channels { connection, sequence, names });
         }
     }
 
