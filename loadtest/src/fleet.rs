@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     process::Child,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    thread,
     time::Duration,
 };
 
@@ -248,8 +249,10 @@ impl Fleet {
         if let Err(gone) = watch.observe(self.open_now(), self.received()) {
             return Err(self.explain(gone, watch));
         }
-        if !self.is_forgiving {
-            self.check()?;
+        if !self.is_forgiving
+            && let Err(failure) = self.check()
+        {
+            return Err(self.blame(failure, watch));
         }
         Ok(rest)
     }
@@ -260,6 +263,19 @@ impl Fleet {
         watch.record_latencies(&progress.latencies);
         self.workers[worker].progress = progress;
         None
+    }
+
+    /// Clients have failed: because the server is about to be gone, if it goes within a moment. A process that dies
+    /// closes its sockets before it has ended.
+    fn blame(&mut self, failure: anyhow::Error, watch: &mut Watch) -> anyhow::Error {
+        let end_ns = now_ns() + SECOND_NS / 2;
+        while now_ns() < end_ns {
+            if let Err(gone) = watch.check_server() {
+                return self.explain(gone, watch);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        failure
     }
 
     /// The server is gone: what its clients saw of that, which they tell with their next reports, says why.
@@ -333,7 +349,7 @@ impl Drop for Fleet {
 
 fn forward_events(worker: usize, link: &Link, sender: Sender<(usize, Result<WorkerEvent>)>) -> Result<()> {
     let messages = link.messages::<WorkerEvent>()?;
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         for message in messages {
             if sender.send((worker, message)).is_err() {
                 return;

@@ -160,6 +160,14 @@ impl Watch {
         Ok(())
     }
 
+    /// Looks whether the server is still there, whatever the time.
+    ///
+    /// # Errors
+    /// If the server is gone.
+    pub fn check_server(&self) -> Result<()> {
+        self.pid.map_or(Ok(()), |pid| server_resident_bytes(pid).map(|_| ()))
+    }
+
     fn line(&self, connections: u32, received: u64) -> String {
         let resident = self.points.last().and_then(|point| point.resident_bytes);
         let resident = resident.map(|bytes| format!(", server {} MB", bytes / 1_000_000)).unwrap_or_default();
@@ -171,11 +179,8 @@ impl Watch {
         let seconds = Duration::from_nanos(now_ns - self.last_ns).as_secs_f64();
         let (mut resident_bytes, mut cores_busy) = (None, None);
         if let Some(pid) = self.pid {
-            // A process that has ended but is not yet waited for has no memory any more.
-            resident_bytes = user_memory::resident_bytes(pid);
-            let (Some(_), Ok(cpu)) = (resident_bytes, CpuTimes::of_process(pid)) else {
-                bail!("the server (process {pid}) is gone");
-            };
+            resident_bytes = Some(server_resident_bytes(pid)?);
+            let cpu = CpuTimes::of_process(pid).or_else(|_| gone(pid))?;
             let used_ns = self.last_cpu.as_ref().map(|last| cpu.since_ns(last));
             cores_busy = used_ns.map(|ns| ns as f64 / SECOND_NS as f64 / seconds);
             self.last_cpu = Some(cpu);
@@ -203,4 +208,13 @@ impl Watch {
         self.bar.finish_and_clear();
         self.points
     }
+}
+
+/// A process that has ended but is not yet waited for has no memory any more.
+fn server_resident_bytes(pid: u32) -> Result<u64> {
+    user_memory::resident_bytes(pid).map_or_else(|| gone(pid), Ok)
+}
+
+fn gone<T>(pid: u32) -> Result<T> {
+    bail!("the server (process {pid}) is gone")
 }
