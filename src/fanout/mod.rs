@@ -1,8 +1,9 @@
 //! From one publication to all its subscribers on this shard.
 //!
-//! Owns the topics (a channel in one form, with its members on this shard), the forms in which clients are
-//! written to, the messages that a turn of the loop brings, and the outboxes of clients that cannot keep up. Numbering publications is the home
-//! shard's business (`channel`), writing to sockets the loop's (`shard`).
+//! Owns the topics (a channel in one form, with its members on this shard), the forms in which
+//! clients are written to, the messages that a turn of the loop brings, the outboxes of clients that
+//! cannot keep up, and filters by tags. Numbering publications is the home shard's business
+//! (`channel`), writing to sockets the loop's (`shard`).
 //!
 //! Invariants:
 //! - A publication is encoded once per turn and topic, next to the topic's other publications of the
