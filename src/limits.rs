@@ -15,6 +15,22 @@ pub const CHANNEL_BYTES_MAX: usize = 255;
 /// Longest user id, in bytes: its personal channel is `#` and the user id.
 pub const USER_BYTES_MAX: usize = CHANNEL_BYTES_MAX - 1;
 
+/// Connections beyond `client.connections_max` that may still bring requests to `/emulation`: each is short, and a full
+/// server's clients must be heard.
+pub const fn uplinks_reserved(connections_max: u32) -> u32 {
+    let part = connections_max / 64;
+    if part < 16 {
+        16
+    } else if part > 4096 {
+        4096
+    } else {
+        part
+    }
+}
+
+/// Bytes that are kept of each text by which a client's program names itself and its version. Libraries' are shorter.
+pub const PROGRAM_TEXT_BYTES_MAX: usize = 64;
+
 /// Longest reason in a WebSocket close frame, in bytes (RFC 6455 section 5.5: 125 less the code).
 pub const CLOSE_REASON_BYTES_MAX: usize = 123;
 

@@ -18,7 +18,7 @@ use hashbrown::HashTable;
 
 use super::table_hash;
 use crate::{
-    mesh::{ChannelName, ConnectionId, Member},
+    mesh::{ChannelName, ClientInfo, ConnectionId, Member},
     protocol::PresenceStats,
 };
 
@@ -71,6 +71,14 @@ impl MemberTable {
             }
         }
         Some(removed)
+    }
+
+    /// Others see a member anew from now on; its user stays the same. Nothing happens if it is not there.
+    pub(super) fn renew(&mut self, channel: &ChannelName, connection: ConnectionId, info: ClientInfo) {
+        let found = self.channels.find_mut(table_hash(channel.hash), |members| members.channel == *channel);
+        if let Some(member) = found.and_then(|members| members.by_connection.get_mut(&connection)) {
+            *member = Arc::new(Member { info, ..**member });
+        }
     }
 
     /// The present ones, in the order of their connections.

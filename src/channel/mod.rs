@@ -2,7 +2,7 @@
 //!
 //! Owns, for the channels whose hash falls to this shard: which shards have subscribers and how
 //! many, the numbering and the history of publications, recovery, who is present where a namespace
-//! wants to know, and idempotency keys. It leaves
+//! wants to know, idempotency keys, and how many connections users have where that is limited. It leaves
 //! to others: who may do what (the session and the ingest thread have asked the namespace), the
 //! subscribers themselves (`fanout`), and the sending of what it answers (`shard`).
 //!
@@ -28,20 +28,22 @@ mod member_table;
 mod random;
 mod stream;
 mod stream_table;
+mod user_table;
 
 use std::sync::Arc;
 
 pub use self::random::Random;
 use self::{
     idempotency::IdempotencyKeys, interest::InterestTable, member_table::MemberTable, stream::Stream,
-    stream_table::StreamTable,
+    stream_table::StreamTable, user_table::UserTable,
 };
 use crate::{
     config::{Config, Namespaces},
     limits::PRESENCE_REPLY_CLIENTS_MAX,
     mesh::{
-        Announcement, ChannelName, ConnectionId, History, HistoryFound, HistoryResult, Member, MemberChange, Position,
-        Presence, PresenceFound, PresenceResult, Publication, Publish, Published, Recovery, Subscribe, Subscribed,
+        Announcement, ChannelName, ConnectionId, History, HistoryFound, HistoryResult, Member, MemberChange,
+        MemberRenewed, Position, Presence, PresenceFound, PresenceResult, Publication, Publish, Published, Recovery,
+        Subscribe, Subscribed,
     },
 };
 
@@ -52,6 +54,7 @@ pub struct Channels {
     interests: InterestTable,
     streams: StreamTable,
     members: MemberTable,
+    users: UserTable,
     keys: IdempotencyKeys,
     /// The latest time that a caller named.
     now_ms: u64,
@@ -90,7 +93,10 @@ impl Channels {
     /// No channels yet, on this shard. The seed chooses the epochs of streams; it must differ with every start of the server.
     pub fn new(config: Arc<Config>, shard: u16, seed: u64) -> Self {
         let idempotency_ms = u64::from(config.ingest.idempotency_ms);
-        Self::with_rules(config.namespaces.clone(), shard, config.shards.history_bytes_max, idempotency_ms, seed)
+        Self {
+            users: UserTable::new(config.client.user_connections_max),
+            ..Self::with_rules(config.namespaces.clone(), shard, config.shards.history_bytes_max, idempotency_ms, seed)
+        }
     }
 
     fn with_rules(namespaces: Namespaces, shard: u16, history_bytes_max: u64, idempotency_ms: u64, seed: u64) -> Self {
@@ -100,6 +106,7 @@ impl Channels {
             interests: InterestTable::new(),
             streams: StreamTable::new(namespaces, history_bytes_max, Random::new(seed)),
             members: MemberTable::default(),
+            users: UserTable::new(0),
             keys: IdempotencyKeys::new(idempotency_ms),
             now_ms: 0,
         }
@@ -191,6 +198,26 @@ impl Channels {
             announcement: Arc::new(Announcement { channel: channel.clone(), change, member: Arc::clone(member) }),
             shards,
         })
+    }
+
+    /// What others see of a member has changed; whoever hears of members is not told.
+    pub fn renew_member(&mut self, renewed: MemberRenewed) {
+        self.members.renew(&renewed.channel, renewed.connection, renewed.info);
+    }
+
+    /// A user of this hash connects: whether it may have one connection more; then it is counted.
+    pub fn admit_user(&mut self, hash: u64) -> bool {
+        self.users.admit(hash)
+    }
+
+    /// A connection that was counted is gone.
+    pub fn user_left(&mut self, hash: u64) {
+        self.users.leave(hash);
+    }
+
+    /// Users whose connections are counted.
+    pub fn users(&self) -> usize {
+        self.users.len()
     }
 
     /// Who is in a channel (protocol.md section 9).
@@ -298,7 +325,8 @@ impl Channels {
 
     /// Bytes held for all of this; payloads among them.
     pub fn bytes(&self) -> u64 {
-        (self.interests.bytes() + self.streams.bytes() + self.members.bytes() + self.keys.bytes()) as u64
+        (self.interests.bytes() + self.streams.bytes() + self.members.bytes() + self.users.bytes() + self.keys.bytes())
+            as u64
     }
 }
 

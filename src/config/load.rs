@@ -130,6 +130,8 @@ impl Draft {
                 pong_grace_ms: 0,
                 expired_grace_ms: 0,
                 personal_channel: false,
+                personal_channel_namespace: None,
+                user_connections_max: 0,
                 insecure: false,
             },
             ingest: IngestConfig {

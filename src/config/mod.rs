@@ -36,6 +36,8 @@ pub use reference::reference;
 pub use secret::Secret;
 pub use units::{format_duration_ms, parse_duration_ms};
 
+use crate::limits::CHANNEL_BYTES_MAX;
+
 /// Everything that an operator chose. Shared by all threads, never changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -106,8 +108,36 @@ pub struct ClientConfig {
     pub expired_grace_ms: u32,
     /// Whether an authenticated client is subscribed to its personal channel `#user` at connect. Default true.
     pub personal_channel: bool,
+    /// The namespace of personal channels, which then are `namespace:#user`; none: they have none. Default none.
+    pub personal_channel_namespace: Option<String>,
+    /// Connections that one user may have in the whole process (close code 3504 beyond); 0: any number. Default 0.
+    pub user_connections_max: u32,
     /// Whether every client may connect, subscribe, publish and read, without a token. Default false.
     pub insecure: bool,
+}
+
+impl ClientConfig {
+    /// The name of a user's personal channel (protocol.md section 11).
+    pub fn personal_channel_of(&self, user: &str) -> String {
+        match &self.personal_channel_namespace {
+            None => format!("#{user}"),
+            Some(namespace) => format!("{namespace}:#{user}"),
+        }
+    }
+
+    /// The user of a personal channel, by its name.
+    pub fn user_of_personal_channel<'a>(&self, channel: &'a str) -> &'a str {
+        &channel[self.personal_channel_prefix_bytes()..]
+    }
+
+    /// Longest user id, in bytes: its personal channel is a channel.
+    pub fn user_bytes_max(&self) -> usize {
+        CHANNEL_BYTES_MAX - self.personal_channel_prefix_bytes()
+    }
+
+    fn personal_channel_prefix_bytes(&self) -> usize {
+        self.personal_channel_namespace.as_ref().map_or(1, |namespace| namespace.len() + 2)
+    }
 }
 
 /// `[client.token]`: what proves who a client's user is, and which channels it may enter (protocol.md section 16).

@@ -12,7 +12,7 @@ use super::{
     problem::{Mistake, Place, Problem},
     units::{format_duration_ms, format_size_bytes},
 };
-use crate::limits::SHARDS_MAX;
+use crate::limits::{CHANNEL_BYTES_MAX, SHARDS_MAX};
 
 /// Shortest secret that HS256 should be used with, in bytes (RFC 7518 section 3.2).
 const HMAC_SECRET_BYTES_MIN: usize = 32;
@@ -31,6 +31,7 @@ pub(super) fn check(draft: &Draft, findings: &mut Findings, cores_available: &[u
         rules.check_namespace(label, namespace);
     }
     rules.check_names(&draft.namespaces);
+    rules.check_personal_channels(draft);
 }
 
 struct Rules<'f> {
@@ -293,6 +294,21 @@ impl Rules<'_> {
                 format!("a namespace {:?} exists already; merge the two tables or rename one", namespace.name)
             });
         }
+    }
+
+    fn check_personal_channels(&mut self, draft: &Draft) {
+        let client = &draft.config.client;
+        let Some(name) = &client.personal_channel_namespace else { return };
+        let key = "client.personal_channel_namespace";
+        self.require(&[key], draft.namespaces.iter().any(|(_, namespace)| namespace.name == *name), || {
+            format!("there is no namespace {name:?}; write [[channel.namespaces]] with this name")
+        });
+        self.require(&[key], name.len() <= CHANNEL_BYTES_MAX / 2, || {
+            format!("is {} bytes long, which leaves too little of a channel's name for users", name.len())
+        });
+        self.advise(&[key, "client.personal_channel"], client.personal_channel, || {
+            "has no effect while client.personal_channel is false".to_owned()
+        });
     }
 
     /// Records a mistake at the first of these keys that was written, unless the rule holds.

@@ -134,7 +134,8 @@ static CLIENT: &[Key<Draft>] = &[
         "connections_max",
         Count(|draft| &mut draft.config.client.connections_max, 1..=16_000_000),
         "1000000",
-        "Connections in the whole process; a client beyond it is answered HTTP 503.",
+        "Connections in the whole process; a client beyond it is answered HTTP 503. Requests to /emulation, which speak \
+         for clients that are connected, then have a reserve of a 64th, from 16 to 4096.",
     ),
     key(
         "channels_max",
@@ -190,6 +191,19 @@ static CLIENT: &[Key<Draft>] = &[
         Boolean(|draft| &mut draft.config.client.personal_channel),
         "true",
         "Whether an authenticated client is subscribed to its user's personal channel `#user` when it connects.",
+    ),
+    unset(
+        "personal_channel_namespace",
+        OptionalText(|draft| &mut draft.config.client.personal_channel_namespace),
+        "news",
+        "Namespace whose options personal channels have. They are called `namespace:#user` then, instead of `#user`.",
+    ),
+    key(
+        "user_connections_max",
+        Count(|draft| &mut draft.config.client.user_connections_max, 0..=1_000_000),
+        "0",
+        "Connections that one user may have at a time, on all shards together; a further one is closed with 3504. 0 \
+         for any number. Costs some 12 bytes for each user and one message to another shard for each connect.",
     ),
     key(
         "insecure",

@@ -76,6 +76,7 @@ fn the_embedded_defaults_are_those_documented_beside_the_values() {
     assert_eq!(config.client.pong_grace_ms, 8_000);
     assert_eq!(config.client.expired_grace_ms, 25_000);
     assert!(config.client.personal_channel && !config.client.insecure);
+    assert_eq!((&config.client.personal_channel_namespace, config.client.user_connections_max), (&None, 0));
     assert_eq!(config.ingest.listen.map(|listen| listen.to_string()).as_deref(), Some("127.0.0.1:7400"));
     assert_eq!(config.ingest.unix, None);
     assert_eq!(config.ingest.payload_bytes_max, 1 << 20);
@@ -133,6 +134,8 @@ fn every_field_is_set_by_a_key() {
             pong_grace_ms: 0,
             expired_grace_ms: 0,
             personal_channel: false,
+            personal_channel_namespace: Some(String::new()),
+            user_connections_max: 0,
             insecure: true,
         },
         ingest: IngestConfig {
@@ -505,6 +508,11 @@ fn each_rule_between_keys_says_what_to_change() {
         (
             "[client]\nping_interval = \"10500ms\"\n",
             "2:17: client.ping_interval: must be whole seconds, not 10s500ms: clients are told it in seconds",
+        ),
+        (
+            "[client]\npersonal_channel_namespace = \"mine\"\n",
+            "2:30: client.personal_channel_namespace: there is no namespace \"mine\"; write [[channel.namespaces]] with \
+             this name",
         ),
         (
             "[client.token]\nhmac_secret_previous = \"0123456789abcdef0123456789abcdef\"\n",

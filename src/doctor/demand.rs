@@ -3,7 +3,10 @@
 use super::cost::{
     OTHER_THREADS, PROCESS_BYTES, PROCESS_DESCRIPTORS, RING_LOCKED_BYTES, SHARD_BYTES, SHARD_DESCRIPTORS,
 };
-use crate::{config::Config, limits::ADMIN_CONNECTIONS_MAX};
+use crate::{
+    config::Config,
+    limits::{ADMIN_CONNECTIONS_MAX, uplinks_reserved},
+};
 
 /// What the server is to hold.
 #[derive(Debug, Clone)]
@@ -35,7 +38,9 @@ impl Demand {
 
     /// Descriptors that are not clients'.
     pub fn other_descriptors(&self) -> u64 {
-        PROCESS_DESCRIPTORS + self.shard_count() * SHARD_DESCRIPTORS + self.producers + ADMIN_CONNECTIONS_MAX as u64
+        let uplinks = u64::from(uplinks_reserved(u32::try_from(self.connections).unwrap_or(u32::MAX)));
+        let operators = ADMIN_CONNECTIONS_MAX as u64;
+        PROCESS_DESCRIPTORS + self.shard_count() * SHARD_DESCRIPTORS + self.producers + operators + uplinks
     }
 
     /// Bytes of the process before its first client.

@@ -183,9 +183,10 @@ impl Outbox {
         }
     }
 
-    /// Drops everything but a frame that has begun to go out. How many frames of topics were dropped.
+    /// Drops everything but a frame that has begun to go out, and answers to HTTP requests: what comes behind an answer
+    /// that its client was never sent would mean nothing to it. How many frames of topics were dropped.
     pub fn clear(&mut self) -> u64 {
-        self.retain(|_| false)
+        self.retain(Item::is_http_answer)
     }
 
     /// Drops a topic's frames, but for one that has begun to go out. How many.
@@ -288,6 +289,11 @@ impl Item {
         }
     }
 
+    /// Whether it begins with the head of an answer to an HTTP request. No frame and no chunk begins so.
+    fn is_http_answer(&self) -> bool {
+        matches!(self, Self::Own { bytes, start: 0 } if bytes.starts_with(b"HTTP/"))
+    }
+
     fn own_bytes(&self) -> usize {
         match self {
             Self::Shared { .. } => 0,
@@ -369,6 +375,20 @@ mod tests {
         assert_eq!(dropped, 3);
         let kept = batch(3, SlowConsumerPolicy::Disconnect, &["0123456789012345"]);
         assert_eq!(push(&mut outbox, &kept, &mut dropped), Err(Overflow::Disconnect));
+    }
+
+    #[test]
+    fn what_is_dropped_at_the_end_leaves_answers_to_requests() {
+        let (mut outbox, mut dropped) = (Outbox::default(), 0);
+        outbox.push_own(b"HTTP/1.1 101 ...").unwrap();
+        push(&mut outbox, &batch(1, SlowConsumerPolicy::Disconnect, &["aaaa"]), &mut dropped).unwrap();
+        outbox.push_own(b"reply").unwrap();
+        assert_eq!(outbox.clear(), 1);
+        assert_eq!(text(&outbox), "HTTP/1.1 101 ...");
+        outbox.advance(3);
+        outbox.push_own(b"reply").unwrap();
+        assert_eq!(outbox.clear(), 0);
+        assert_eq!(text(&outbox), "P/1.1 101 ...");
     }
 
     #[test]

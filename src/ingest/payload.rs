@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::refusal::{ChannelFault, Refusal, quote};
 use crate::{
-    config::{Namespace, Namespaces, PayloadFormat},
-    limits::{CHANNEL_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, USER_BYTES_MAX},
+    config::{ClientConfig, Namespace, Namespaces, PayloadFormat},
+    limits::{CHANNEL_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX},
     protocol::{NotJson, Payload, Tags},
 };
 
@@ -35,11 +35,12 @@ pub(super) fn channel_text(name: &[u8]) -> Result<&str, ChannelFault> {
     }
 }
 
-/// The name of a user's personal channel.
-pub(super) fn personal_channel(user: &[u8]) -> Result<String, Refusal> {
+/// The text of a user's id.
+pub(super) fn check_user<'a>(user: &'a [u8], client: &ClientConfig) -> Result<&'a str, Refusal> {
+    let bytes_max = client.user_bytes_max();
     match str::from_utf8(user) {
-        Ok(user) if (1..=USER_BYTES_MAX).contains(&user.len()) => Ok(format!("#{user}")),
-        _ => Err(Refusal::User(user.len())),
+        Ok(text) if (1..=bytes_max).contains(&text.len()) => Ok(text),
+        _ => Err(Refusal::User { bytes: user.len(), bytes_max }),
     }
 }
 
@@ -85,6 +86,7 @@ fn unknown_namespace(channel: &str, namespaces: &Namespaces) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{config::Config, limits::USER_BYTES_MAX};
 
     fn namespaces(names: &[&str]) -> Namespaces {
         let by_name =
@@ -139,10 +141,14 @@ mod tests {
 
     #[test]
     fn users_and_keys_have_limits() {
-        assert_eq!(personal_channel("é:1".as_bytes()).unwrap(), "#é:1");
-        assert!(personal_channel(b"").is_err() && personal_channel(b"\xff").is_err());
-        assert!(personal_channel(&[b'a'; USER_BYTES_MAX]).is_ok());
-        assert!(personal_channel(&[b'a'; USER_BYTES_MAX + 1]).is_err());
+        let mut client = Config::default().client;
+        assert_eq!(check_user("é:1".as_bytes(), &client).unwrap(), "é:1");
+        assert!(check_user(b"", &client).is_err() && check_user(b"\xff", &client).is_err());
+        assert!(check_user(&[b'a'; USER_BYTES_MAX], &client).is_ok());
+        assert!(check_user(&[b'a'; USER_BYTES_MAX + 1], &client).is_err());
+        client.personal_channel_namespace = Some("ns".to_owned());
+        let refusal = check_user(&[b'a'; USER_BYTES_MAX], &client).unwrap_err();
+        assert_eq!(refusal.to_string(), "ERR user id must have 1 to 251 bytes of UTF-8 text; these are 254");
         assert!(check_idempotency_key(Bytes::new()).is_err());
         assert!(check_idempotency_key(Bytes::from(vec![0; IDEMPOTENCY_KEY_BYTES_MAX + 1])).is_err());
     }

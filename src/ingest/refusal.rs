@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use thiserror::Error;
 
 use crate::{
-    limits::{CHANNEL_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, INGEST_LABEL_BYTES_MAX, USER_BYTES_MAX},
+    limits::{CHANNEL_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, INGEST_LABEL_BYTES_MAX},
     resp::Reply,
 };
 
@@ -63,8 +63,8 @@ pub(super) enum Refusal {
     UnknownNamespace { namespace: String, channel: String, known: String },
     #[error("ERR channel '{channel}' names no namespace, and channels without one are not configured; known: {known}")]
     NoNamespace { channel: String, known: String },
-    #[error("ERR user id must have 1 to {USER_BYTES_MAX} bytes of UTF-8 text; these are {0}")]
-    User(usize),
+    #[error("ERR user id must have 1 to {bytes_max} bytes of UTF-8 text; these are {bytes}")]
+    User { bytes: usize, bytes_max: usize },
     #[error("ERR personal channels are off: set client.personal_channel = true to send to a user")]
     PersonalChannelsOff,
     #[error("ERR payload of {bytes} bytes is too long: ingest.payload_size_max allows {bytes_max}")]
@@ -130,7 +130,7 @@ impl Refusal {
             Self::TransactionTooBig => "transaction_too_big",
             Self::Channel(_) | Self::NoNamespace { .. } => "invalid_channel",
             Self::UnknownNamespace { .. } => "unknown_namespace",
-            Self::User(_) => "invalid_user",
+            Self::User { .. } => "invalid_user",
             Self::PersonalChannelsOff => "personal_channels_off",
             Self::PayloadTooLong { .. } => "payload_too_long",
             Self::PayloadNotJson(_) => "payload_not_json",

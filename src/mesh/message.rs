@@ -53,8 +53,13 @@ pub struct ChannelName {
 impl ChannelName {
     /// The shard that owns the channel.
     pub fn home(&self, shards: usize) -> usize {
+        Self::home_of(self.hash, shards)
+    }
+
+    /// The shard that owns the channel of this hash.
+    pub fn home_of(hash: u64, shards: usize) -> usize {
         // The high bits choose the shard, so that tables keyed by the low bits stay well spread.
-        ((u128::from(self.hash) * shards as u128) >> 64) as usize
+        ((u128::from(hash) * shards as u128) >> 64) as usize
     }
 }
 
@@ -99,6 +104,17 @@ pub struct Member {
     pub is_present: bool,
     /// Subscribers that want to know are told when it comes and when it goes.
     pub is_announced: bool,
+}
+
+/// What others see of a member from now on.
+#[derive(Debug)]
+pub struct MemberRenewed {
+    /// The channel.
+    pub channel: ChannelName,
+    /// Whose.
+    pub connection: ConnectionId,
+    /// What they see.
+    pub info: ClientInfo,
 }
 
 /// A position in a channel's stream.
@@ -388,6 +404,32 @@ pub enum ToShard {
         /// Nobody is to be told.
         is_quiet: bool,
     },
+    /// From a shard to the channel's home: what others see of a [`Member`] has changed. Its loss would show them what was.
+    MemberRenewed(Box<MemberRenewed>),
+    /// From a shard to the home of a user's personal channel, where users' connections are limited: may the user have one
+    /// more? Its loss would hang a client's connect command.
+    UserConnects {
+        /// Of the personal channel's name.
+        hash: u64,
+        /// Who connects.
+        connection: ConnectionId,
+    },
+    /// The answer. If it is yes, the connection is counted until [`ToShard::UserLeft`]. Its loss would hang a client's
+    /// connect command.
+    UserAdmitted {
+        /// As asked.
+        hash: u64,
+        /// Who connects.
+        connection: ConnectionId,
+        /// Whether it may.
+        is_admitted: bool,
+    },
+    /// From a shard to the home of a user's personal channel: a connection that was counted is gone. Its loss would keep
+    /// the user from having as many again.
+    UserLeft {
+        /// Of the personal channel's name.
+        hash: u64,
+    },
     /// From the channel's home to a shard with subscribers. Its loss would leave them with a wrong idea of who is there.
     Announce(Arc<Announcement>),
     /// From a shard to the channel's home.
@@ -561,6 +603,8 @@ pub struct ShardFigures {
     pub history_evicted: u64,
     /// Subscribers that this shard knows by name as the home of channels.
     pub members: u64,
+    /// Users whose connections this shard counts as the home of their personal channels.
+    pub users: u64,
     /// Accepted sockets.
     pub accepted: u64,
     /// Publications numbered here.

@@ -20,7 +20,11 @@ use std::{io, sync::Arc};
 
 use crossbeam_channel::Receiver;
 
-pub use self::{admission::Admission, message::*, outlet::Outlet};
+pub use self::{
+    admission::{Admission, Place},
+    message::*,
+    outlet::Outlet,
+};
 use crate::limits::{MESH_QUEUE_MESSAGES_MAX, SHARDS_MAX};
 pub use crate::uring::Bell;
 

@@ -18,8 +18,9 @@ impl<E: Effects> Conversation<'_, E> {
     pub(super) fn connect(&mut self, command: u32, request: &ConnectRequest<'_>) -> Flow {
         let connect = self.identify(&request.token).and_then(|identity| {
             let channels = self.server_side(&identity, &request.subs)?;
-            let Identity { user, expires_at, info, meta: _, channels: _, is_operator } = identity;
-            Ok(Connect { command, user, expires_at, info, channels, is_operator })
+            let Identity { user, expires_at, info, meta, channels: _, is_operator } = identity;
+            let (name, version) = (request.name.clone().into_owned(), request.version.clone().into_owned());
+            Ok(Connect { command, user, expires_at, info, meta, name, version, channels, is_operator })
         });
         match connect {
             Ok(connect) => self.begin(connect),
@@ -86,8 +87,9 @@ impl<E: Effects> Conversation<'_, E> {
         }
         let mut granted = Granted(Vec::new());
         if client.personal_channel && !identity.user.is_empty() {
-            let channel = permission::personal_channel(&identity.user);
-            granted.add(&channel, namespaces.without.as_deref(), Grant::default());
+            let channel = client.personal_channel_of(&identity.user);
+            let namespace = namespaces.of_channel(&channel).map(|namespace| &**namespace);
+            granted.add(&channel, namespace, Grant::default());
         }
         for (channel, grant) in &identity.channels {
             if channel.is_empty() {

@@ -175,7 +175,7 @@ impl<E: Effects> Conversation<'_, E> {
                 frame::write(self.effects.output(), OpCode::Control(Control::Pong), payload);
                 Flow::Continue
             }
-            Event::Pong(_) if self.effects.form().is_one_way() => {
+            Event::Pong(_) if self.effects.form().is_one_way() || self.session.has(Flag::FramePings) => {
                 self.session.clear(Flag::AwaitingPong);
                 Flow::Continue
             }

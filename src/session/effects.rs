@@ -14,6 +14,8 @@ pub trait Effects {
     fn form(&self) -> Form;
     /// It is known how the peer is to be written to; said once, before it connects.
     fn set_form(&mut self, form: Form);
+    /// Whether the peer may become a client; if not, it may only speak for those that are.
+    fn has_place(&self) -> bool;
     /// The time, in seconds since 1970.
     fn now_unix_seconds(&self) -> u64;
     /// The connection's user; "": anonymous, or not connected yet.
@@ -41,9 +43,8 @@ pub trait Effects {
     fn history(&mut self, history: HistoryCommand<'_>);
     /// The client may know who is subscribed. The shard answers, now or later.
     fn presence(&mut self, presence: PresenceCommand<'_>);
-    /// The client has brought a new token: when the connection expires from now on, in seconds since 1970, and what others
-    /// see of the user, if the token says it.
-    fn refresh(&mut self, expires_at: Option<u64>, info: Option<Bytes>);
+    /// The client has brought a new token.
+    fn refresh(&mut self, renewal: Renewal);
     /// The same for a subscription that the client has, or is about to have.
     fn refresh_subscription(&mut self, channel: &str, expires_at: Option<u64>, info: Option<Bytes>);
     /// Commands have arrived for a session of another connection. [`Forwarded::Sent`]:
@@ -90,11 +91,28 @@ pub struct Connect {
     pub expires_at: Option<u64>,
     /// What other clients may see of the user: a JSON text without line feeds.
     pub info: Option<Bytes>,
+    /// What the application's back end may see of the connection, and clients never: a JSON text without line feeds.
+    pub meta: Option<Bytes>,
+    /// What the client's program calls itself; "": nothing.
+    pub name: String,
+    /// The version of that program.
+    pub version: String,
     /// Server-side subscriptions: the personal channel, the token's, and those asked for and
     /// permitted. Each channel once.
     pub channels: Vec<ServerSide>,
     /// The client is the console.
     pub is_operator: bool,
+}
+
+/// What a new token says of its connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Renewal {
+    /// When the connection expires from now on, in seconds since 1970; none: never.
+    pub expires_at: Option<u64>,
+    /// What other clients may see of the user; none: what they may see already.
+    pub info: Option<Bytes>,
+    /// What the application's back end may see of the connection; none: what it may see already.
+    pub meta: Option<Bytes>,
 }
 
 /// A subscription that the server makes at connect.

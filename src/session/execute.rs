@@ -55,7 +55,7 @@ impl<E: Effects> Conversation<'_, E> {
     }
 
     fn hear_pong(&mut self) -> Result<Flow, Refusal> {
-        if !self.session.awaiting_pong() {
+        if !self.session.awaiting_pong() || self.session.has(Flag::FramePings) {
             return Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::PongUnexpected));
         }
         self.session.clear(Flag::AwaitingPong);

@@ -36,7 +36,7 @@ mod tests;
 use conversation::Conversation;
 use state::Flag;
 pub use {
-    effects::{Connect, Effects, Flow, HistoryCommand, PresenceCommand, ServerSide, SubscribeCommand, Terms},
+    effects::{Connect, Effects, Flow, HistoryCommand, PresenceCommand, Renewal, ServerSide, SubscribeCommand, Terms},
     reason::Reason,
     rules::Rules,
     state::{Phase, Session, Transient},
@@ -49,6 +49,9 @@ use crate::{
     protocol::{ConnectResult, Disconnect, Push, Reply, SubscribeResult},
     websocket::frame::{self, Control, OpCode},
 };
+
+/// What a client is told for whom there is no place.
+const CONNECTIONS_EXHAUSTED: &str = "as many clients are connected as there may be\n";
 
 /// What the shard has made of a connect command.
 #[derive(Debug, Clone, Copy)]
@@ -96,19 +99,27 @@ pub fn connected<E: Effects>(session: &mut Session, reply: &ConnectReply<'_>, ru
     assert_eq!(session.phase, Phase::Connecting, "a connect reply belongs to a connect command that waits for it");
     session.phase = Phase::Connected;
     session.set(Flag::Paused);
-    write_connect_reply(effects.form(), reply, rules, effects.output());
+    let is_told_pings = !session.has(Flag::FramePings);
+    write_connect_reply(effects.form(), reply, is_told_pings, rules, effects.output());
 }
 
-/// Appends a connect reply, for a shard that completes [`Effects::connect`] at once.
-pub fn write_connect_reply(form: Form, reply: &ConnectReply<'_>, rules: &Rules, out: &mut Vec<u8>) {
+/// Appends a connect reply, for a shard that completes [`Effects::connect`] at once. `is_told_pings`: pings are messages,
+/// so the client has to know when to expect them.
+pub fn write_connect_reply(
+    form: Form,
+    reply: &ConnectReply<'_>,
+    is_told_pings: bool,
+    rules: &Rules,
+    out: &mut Vec<u8>,
+) {
     let result = ConnectResult {
         client: reply.client,
         version: Rules::SERVER_VERSION,
         expires: reply.ttl_seconds.is_some(),
         ttl_seconds: reply.ttl_seconds.unwrap_or_default(),
         subs: reply.subs,
-        ping_seconds: rules.config.client.ping_ms / 1000,
-        pong: !form.is_one_way(),
+        ping_seconds: if is_told_pings { rules.config.client.ping_ms / 1000 } else { 0 },
+        pong: is_told_pings && !form.is_one_way(),
         session: reply.session,
         node: reply.node,
         ..ConnectResult::default()
@@ -128,15 +139,18 @@ pub fn ttl_seconds(expires_at: u64, now_unix_seconds: u64) -> u32 {
 /// Appends a ping. The client has to answer it, unless it has no way to.
 pub fn ping(session: &mut Session, form: Form, out: &mut Vec<u8>) {
     assert!(session.is_connected(), "only connected clients are pinged");
-    if form.is_one_way() && !form.is_stream() {
-        // Whoever only listens says nothing, but its WebSocket answers.
+    let is_by_frame = session.has(Flag::FramePings);
+    if is_by_frame || form.is_one_way() && !form.is_stream() {
+        // Whoever only listens, and many a tool, says nothing, but its WebSocket answers.
         frame::write(out, OpCode::Control(Control::Ping), &[]);
     }
     // Of one-way streams TCP alone tells that the client is gone: what is written is not acknowledged.
     if !form.is_one_way() || !form.is_stream() {
         session.set(Flag::AwaitingPong);
     }
-    form.write_ping(out);
+    if !is_by_frame {
+        form.write_ping(out);
+    }
 }
 
 /// Ends the conversation from the shard's side: appends the client's last message, or an HTTP answer to a request that
@@ -197,7 +211,7 @@ fn http_answer(disconnect: Disconnect) -> (u16, &'static str) {
     match disconnect {
         Disconnect::STALE => (408, "the request head was not complete in time\n"),
         Disconnect::INTERNAL_ERROR => (500, "internal server error\n"),
-        Disconnect::CONNECTION_LIMIT => (503, "as many clients are connected as there may be\n"),
+        Disconnect::CONNECTION_LIMIT => (503, CONNECTIONS_EXHAUSTED),
         _ => (503, "the server takes no new clients now\n"),
     }
 }

@@ -52,11 +52,6 @@ impl Subject<'_> {
     }
 }
 
-/// The name of a user's personal channel.
-pub fn personal_channel(user: &str) -> String {
-    format!("{USER_BOUNDARY}{user}")
-}
-
 /// Checks that a name is one that a client may say.
 pub fn check_name(namespaces: &Namespaces, channel: &str) -> Result<(), ErrorCode> {
     if channel.len() > CHANNEL_BYTES_MAX {

@@ -171,6 +171,8 @@ reasons! {
     SubscriptionExpired => "subscription_expired",
     /// As many connections as there may be.
     ConnectionsExhausted => "connections_exhausted",
+    /// As many connections of one user as it may have.
+    UserConnectionsExhausted => "user_connections_exhausted",
     /// No file descriptors are left.
     DescriptorsExhausted => "descriptors_exhausted",
     /// A payload that the client's encoding cannot carry.

@@ -80,6 +80,14 @@ impl<E: Effects> Conversation<'_, E> {
             let body = "nothing is here; clients connect to /connection/websocket\n";
             return Err(self.turn_away(404, Reason::PathUnknown, body, None));
         };
+        if endpoint != Endpoint::Emulation && !self.effects.has_place() {
+            return Err(self.turn_away(
+                503,
+                Reason::ConnectionsExhausted,
+                super::CONNECTIONS_EXHAUSTED,
+                request.origin,
+            ));
+        }
         if let Some(origin) = request.origin {
             let client = &self.rules.config.client;
             let allowed = client.allowed_origins.iter().chain(&self.rules.console_origins).map(String::as_str);

@@ -48,6 +48,8 @@ pub(super) enum Flag {
     Answered = 1 << 4,
     /// The published keys were asked for, for the command that is carried out next.
     KeysAsked = 1 << 5,
+    /// Pings and pongs are WebSocket control frames, not messages.
+    FramePings = 1 << 6,
 }
 
 impl Session {

@@ -1,7 +1,7 @@
 //! What tokens do after connect: they renew a connection, open a channel, renew a subscription (protocol.md sections 9 and 16).
 
 use super::{
-    Effects, Flow, Reason,
+    Effects, Flow, Reason, Renewal,
     conversation::{Conversation, Refusal},
     execute::named,
     ttl_seconds,
@@ -20,8 +20,9 @@ const NOT_PERMITTED: Refusal = Refusal::ErrorBecause(ErrorCode::PermissionDenied
 impl<E: Effects> Conversation<'_, E> {
     /// Who a connection token proves the client to be.
     pub(super) fn verify(&self, token: &str) -> Result<Identity, TokenError> {
-        let identity = self.rules.verifier.verify(token, self.effects.now_unix_seconds())?;
-        Ok(Identity { expires_at: self.expiry(identity.expires_at), ..identity })
+        let identity = self.rules.verifier.verify(token, self.token_time())?;
+        let user_bytes_max = self.rules.config.client.user_bytes_max();
+        if identity.user.len() > user_bytes_max { Err(TokenError::Invalid) } else { Ok(identity) }
     }
 
     /// What a subscription token grants in this channel.
@@ -56,7 +57,8 @@ impl<E: Effects> Conversation<'_, E> {
             return Err(INVALID_TOKEN);
         }
         let ttl = identity.expires_at.map(|at| ttl_seconds(at, self.effects.now_unix_seconds()));
-        self.effects.refresh(identity.expires_at, identity.info);
+        let Identity { expires_at, info, meta, .. } = identity;
+        self.effects.refresh(Renewal { expires_at, info, meta });
         let result =
             RefreshResult { expires: ttl.is_some(), ttl_seconds: ttl.unwrap_or_default(), ..RefreshResult::default() };
         self.effects.form().write_reply(self.effects.output(), command, &Reply::Refresh(result));
@@ -65,6 +67,9 @@ impl<E: Effects> Conversation<'_, E> {
 
     pub(super) fn sub_refresh(&mut self, command: u32, request: &SubRefreshRequest<'_>) -> Result<Flow, Refusal> {
         let channel = named(&request.channel)?;
+        if request.kind != 0 {
+            return Err(ErrorCode::NotAvailable.into());
+        }
         if !self.effects.is_subscribed(channel) {
             return Err(ErrorCode::PermissionDenied.into());
         }
@@ -85,9 +90,7 @@ impl<E: Effects> Conversation<'_, E> {
     }
 
     fn verify_subscription(&self, token: &str) -> Result<SubscriptionToken, TokenError> {
-        let mut token = self.rules.verifier.verify_subscription(token, self.effects.now_unix_seconds())?;
-        token.grant.expires_at = self.expiry(token.grant.expires_at);
-        Ok(token)
+        self.rules.verifier.verify_subscription(token, self.token_time())
     }
 
     /// A token that was made for another channel, user or client was taken from somewhere.
@@ -98,8 +101,8 @@ impl<E: Effects> Conversation<'_, E> {
         if is_owner { Ok(()) } else { Err(INVALID_TOKEN) }
     }
 
-    /// Nothing expires on a server without rules (`client.insecure`).
-    fn expiry(&self, expires_at: Option<u64>) -> Option<u64> {
-        expires_at.filter(|_| !self.rules.config.client.insecure)
+    /// The time by which tokens are judged; none on a server without rules (`client.insecure`), where nothing expires.
+    fn token_time(&self) -> Option<u64> {
+        (!self.rules.config.client.insecure).then(|| self.effects.now_unix_seconds())
     }
 }

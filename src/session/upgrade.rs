@@ -1,6 +1,6 @@
 //! The answer to a request to upgrade: how the connection is to be written to (protocol.md sections 2 and 18).
 
-use super::{Effects, Flow, Phase, Reason, conversation::Conversation, stream::CONNECT_PARAMETER};
+use super::{Effects, Flow, Phase, Reason, conversation::Conversation, state::Flag, stream::CONNECT_PARAMETER};
 use crate::{
     fanout::{Carrier, Form},
     http::{Request, query},
@@ -13,6 +13,9 @@ const SUBPROTOCOL_JSON: &str = "centrifuge-json";
 
 /// The subprotocol of the Protobuf encoding.
 const SUBPROTOCOL_PROTOBUF: &str = "centrifuge-protobuf";
+
+/// The query's parameter by which tools without a pong of their own ask for pings in control frames.
+const FRAME_PINGS_PARAMETER: &str = "cf_ws_frame_ping_pong";
 
 impl<E: Effects> Conversation<'_, E> {
     pub(super) fn upgrade(&mut self, request: &Request<'_>, shape: Shape) -> Flow {
@@ -45,6 +48,10 @@ impl<E: Effects> Conversation<'_, E> {
         handshake::respond_accept(self.effects.output(), upgrade.key, subprotocol);
         self.effects.set_form(Form::new(encoding, shape, Carrier::WebSocket));
         self.session.phase = Phase::AwaitingConnect;
+        let frame_pings = request.query.and_then(|query| query::parameter(query, FRAME_PINGS_PARAMETER));
+        if shape == Shape::Bidirectional && frame_pings.as_deref() == Some("true") {
+            self.session.set(Flag::FramePings);
+        }
         connect.map_or(Flow::Continue, |connect| self.connect_one_way(connect.as_bytes()))
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     fanout::{Form, Marks, Outbox, Subscriptions, Turn},
     limits::CONNECTION_BYTES,
     mesh::{ConnectionId, Subscribed},
-    session::{Session, Transient},
+    session::{ServerSide, Session, Transient},
     uring::{Socket, Token},
 };
 
@@ -19,6 +19,9 @@ pub const NO_USER: u32 = u32::MAX;
 
 /// In [`Connection::user`]: the client was refused a place in the process's count of connections.
 pub const REFUSED: u32 = u32::MAX - 1;
+
+/// In [`Connection::user`]: the connection has a place for uplinks, and will have no user.
+pub const UPLINK: u32 = u32::MAX - 2;
 
 /// A client's socket and all that is known of it.
 pub struct Connection {
@@ -87,6 +90,8 @@ pub struct Extra {
     pub pending: Vec<Pending>,
     /// `info` of its token.
     pub info: Option<Bytes>,
+    /// `meta` of its token: what the application's back end knows of the connection, a JSON text.
+    pub meta: Option<Box<[u8]>>,
     /// What tokens say of single subscriptions.
     pub grants: Vec<Granted>,
 }
@@ -95,14 +100,24 @@ pub struct Extra {
 pub struct Connecting {
     /// Its id.
     pub command: u32,
-    /// Server-side subscriptions that still wait for their home shards.
+    /// What still waits for other shards: server-side subscriptions, or the user's admission.
     pub waiting: usize,
+    /// While the user's admission is under way: what comes then.
+    pub admission: Option<AwaitedAdmission>,
     /// Those that are made.
     pub made: Vec<Subscribed>,
     /// Payload bytes of what they recovered.
     pub recovered_bytes: usize,
     /// Items of the outbox that were given before the command; the others wait for its reply.
     pub items_ahead: usize,
+}
+
+/// What follows when a user may have one more connection.
+pub struct AwaitedAdmission {
+    /// User id.
+    pub user: String,
+    /// Server-side subscriptions to make.
+    pub channels: Vec<ServerSide>,
 }
 
 /// A subscription under way.
@@ -184,6 +199,7 @@ impl Extra {
             && self.connecting.is_none()
             && self.pending.is_empty()
             && self.info.is_none()
+            && self.meta.is_none()
             && self.grants.is_empty()
     }
 }

@@ -92,6 +92,7 @@ impl State {
             history_bytes,
             history_evicted,
             members: self.channels.members() as u64,
+            users: self.channels.users() as u64,
             accepted: counters.accepted,
             publications: counters.publications,
             deliveries: counters.deliveries,
@@ -117,6 +118,6 @@ impl State {
 
     /// Bytes of the tables that exist for connections: their slots, the topics and their lists.
     fn connection_bytes(&self) -> u64 {
-        (self.connections.capacity() * size_of::<Connection>()) as u64 + self.topics.bytes()
+        (self.connections.capacity() * size_of::<Connection>() + self.programs.bytes()) as u64 + self.topics.bytes()
     }
 }

@@ -65,14 +65,17 @@ impl State {
 
     /// The client has brought a new token for a subscription.
     pub fn refresh_subscription(&mut self, index: u32, topic: u32, expires_at: Option<u64>, info: Option<Bytes>) {
+        let is_new_info = info.is_some() && info != self.chan_info(index, topic);
         if self.granted(index, topic).is_none() {
-            return self.grant(index, topic, expires_at, info);
+            self.grant(index, topic, expires_at, info);
+        } else {
+            self.set_subscription_expiry(index, topic, expires_at);
+            if let Some(granted) = self.granted_mut(index, topic).filter(|_| is_new_info) {
+                granted.info = info;
+            }
         }
-        self.set_subscription_expiry(index, topic, expires_at);
-        if info.is_some()
-            && let Some(granted) = self.granted_mut(index, topic)
-        {
-            granted.info = info;
+        if is_new_info {
+            self.subscriber_renewed(index, topic);
         }
     }
 

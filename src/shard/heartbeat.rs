@@ -1,11 +1,9 @@
 //! What a connection's one timer means: deadlines of its phases, and the heartbeat.
 
-use bytes::Bytes;
-
 use super::{connection::Flag, state::State};
 use crate::{
     protocol::Disconnect,
-    session::{self, Reason},
+    session::{self, Reason, Renewal},
     uring::{Kernel, PathQuality},
 };
 
@@ -82,14 +80,21 @@ impl State {
     }
 
     /// The client has brought a new token.
-    pub fn refresh(&mut self, index: u32, expires_at: Option<u64>, info: Option<Bytes>) {
+    pub fn refresh(&mut self, index: u32, renewal: Renewal) {
+        let Renewal { expires_at, info, meta } = renewal;
         let pong_ms_max = u64::from(self.config.client.pong_ms_max);
         let due_ms = self.timer_due_ms(index).unwrap_or(self.now_ms);
         let connection = self.connection_mut(index);
         connection.expires_unix_seconds = expires_at.map_or(0, |at| u32::try_from(at).unwrap_or(u32::MAX));
-        if info.is_some() {
-            connection.extra_mut().info = info;
+        if let Some(meta) = meta {
+            connection.extra_mut().meta = Some(meta[..].into());
         }
+        let is_new_info = info.is_some() && info != connection.extra.as_ref().and_then(|extra| extra.info.clone());
+        if is_new_info {
+            connection.extra_mut().info = info;
+            self.client_renewed(index);
+        }
+        let connection = self.connection(index);
         // The timer may have been cut short by the old expiry. A ping that comes early does no harm; the end of a pong's
         // time would.
         let is_awaiting = connection.session.awaiting_pong();

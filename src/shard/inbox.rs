@@ -74,6 +74,17 @@ impl State {
             }
             ToShard::Interest { channel, shard, subscribers } => self.channels.interest(&channel, shard, subscribers),
             ToShard::Leave { channel, connection, is_quiet } => self.member_left(&channel, connection, is_quiet),
+            ToShard::MemberRenewed(renewed) => self.channels.renew_member(*renewed),
+            ToShard::UserConnects { hash, connection } => {
+                let is_admitted = self.channels.admit_user(hash);
+                let shard = usize::from(connection.shard);
+                self.mesh.to_shards[shard].send(ToShard::UserAdmitted { hash, connection, is_admitted });
+            }
+            ToShard::UserAdmitted { hash, connection, is_admitted } => {
+                self.requests -= 1;
+                self.user_admitted(hash, connection, is_admitted);
+            }
+            ToShard::UserLeft { hash } => self.channels.user_left(hash),
             ToShard::Announce(announcement) => self.announce(&announcement),
             ToShard::Presence(presence) => {
                 let result = self.channels.presence(&presence);

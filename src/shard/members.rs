@@ -11,8 +11,8 @@ use crate::{
     channel::Telling,
     fanout::Marks,
     mesh::{
-        Announcement, ChannelName, ClientInfo, ConnectionId, Member, MemberChange, PresenceFound, PresenceResult,
-        ToShard,
+        Announcement, ChannelName, ClientInfo, ConnectionId, Member, MemberChange, MemberRenewed, PresenceFound,
+        PresenceResult, ToShard,
     },
     protocol::{ErrorCode, Push, Reply},
     session::Terms,
@@ -41,6 +41,36 @@ impl State {
             })
         });
         (Marks { is_server_side, is_known_at_home, hears_joins: terms.push_join_leave }, member)
+    }
+
+    /// What others see of a client has changed, wherever it is: the home shards that know it are told.
+    pub fn client_renewed(&mut self, index: u32) {
+        let connection = self.connection(index);
+        let subscribed = connection.subscriptions.iter().map(|subscription| (subscription.topic, subscription.marks()));
+        let pending = connection.extra.iter().flat_map(|extra| &extra.pending);
+        let pending = pending.map(|pending| (pending.topic, pending.marks));
+        let topics: Vec<u32> =
+            subscribed.chain(pending).filter(|(_, marks)| marks.is_known_at_home).map(|(topic, _)| topic).collect();
+        topics.into_iter().for_each(|topic| self.member_renewed(index, topic));
+    }
+
+    /// The same for one channel.
+    pub fn subscriber_renewed(&mut self, index: u32, topic: u32) {
+        let connection = self.connection(index);
+        let subscription = connection.subscriptions.find(topic).map(|subscription| subscription.marks());
+        let pending = connection.extra.iter().flat_map(|extra| &extra.pending);
+        let pending = pending.filter(|pending| pending.topic == topic).map(|pending| pending.marks);
+        if subscription.into_iter().chain(pending).any(|marks| marks.is_known_at_home) {
+            self.member_renewed(index, topic);
+        }
+    }
+
+    fn member_renewed(&mut self, index: u32, topic: u32) {
+        let channel = self.hasher.name(self.topics.name(topic));
+        let home = channel.home(self.mesh.to_shards.len());
+        let info = self.client_info(index, self.chan_info(index, topic));
+        let connection = self.id(index);
+        self.mesh.to_shards[home].send(ToShard::MemberRenewed(Box::new(MemberRenewed { channel, connection, info })));
     }
 
     /// A subscription has ended, or was taken back before it was made.

@@ -26,12 +26,14 @@ mod keys;
 mod listener;
 mod members;
 mod peer;
+mod programs;
 mod session_ids;
 mod state;
 mod subscribing;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod users;
 mod view;
 pub mod wheel;
 mod writing;

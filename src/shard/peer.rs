@@ -2,12 +2,14 @@
 
 use bytes::Bytes;
 
-use super::state::State;
+use super::{connection::UPLINK, state::State};
 use crate::{
     fanout::Form,
     mesh::{History, Presence, Publish, ReplyTo, ToShard, Uplink},
     protocol::{Payload, Reply},
-    session::{self, Connect, Effects, Flow, Forwarded, HistoryCommand, PresenceCommand, Reason, SubscribeCommand},
+    session::{
+        self, Connect, Effects, Flow, Forwarded, HistoryCommand, PresenceCommand, Reason, Renewal, SubscribeCommand,
+    },
 };
 
 /// One connection, while its session acts.
@@ -55,6 +57,10 @@ impl Effects for Peer<'_> {
 
     fn set_form(&mut self, form: Form) {
         self.state.connection_mut(self.index).form = form;
+    }
+
+    fn has_place(&self) -> bool {
+        self.state.connection(self.index).user != UPLINK
     }
 
     fn now_unix_seconds(&self) -> u64 {
@@ -146,8 +152,8 @@ impl Effects for Peer<'_> {
         });
     }
 
-    fn refresh(&mut self, expires_at: Option<u64>, info: Option<Bytes>) {
-        self.state.refresh(self.index, expires_at, info);
+    fn refresh(&mut self, renewal: Renewal) {
+        self.state.refresh(self.index, renewal);
     }
 
     fn refresh_subscription(&mut self, channel: &str, expires_at: Option<u64>, info: Option<Bytes>) {

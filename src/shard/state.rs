@@ -10,10 +10,11 @@ use slab::Slab;
 
 use super::{
     ClientIds, DRAIN_WAVE_MS, HELD_RETRY_MS, ShardOptions,
-    connection::{Connection, Flag, NO_USER, Pending, REFUSED},
+    connection::{Connection, Flag, NO_USER, Pending, REFUSED, UPLINK},
     figures::Counters,
     keys::KeyWaiters,
     peer::Peer,
+    programs::Programs,
     session_ids::SessionIds,
     wheel::{TimerLinks, Timers, Wheel},
 };
@@ -22,7 +23,7 @@ use crate::{
     config::Config,
     fanout::{Overflow, Topics, Turn},
     limits::{CLIENT_REQUESTS_MAX, CLOSE_HANDSHAKE_MS_MAX, CLOSE_HANDSHAKE_STOPPING_MS_MAX},
-    mesh::{Admission, ChannelHasher, ConnectionId, Publish, ShardMesh, ToShard, Uplink},
+    mesh::{Admission, ChannelHasher, ConnectionId, Place, Publish, ShardMesh, ToShard, Uplink},
     protocol::Disconnect,
     session::{self, Flow, Phase, Reason, Rules, Session, Transient},
     uring::{Socket, Token},
@@ -44,6 +45,7 @@ pub struct State {
     pub now_ms: u64,
     pub now_unix_seconds: u64,
     pub connections: Slab<Connection>,
+    pub programs: Programs,
     pub topics: Topics,
     pub channels: Channels,
     pub turn: Turn,
@@ -117,6 +119,7 @@ impl State {
             now_ms,
             now_unix_seconds,
             connections: Slab::new(),
+            programs: Programs::default(),
             topics: Topics::default(),
             turn: Turn::default(),
             wheel: Wheel::new(now_ms),
@@ -215,11 +218,16 @@ impl State {
         self.accepted = self.accepted.wrapping_add(1);
         let index = self.connections.insert(Connection::new(socket, self.accepted, Session::default()));
         let index = u32::try_from(index).expect("descriptors end before 2^32");
-        if self.admission.enter() {
-            self.schedule_phase_deadline(index);
-        } else {
-            self.connection_mut(index).user = REFUSED;
-            self.disconnect(index, Disconnect::CONNECTION_LIMIT, Reason::ConnectionsExhausted);
+        match self.admission.enter() {
+            Some(Place::Client) => self.schedule_phase_deadline(index),
+            Some(Place::Uplink) => {
+                self.connection_mut(index).user = UPLINK;
+                self.schedule_phase_deadline(index);
+            }
+            None => {
+                self.connection_mut(index).user = REFUSED;
+                self.disconnect(index, Disconnect::CONNECTION_LIMIT, Reason::ConnectionsExhausted);
+            }
         }
         self.connection(index).token(index)
     }
@@ -317,6 +325,7 @@ impl State {
         if self.connection_mut(index).clear(Flag::Connected) {
             self.counters.connections -= 1;
         }
+        self.leave_user(index);
         loop {
             let first = self.connection(index).subscriptions.iter().next();
             let Some(subscription) = first else { break };
@@ -332,12 +341,13 @@ impl State {
             self.writable.push(index);
         }
         let connection = self.connection_mut(index);
-        if connection.user != REFUSED {
+        if connection.user < UPLINK {
             connection.user = NO_USER;
         }
         let pending = connection.extra.as_mut().map(|extra| {
             extra.connecting = None;
             extra.info = None;
+            extra.meta = None;
             std::mem::take(&mut extra.pending)
         });
         connection.drop_empty_extra();
@@ -355,8 +365,11 @@ impl State {
         self.cancel_timer(index);
         let connection = self.connections.remove(index as usize);
         assert!(connection.subscriptions.is_empty(), "a connection leaves its topics before it goes");
-        if connection.user != REFUSED {
-            self.admission.leave();
+        self.programs.forget(index);
+        match connection.user {
+            REFUSED => {}
+            UPLINK => self.admission.leave(Place::Uplink),
+            _ => self.admission.leave(Place::Client),
         }
         self.closes.push((connection.socket, connection.token(index), connection.has(Flag::WritableParked)));
     }

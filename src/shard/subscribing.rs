@@ -6,7 +6,7 @@
 //! already, there is nothing to ask: the home shard knows of the interest, and any moment is a right one.
 
 use super::{
-    connection::{Connecting, Flag, NO_USER, Pending},
+    connection::{Connecting, Flag, Pending},
     state::State,
     view,
 };
@@ -22,30 +22,30 @@ use crate::{
 impl State {
     /// A client has proved who it is: its server-side subscriptions are made, then it is told.
     pub fn begin_connect(&mut self, index: u32, connect: Connect) -> Flow {
-        if !connect.user.is_empty() {
-            // In the topic from now on, subscribed or not: there the user's connections are found.
-            let topic = self.find_or_insert_topic(index, &self.hasher.name(&format!("#{}", connect.user)));
-            self.hand_out(topic);
-            let position = self.topics.attach_silent(topic, index);
-            let connection = self.connection_mut(index);
-            connection.user = topic;
-            connection.subscriptions.insert(Subscription::silent(topic, position));
-        }
+        self.programs.set(index, &connect.name, &connect.version);
         let connection = self.connection_mut(index);
         connection.expires_unix_seconds = connect.expires_at.map_or(0, |at| u32::try_from(at).unwrap_or(u32::MAX));
         let extra = connection.extra_mut();
         extra.info = connect.info;
+        extra.meta = connect.meta.map(|meta| meta[..].into());
         extra.connecting = Some(Box::new(Connecting {
             command: connect.command,
-            waiting: connect.channels.len(),
+            waiting: 0,
+            admission: None,
             made: Vec::new(),
             recovered_bytes: 0,
             items_ahead: extra.outbox.as_ref().map_or(0, |outbox| outbox.items()),
         }));
-        for ServerSide { channel, terms } in connect.channels {
+        self.admit_user(index, connect.user, connect.channels);
+        Flow::Paused
+    }
+
+    /// Makes the server-side subscriptions of a client whose user is settled.
+    pub fn begin_server_side(&mut self, index: u32, channels: Vec<ServerSide>) {
+        self.connecting_mut(index).expect("the client connects").waiting += channels.len();
+        for ServerSide { channel, terms } in channels {
             self.begin_subscribe(index, &channel, 0, terms);
         }
-        Flow::Paused
     }
 
     /// A session has paused: it waits for its connect, or for held messages to be gone.
@@ -59,7 +59,7 @@ impl State {
         }
     }
 
-    fn connecting_mut(&mut self, index: u32) -> Option<&mut Connecting> {
+    pub fn connecting_mut(&mut self, index: u32) -> Option<&mut Connecting> {
         self.connection_mut(index).extra.as_mut()?.connecting.as_deref_mut()
     }
 
@@ -243,7 +243,6 @@ impl State {
     fn server_side_made(&mut self, index: u32, subscribed: Option<Subscribed>) {
         let extra = self.connection_mut(index).extra_mut();
         let connecting = extra.connecting.as_mut().expect("server-side subscriptions are made while connecting");
-        connecting.waiting -= 1;
         if let Some(mut subscribed) = subscribed {
             // All go out in one reply: what no longer fits begins at its channel's top.
             let bytes = recovered_bytes(&subscribed);
@@ -254,6 +253,13 @@ impl State {
             }
             connecting.made.push(subscribed);
         }
+        self.connect_goes_on(index);
+    }
+
+    /// Something that a connect command waited for is there.
+    pub fn connect_goes_on(&mut self, index: u32) {
+        let connecting = self.connecting_mut(index).expect("the client connects");
+        connecting.waiting -= 1;
         // While `begin_connect` is still asking, the session does not wait yet, and `paused` completes it.
         if connecting.waiting == 0 && self.connection(index).session.phase() == Phase::Connecting {
             self.complete_connect(index);
@@ -421,7 +427,7 @@ impl State {
         self.topics.find(self.hasher.hash(channel), channel, self.connection(index).form)
     }
 
-    fn find_or_insert_topic(&mut self, index: u32, channel: &ChannelName) -> u32 {
+    pub fn find_or_insert_topic(&mut self, index: u32, channel: &ChannelName) -> u32 {
         let policy = self.policy(&channel.name);
         self.topics.find_or_insert(channel, self.connections[index as usize].form, || policy)
     }
@@ -431,24 +437,6 @@ impl State {
         let connection = self.connection(index);
         connection.subscriptions.find(topic).is_some_and(|subscription| !subscription.is_silent())
             || connection.extra.as_ref().is_some_and(|extra| extra.pending.iter().any(|pending| pending.topic == topic))
-    }
-
-    /// The id of a connection's user; "" if it has none.
-    pub fn user(&self, index: u32) -> &str {
-        match self.connection(index).user {
-            topic if topic < super::connection::REFUSED => &self.topics.name(topic)[1..],
-            _ => "",
-        }
-    }
-
-    /// A user's connections on this shard, in any form, subscribed to the personal channel or not.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what acts on a user is to come: the server API"))]
-    pub fn connections_of_user(&self, user: &str) -> Vec<u32> {
-        let channel = self.hasher.name(&format!("#{user}"));
-        let topics = self.topics.of_channel(channel.hash, &channel.name);
-        let members = topics.flat_map(|topic| self.topics.members(topic).iter().map(move |index| (topic, *index)));
-        // Whoever was allowed to subscribe to another user's channel is not that user.
-        members.filter(|(topic, index)| self.connection(*index).user == *topic).map(|(_, index)| index).collect()
     }
 
     fn policy(&self, channel: &str) -> SlowConsumerPolicy {
@@ -466,5 +454,3 @@ fn recovered_bytes(subscribed: &Subscribed) -> usize {
         _ => 0,
     }
 }
-
-const _: () = assert!(NO_USER > super::connection::REFUSED);

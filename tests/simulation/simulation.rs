@@ -11,7 +11,7 @@ use crossbeam_channel::Receiver;
 use tidegate::{
     channel::Random,
     config::{Config, Namespace, RecoveryMode, SlowConsumerPolicy},
-    mesh::{Admission, Bell, ChannelHasher, ControlMesh, ToControl, ToShard, build_with_queue_length},
+    mesh::{self, Admission, Bell, ChannelHasher, ControlMesh, ToControl, ToShard, build_with_queue_length},
     session::Rules,
     shard::{Progress, Shard, ShardOptions},
     uring::simulated::{Faults, SimulatedKernel, SimulatedNetwork},
@@ -254,13 +254,14 @@ impl Simulation {
                 figures.outboxes,
                 figures.outbox_bytes,
                 figures.members,
+                figures.users,
             ];
-            assert_eq!(left, [0; 7], "shard {} keeps something", figures.shard);
+            assert_eq!(left, [0; 8], "shard {} keeps something", figures.shard);
         }
         for place in 0..CONNECTIONS_MAX {
-            assert!(self.admission.enter(), "only {place} of the places are free again");
+            assert_eq!(self.admission.enter(), Some(mesh::Place::Client), "only {place} of the places are free again");
         }
-        assert!(!self.admission.enter(), "a place was given back twice");
+        assert_eq!(self.admission.enter(), Some(mesh::Place::Uplink), "a place was given back twice");
         if self.shards.iter().all(|member| member.shard.is_some()) {
             self.producers.ask_counts(self.channels());
             self.settle("the home shards to count", |simulation| simulation.producers.is_idle());
@@ -451,6 +452,7 @@ fn config(random: &mut Random) -> Config {
     config.client.allow_anonymous = true;
     config.client.token.hmac_secret = Some(SECRET.into());
     config.client.connections_max = CONNECTIONS_MAX;
+    config.client.user_connections_max = random.below(4) as u32;
     config.client.request_head_ms_max = 2_000;
     config.client.connect_ms_max = 2_000;
     config.client.ping_ms = 4_000;

@@ -6,7 +6,7 @@ use super::{Call, Outcome};
 use crate::{
     config::PayloadFormat,
     ingest::{
-        payload::{check_channel, check_idempotency_key, check_payload, check_tags, personal_channel},
+        payload::{check_channel, check_idempotency_key, check_payload, check_tags, check_user},
         refusal::{Refusal, quote},
         replies::Waiting,
     },
@@ -34,7 +34,8 @@ pub(super) fn send(call: &mut Call<'_>) -> Result<Outcome, Refusal> {
     if !call.state.config.client.personal_channel {
         return Err(Refusal::PersonalChannelsOff);
     }
-    let name = personal_channel(call.argument(1))?;
+    let client = &call.state.config.client;
+    let name = client.personal_channel_of(check_user(call.argument(1), client)?);
     let rules = call.state.config.namespaces.of_channel(&name);
     let payload = call.check_payload(2, rules.map_or(PayloadFormat::Json, |namespace| namespace.format))?;
     let channel = call.state.hasher.name(&name);

@@ -119,8 +119,8 @@ impl<'a> Claims<'a> {
         })
     }
 
-    /// What the token proves, as a connection token. `now` is in seconds since 1970.
-    pub fn into_identity(self, now: u64) -> Result<Identity, TokenError> {
+    /// What the token proves, as a connection token. `now` is in seconds since 1970; none: nothing expires.
+    pub fn into_identity(self, now: Option<u64>) -> Result<Identity, TokenError> {
         if self.channel.is_some() {
             return Err(TokenError::Invalid);
         }
@@ -143,8 +143,8 @@ impl<'a> Claims<'a> {
         })
     }
 
-    /// What the token opens, as a subscription token. `now` is in seconds since 1970.
-    pub fn into_subscription(self, now: u64) -> Result<SubscriptionToken, TokenError> {
+    /// What the token opens, as a subscription token. `now` is in seconds since 1970; none: nothing expires.
+    pub fn into_subscription(self, now: Option<u64>) -> Result<SubscriptionToken, TokenError> {
         let expires_at = self.expires_at(now)?;
         Ok(SubscriptionToken {
             user: self.user()?,
@@ -166,20 +166,21 @@ impl<'a> Claims<'a> {
 
     /// When what the token grants ends. A token whose time has not come is treated as one whose time is over: both are
     /// answered so that the client's library fetches another.
-    fn expires_at(&self, now: u64) -> Result<Option<u64>, TokenError> {
+    fn expires_at(&self, now: Option<u64>) -> Result<Option<u64>, TokenError> {
+        let Some(now) = now else { return Ok(None) };
         let now_seconds = now as f64;
         if self.exp.is_some_and(|exp| exp <= now_seconds) || self.nbf.is_some_and(|nbf| nbf > now_seconds) {
             return Err(TokenError::Expired);
         }
         match self.expire_at {
             None => Ok(self.exp.map(seconds)),
-            Some(expire_at) => expiry(expire_at, now),
+            Some(expire_at) => expiry(expire_at, Some(now)),
         }
     }
 }
 
 impl ServerSide<'_> {
-    fn grant(self, now: u64) -> Result<Grant, TokenError> {
+    fn grant(self, now: Option<u64>) -> Result<Grant, TokenError> {
         Ok(Grant {
             expires_at: self.expire_at.map_or(Ok(None), |expire_at| expiry(expire_at, now))?,
             info: json(self.info, self.b64info.as_deref())?,
@@ -240,7 +241,8 @@ impl OneOrMore<'_> {
 }
 
 /// `expire_at`: 0 or less is never.
-fn expiry(expire_at: f64, now: u64) -> Result<Option<u64>, TokenError> {
+fn expiry(expire_at: f64, now: Option<u64>) -> Result<Option<u64>, TokenError> {
+    let Some(now) = now else { return Ok(None) };
     match expire_at {
         never if never <= 0.0 => Ok(None),
         past if past <= now as f64 => Err(TokenError::GrantExpired),

@@ -151,21 +151,21 @@ impl TokenVerifier {
         self.is_current
     }
 
-    /// Who a connection token proves its bearer to be. `now` is in seconds since 1970.
+    /// Who a connection token proves its bearer to be. `now` is in seconds since 1970; none: nothing expires.
     ///
     /// # Errors
     /// Why it is refused.
-    pub fn verify(&self, token: &str, now: u64) -> Result<Identity, TokenError> {
+    pub fn verify(&self, token: &str, now: Option<u64>) -> Result<Identity, TokenError> {
         let (payload, is_operator) = self.verify_signature(token)?;
         let claims = self.read_claims(&payload, is_operator)?;
         Ok(Identity { is_operator, ..claims.into_identity(now)? })
     }
 
-    /// What a subscription token opens, and for whom. `now` is in seconds since 1970.
+    /// What a subscription token opens, and for whom. `now` is in seconds since 1970; none: nothing expires.
     ///
     /// # Errors
     /// Why it is refused.
-    pub fn verify_subscription(&self, token: &str, now: u64) -> Result<SubscriptionToken, TokenError> {
+    pub fn verify_subscription(&self, token: &str, now: Option<u64>) -> Result<SubscriptionToken, TokenError> {
         let (payload, is_operator) = self.verify_signature(token)?;
         if is_operator {
             // The operator needs none.

@@ -38,7 +38,7 @@ fn config_with(setting: &str, file: &str) -> TokenConfig {
 }
 
 fn verify_with(config: &TokenConfig, token: &str) -> Result<Identity, TokenError> {
-    TokenVerifier::new(config, OPERATOR_KEY).verify(token, NOW)
+    TokenVerifier::new(config, OPERATOR_KEY).verify(token, Some(NOW))
 }
 
 fn sign(algorithm: Algorithm, secret: &str, claims: &Value) -> String {
@@ -270,7 +270,7 @@ fn a_configured_public_key_verifies_its_own_algorithms_and_no_others() {
     for (_, setting, file, _) in &tokens {
         let verifier = TokenVerifier::new(&config_with(setting, file), OPERATOR_KEY);
         for (id, _, other_file, token) in &tokens {
-            let verified = verifier.verify(token, NOW).map(|identity| identity.user);
+            let verified = verifier.verify(token, Some(NOW)).map(|identity| identity.user);
             let expected = if other_file == file { Ok("42".to_owned()) } else { Err(TokenError::Invalid) };
             assert_eq!(verified, expected, "{id} with {file}");
         }
@@ -302,10 +302,10 @@ fn a_published_key_verifies_the_tokens_that_name_it() {
     let mut verifier = TokenVerifier::new(&TokenConfig::default(), OPERATOR_KEY);
     verifier.set_key_set(Arc::new(key_set(|_| ()).expect("keys")), true);
     for (id, _, _, token) in signed_by_private_keys() {
-        assert_eq!(verifier.verify(&token, NOW).map(|identity| identity.user), Ok("42".to_owned()), "{id}");
+        assert_eq!(verifier.verify(&token, Some(NOW)).map(|identity| identity.user), Ok("42".to_owned()), "{id}");
         let (message, signature) = token.rsplit_once('.').expect("three parts");
         let turned: String = signature.chars().rev().collect();
-        assert_eq!(verifier.verify(&format!("{message}.{turned}"), NOW), Err(TokenError::Invalid), "{id}");
+        assert_eq!(verifier.verify(&format!("{message}.{turned}"), Some(NOW)), Err(TokenError::Invalid), "{id}");
     }
 }
 
@@ -316,17 +316,17 @@ fn a_token_that_names_an_unknown_key_waits_for_it() {
     let mut verifier = TokenVerifier::new(&config(), OPERATOR_KEY);
     verifier.set_key_set(Arc::new(key_set(renamed).expect("keys")), true);
     for (id, _, _, token) in &tokens {
-        assert_eq!(verifier.verify(token, NOW), Err(TokenError::KeyMissing), "{id}");
+        assert_eq!(verifier.verify(token, Some(NOW)), Err(TokenError::KeyMissing), "{id}");
     }
     // What no published key could verify waits for none.
     let by_secret = sign(Algorithm::HS256, SECRET, &json!({"sub": "42"}));
-    assert!(verifier.verify(&by_secret, NOW).is_ok());
-    assert_eq!(verifier.verify(&sign(Algorithm::HS256, "another", &json!({})), NOW), Err(TokenError::Invalid));
+    assert!(verifier.verify(&by_secret, Some(NOW)).is_ok());
+    assert_eq!(verifier.verify(&sign(Algorithm::HS256, "another", &json!({})), Some(NOW)), Err(TokenError::Invalid));
     // The configured key goes on beside the published ones.
     let (_, setting, file, token) = &tokens[0];
     let mut verifier = TokenVerifier::new(&config_with(setting, file), OPERATOR_KEY);
     verifier.set_key_set(Arc::new(key_set(renamed).expect("keys")), true);
-    assert!(verifier.verify(token, NOW).is_ok());
+    assert!(verifier.verify(token, Some(NOW)).is_ok());
 }
 
 #[test]
@@ -336,7 +336,7 @@ fn a_published_key_counts_for_the_use_and_algorithm_that_it_names() {
         let mut verifier = TokenVerifier::new(&TokenConfig::default(), OPERATOR_KEY);
         let keys = key_set(|keys| keys.iter_mut().for_each(|key| key[member] = value.clone()));
         verifier.set_key_set(Arc::new(keys.unwrap_or_default()), true);
-        verifier.verify(&rs256, NOW).map(|identity| identity.user)
+        verifier.verify(&rs256, Some(NOW)).map(|identity| identity.user)
     };
     assert_eq!(verify("use", json!("sig")), Ok("42".to_owned()));
     assert_eq!(verify("use", json!("enc")), Err(TokenError::KeyMissing));
@@ -388,7 +388,7 @@ fn the_user_may_come_from_another_claim() {
 #[test]
 fn subscription_tokens_say_all_that_a_subscription_comes_with() {
     let verifier = TokenVerifier::new(&config(), OPERATOR_KEY);
-    let verify = |claims: Value| verifier.verify_subscription(&sign(Algorithm::HS256, SECRET, &claims), NOW);
+    let verify = |claims: Value| verifier.verify_subscription(&sign(Algorithm::HS256, SECRET, &claims), Some(NOW));
     let least = SubscriptionToken { channel: "$a:b".to_owned(), ..SubscriptionToken::default() };
     assert_eq!(verify(json!({"channel": "$a:b"})), Ok(least.clone()));
     assert_eq!(verify(json!({"channel": "$a:b", "client": ""})), Ok(least));
@@ -417,7 +417,7 @@ fn subscription_tokens_say_all_that_a_subscription_comes_with() {
     assert_eq!(verify(json!({"channel": "a", "exp": NOW + 1, "expire_at": NOW})), Err(TokenError::GrantExpired));
     assert_eq!(verify(json!({"channel": "a", "override": 1})), Err(TokenError::Invalid));
     let operator = mint(OPERATOR_KEY, &Claims { channel: Some("a"), ..Claims::default() });
-    assert_eq!(verifier.verify_subscription(&operator, NOW), Err(TokenError::Invalid));
+    assert_eq!(verifier.verify_subscription(&operator, Some(NOW)), Err(TokenError::Invalid));
 }
 
 #[test]
@@ -455,7 +455,7 @@ proptest! {
     ) {
         let token = sign(Algorithm::HS256, SECRET, &json!({name: value}));
         let verifier = TokenVerifier::new(&config(), OPERATOR_KEY);
-        let _ = verifier.verify(&token, NOW);
-        let _ = verifier.verify_subscription(&token, NOW);
+        let _ = verifier.verify(&token, Some(NOW));
+        let _ = verifier.verify_subscription(&token, Some(NOW));
     }
 }

@@ -1,5 +1,7 @@
 //! Connect commands: tokens, and the channels that the server subscribes a client to.
 
+use std::sync::Arc;
+
 use serde_json::{json, value::RawValue};
 
 use super::{
@@ -8,6 +10,7 @@ use super::{
     rules,
 };
 use crate::{
+    limits::CHANNEL_BYTES_MAX,
     protocol::{Claims, mint, mint_operator},
     session::{Flow, Phase, Reason, ServerSide, Terms},
 };
@@ -42,6 +45,41 @@ fn a_token_makes_a_user_with_a_personal_channel() {
     assert_eq!(connect.info.as_deref(), Some(&b"{\"name\": \"Al\"}"[..]));
     assert_eq!(names(&connect.channels), ["#42"]);
     assert!(!client.session.is_operator());
+}
+
+#[test]
+fn what_the_back_end_may_know_of_a_connection_comes_with_it() {
+    let claims = json!({"sub": "42", "meta": {"plan": "gold"}});
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("a token");
+    let mut client = client();
+    client.upgrade();
+    let frames =
+        client.ask(&json!({"id": 1, "connect": {"token": token, "name": "js", "version": "5.8.0"}}).to_string());
+    assert!(!frames[0].contains("gold"), "no client is told: {frames:?}");
+    let connect = &client.shard.connects[0];
+    assert_eq!(connect.meta.as_deref(), Some(&br#"{"plan":"gold"}"#[..]));
+    assert_eq!((connect.name.as_str(), connect.version.as_str()), ("js", "5.8.0"));
+}
+
+#[test]
+fn personal_channels_may_have_a_namespace() {
+    let mut config = config();
+    config.client.personal_channel_namespace = Some("hh".to_owned());
+    let rules = rules(config);
+    let mut client = Client::new(Arc::clone(&rules));
+    client.connect_with(&token("42"));
+    let channels = &client.shard.connects[0].channels;
+    assert_eq!(names(channels), ["hh:#42"]);
+    assert!(channels[0].terms.recoverable, "the options are the namespace's");
+
+    let fits = "u".repeat(CHANNEL_BYTES_MAX - "hh:#".len());
+    Client::new(Arc::clone(&rules)).connect_with(&token(&fits));
+    let mut longer = Client::new(rules);
+    longer.upgrade();
+    let connect = format!(r#"{{"id":1,"connect":{{"token":"{}"}}}}"#, token(&format!("{fits}u")));
+    assert_eq!(longer.say(&connect), Flow::Closing);
+    assert_eq!(longer.frames(), ["close 3500 invalid token"]);
 }
 
 #[test]

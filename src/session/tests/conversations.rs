@@ -80,6 +80,30 @@ fn websocket_pings_are_answered_and_pongs_ignored() {
 }
 
 #[test]
+fn pings_may_be_control_frames_which_tools_answer_by_themselves() {
+    let mut client = client();
+    let head = HEAD.replace("/connection/websocket", "/connection/websocket?cf_ws_frame_ping_pong=true");
+    assert_eq!(client.send(head.as_bytes()), Flow::Continue);
+    client.shard.output.clear();
+    client.shard.connect_pauses = true;
+    assert_eq!(client.say(r#"{"id":1,"connect":{}}"#), Flow::Paused);
+    assert_eq!(client.complete_connect(), Flow::Continue);
+    let reply = client.frames().remove(0);
+    assert!(!reply.contains("ping") && !reply.contains("pong"), "{reply}");
+    for _ in 0..2 {
+        client.ping();
+        assert!(client.session.awaiting_pong());
+        assert_eq!(std::mem::take(&mut client.shard.output), b"\x89\x00");
+        assert_eq!(client.send(&masked(0x8a, b"")), Flow::Continue);
+        assert!(!client.session.awaiting_pong());
+    }
+    client.ping();
+    client.shard.output.clear();
+    assert_eq!(client.say("{}"), Flow::Closing, "a message is no pong");
+    assert_eq!(client.frames(), ["close 3501 bad request"]);
+}
+
+#[test]
 fn a_message_in_fragments_with_a_ping_between() {
     let mut client = client();
     client.connect();

@@ -9,8 +9,8 @@ use crate::{
     fanout::Form,
     protocol::{Disconnect, Payload, Reply, SubscribeResult},
     session::{
-        self, Connect, ConnectReply, Effects, Flow, Forwarded, HistoryCommand, PresenceCommand, Reason, Rules, Session,
-        SubscribeCommand, Terms, Transient, Uplink, write_connect_reply,
+        self, Connect, ConnectReply, Effects, Flow, Forwarded, HistoryCommand, PresenceCommand, Reason, Renewal, Rules,
+        Session, SubscribeCommand, Terms, Transient, Uplink, write_connect_reply,
     },
 };
 
@@ -40,6 +40,8 @@ pub struct Recorder {
     pub form: Form,
     /// What becomes of commands for other sessions.
     pub forwarded: Forwarded,
+    /// Whether there is a place for one more client.
+    pub has_place: bool,
     /// Whether a connect command waits for server-side subscriptions.
     pub connect_pauses: bool,
     /// Whether a publish command finds no room behind it.
@@ -57,6 +59,10 @@ impl Effects for Recorder {
 
     fn set_form(&mut self, form: Form) {
         self.form = form;
+    }
+
+    fn has_place(&self) -> bool {
+        self.has_place
     }
 
     fn now_unix_seconds(&self) -> u64 {
@@ -90,7 +96,7 @@ impl Effects for Recorder {
         let subs = self.subs();
         let subs: Vec<_> = subs.iter().map(|channel| (channel.as_str(), SubscribeResult::default())).collect();
         let reply = self.reply(&subs);
-        write_connect_reply(self.form, &reply, &self.rules.clone(), &mut self.output);
+        write_connect_reply(self.form, &reply, true, &self.rules.clone(), &mut self.output);
         Flow::Continue
     }
 
@@ -122,8 +128,9 @@ impl Effects for Recorder {
         self.calls.push(format!("{presence:?}"));
     }
 
-    fn refresh(&mut self, expires_at: Option<u64>, info: Option<Bytes>) {
-        self.calls.push(format!("refresh {expires_at:?} {info:?}"));
+    fn refresh(&mut self, renewal: Renewal) {
+        let Renewal { expires_at, info, meta } = renewal;
+        self.calls.push(format!("refresh {expires_at:?} {info:?} {meta:?}"));
     }
 
     fn refresh_subscription(&mut self, channel: &str, expires_at: Option<u64>, info: Option<Bytes>) {
@@ -184,6 +191,7 @@ impl Client {
             messages: 0,
             form: Form::default(),
             forwarded: Forwarded::Sent,
+            has_place: true,
             connect_pauses: false,
             publish_pauses: false,
         };

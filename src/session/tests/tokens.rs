@@ -1,5 +1,7 @@
 //! Tokens after connect: refreshed connections, channels that tokens open, refreshed subscriptions.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::{NOW, OPERATOR_KEY, SECRET, client, config, recorder::Client, rules};
@@ -42,10 +44,10 @@ fn end(client: &mut Client, message: &str) -> Vec<String> {
 #[test]
 fn a_refresh_moves_the_connections_end() {
     let mut client = user();
-    let token = sign(&json!({"sub": "42", "exp": NOW + 500, "info": {"name": "Al"}}));
+    let token = sign(&json!({"sub": "42", "exp": NOW + 500, "info": {"name": "Al"}, "meta": [1]}));
     assert_eq!(client.ask(&refresh(&token)), [r#"{"id":2,"refresh":{"expires":true,"ttl":500}}"#]);
     assert_eq!(client.ask(&refresh(&sign(&json!({"sub": "42"})))), [r#"{"id":2,"refresh":{}}"#]);
-    let calls = [r#"refresh Some(1700000500) Some(b"{\"name\":\"Al\"}")"#, "refresh None None"];
+    let calls = [r#"refresh Some(1700000500) Some(b"{\"name\":\"Al\"}") Some(b"[1]")"#, "refresh None None None"];
     assert_eq!(client.shard.calls, calls);
 }
 
@@ -161,6 +163,10 @@ fn a_subscription_is_refreshed_by_its_own_token_only() {
     assert_eq!(client.ask(&sub_refresh("closed:a", &for_ever)), [r#"{"id":3,"sub_refresh":{}}"#]);
     let expired = json!({"sub": "42", "channel": "closed:a", "exp": NOW});
     assert!(client.ask(&sub_refresh("closed:a", &expired))[0].contains(r#""code":109"#));
+    for kind in [1, 2] {
+        let poll = json!({"id": 3, "sub_refresh": {"channel": "closed:a", "type": kind}});
+        assert!(client.ask(&poll.to_string())[0].contains(r#""code":108"#), "polls are not built");
+    }
     let foreign = json!({"sub": "42", "channel": "closed:b"});
     assert_eq!(end(&mut client, &sub_refresh("closed:a", &foreign)), ["close 3500 invalid token"]);
 }
@@ -183,10 +189,15 @@ fn the_tokens_channels_come_with_what_it_says_of_them() {
 fn nothing_expires_on_a_server_without_rules() {
     let mut config = config();
     config.client.insecure = true;
-    let mut client = Client::new(rules(config));
-    let frames = client.connect_with(&sign(&json!({"sub": "42", "exp": NOW + 60})));
-    assert!(!frames[0].contains("expires"), "{frames:?}");
-    client.ask(&subscribe("closed:a", &json!({"sub": "42", "channel": "closed:a", "exp": NOW + 9})));
-    assert_eq!(client.shard.terms[0].expires_at, None);
-    assert_eq!(client.ask(&refresh(&sign(&json!({"sub": "42", "exp": NOW + 9})))), [r#"{"id":2,"refresh":{}}"#]);
+    let rules = rules(config);
+    for exp in [NOW + 60, NOW - 60] {
+        let mut client = Client::new(Arc::clone(&rules));
+        let subs = json!({"open:a": {"expire_at": exp}});
+        let frames = client.connect_with(&sign(&json!({"sub": "42", "exp": exp, "nbf": NOW + 5, "subs": subs})));
+        assert!(frames[0].contains(r#""connect""#) && !frames[0].contains("expires"), "{frames:?}");
+        assert_eq!(client.shard.connects[0].channels[1].terms.expires_at, None);
+        client.ask(&subscribe("closed:a", &json!({"sub": "42", "channel": "closed:a", "expire_at": exp})));
+        assert_eq!(client.shard.terms[0].expires_at, None);
+        assert_eq!(client.ask(&refresh(&sign(&json!({"sub": "42", "exp": exp})))), [r#"{"id":2,"refresh":{}}"#]);
+    }
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{
     client,
-    recorder::Client,
+    recorder::{Client, HEAD},
     streams::{opened, post},
 };
 use crate::session::{Flow, Forwarded, Phase, Reason};
@@ -48,6 +48,20 @@ fn requests_in_a_row_are_answered_one_after_the_other() {
     }
     assert_eq!(client.uplink_taken(), Flow::Answered);
     assert_eq!((client.text().as_str(), client.shard.calls.len()), (DONE, 3));
+}
+
+#[test]
+fn without_a_place_a_connection_may_be_an_uplink_only() {
+    for request in [HEAD.to_owned(), post("/connection/sse", "", "{}"), post("/connection/uni_http_stream", "", "{}")] {
+        let mut client = client();
+        client.shard.has_place = false;
+        assert_eq!(client.send(post("/emulation", "", BODY).as_bytes()), Flow::Paused);
+        assert_eq!(client.uplink_taken(), Flow::Answered);
+        assert_eq!(client.text(), DONE);
+        assert_eq!(client.send(request.as_bytes()), Flow::Closing);
+        assert!(client.text().starts_with("HTTP/1.1 503 "));
+        assert_eq!(client.shard.counted, [Reason::ConnectionsExhausted]);
+    }
 }
 
 #[test]

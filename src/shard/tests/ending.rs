@@ -1,6 +1,7 @@
 //! How connections end, and what must not come behind their end.
 
 use super::*;
+use crate::{protocol::Disconnect, session::Reason};
 
 #[test]
 fn nothing_follows_a_close_frame() {
@@ -64,6 +65,35 @@ fn a_client_that_was_paused_is_heard_when_it_ends() {
     stage.shards[0].turn();
     stage.shards[0].turn();
     assert_eq!(stage.shards[0].figures().sockets, 0, "its end is seen without waiting for a deadline");
+}
+
+#[test]
+fn a_client_that_reads_late_learns_that_it_was_upgraded_before_it_was_ended() {
+    let stream = "POST /connection/sse HTTP/1.1\r\nHost: a\r\nContent-Length: 21\r\n\r\n{\"id\":1,\"connect\":{}}";
+    for (request, answer, end) in [
+        (UPGRADE, "HTTP/1.1 101 ", &b"\x88\x0a\x0b\xb9shutdown"[..]),
+        (stream.as_bytes(), "HTTP/1.1 200 ", b"0\r\n\r\n"),
+    ] {
+        let mut stage = Stage::new(1, 1024, |_| {});
+        let before = "HTTP/1.1 204 No Content\r\nConnection: keep-alive\r\n\r\n";
+        let mut client = Client { peer: stage.network.connect(0, before.len()), unread: Vec::new(), is_ended: false };
+        let body = format!(r#"{{"node":"{}"}}"#, stage.shards[0].state.session_ids.node());
+        let uplink = format!("POST /emulation HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        client.peer.write(uplink.as_bytes());
+        stage.settle();
+        // The answer fills what the client has room for.
+        client.peer.write(request);
+        stage.settle();
+        let index = stage.shards[0].state.connections.iter().next().unwrap().0 as u32;
+        stage.shards[0].state.disconnect(index, Disconnect::SHUTDOWN, Reason::Shutdown);
+        for _ in 0..20 {
+            client.read(usize::MAX);
+            stage.settle();
+        }
+        let text = String::from_utf8_lossy(&client.unread);
+        let rest = text.strip_prefix(before).expect("the first answer");
+        assert!(rest.starts_with(answer) && client.unread.ends_with(end), "{text}");
+    }
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Clients whose messages go out on an HTTP answer without an end, clients that only listen, and uplinks.
 
 use super::*;
-use crate::http::{Body, BodyLength, BodyRead};
+use crate::{
+    http::{Body, BodyLength, BodyRead},
+    limits::uplinks_reserved,
+};
 
 /// A client that speaks HTTP.
 struct HttpClient {
@@ -184,6 +187,40 @@ fn uplinks_that_lead_nowhere() {
     stage.settle();
     assert!(ask(&mut stage, &uplink(&session, &node, command)).starts_with("HTTP/1.1 204 "));
     assert!(stage.shards.iter().all(|shard| shard.state.requests == 0));
+}
+
+#[test]
+fn a_full_server_hears_the_clients_that_it_holds() {
+    let mut stage = Stage::new(1, 1024, |config| config.client.connections_max = 2);
+    let mut stream = HttpClient::new(&mut stage, 0, ROOM, &post("/connection/http_stream", CONNECT));
+    let (session, node) = (stream.told("session"), stream.told("node"));
+    let full = stage.client(0, ROOM);
+    let ask = |stage: &mut Stage, request: &str| {
+        let mut client = HttpClient::new(stage, 0, ROOM, request);
+        client.read();
+        (String::from_utf8(client.unread.clone()).unwrap(), client)
+    };
+    let history = uplink(&session, &node, r#"{"id":2,"history":{"channel":"kept:1"}}"#);
+    let mut senders = Vec::new();
+    for _ in 0..uplinks_reserved(2) {
+        let (answer, sender) = ask(&mut stage, &history);
+        assert_eq!(answer, DONE);
+        senders.push(sender);
+    }
+    // The reserve is taken, too, as long as the requests' connections are kept.
+    assert!(ask(&mut stage, &history).0.starts_with("HTTP/1.1 503 "));
+    senders[0].unread.clear();
+    senders[0].peer.write(UPGRADE);
+    stage.settle();
+    senders[0].read();
+    assert!(senders[0].unread.starts_with(b"HTTP/1.1 503 "), "an uplink does not become a client");
+    senders.clear();
+    stage.settle();
+    assert!(ask(&mut stage, &post("/connection/sse", CONNECT)).0.starts_with("HTTP/1.1 503 "));
+    drop(full);
+    stage.settle();
+    assert!(ask(&mut stage, &post("/connection/sse", CONNECT)).0.starts_with("HTTP/1.1 200 "));
+    assert_eq!(stream.messages().len(), 1 + uplinks_reserved(2) as usize);
 }
 
 #[test]

@@ -166,6 +166,26 @@ fn nothing_is_left_of_subscriptions_that_ended_before_their_time() {
 }
 
 #[test]
+fn who_is_present_looks_as_the_latest_tokens_say() {
+    let mut stage = Stage::with_tokens();
+    let (mut client, _) = stage.user(&json!({"sub": "42", "info": 1, "meta": {"a": 1}}));
+    let subscription = |info| sign(&json!({"sub": "42", "channel": "all:a", "info": info}));
+    let subscribe = json!({"id": 2, "subscribe": {"channel": "all:a", "token": subscription(2)}});
+    let refresh = json!({"id": 3, "refresh": {"token": sign(&json!({"sub": "42", "info": 3, "meta": {"b": 2}}))}});
+    let sub_refresh = json!({"id": 4, "sub_refresh": {"channel": "all:a", "token": subscription(4)}});
+    for (command, expected) in [(subscribe, [1, 2]), (refresh, [3, 2]), (sub_refresh, [3, 4])] {
+        stage.say(&mut client, &command);
+        let heard = stage.say(&mut client, &json!({"id": 9, "presence": {"channel": "all:a"}}));
+        let heard: Value = serde_json::from_str(&heard[0]).unwrap();
+        let members = heard["presence"]["presence"].as_object().unwrap();
+        let infos: Vec<_> = members.values().map(|info| [&info["conn_info"], &info["chan_info"]]).collect();
+        assert_eq!(infos, [expected], "after {command}");
+    }
+    let (_, connection) = stage.shards[0].state.connections.iter().next().unwrap();
+    assert_eq!(connection.extra.as_ref().unwrap().meta.as_deref(), Some(&br#"{"b":2}"#[..]));
+}
+
+#[test]
 fn subscribers_see_what_tokens_say_of_a_publisher() {
     let mut stage = Stage::with_tokens();
     let (mut client, _) = stage.user(&json!({"sub": "42", "info": 1}));

@@ -157,3 +157,133 @@ fn a_channel_is_delivered_to_every_form_and_counted_once() {
         other => panic!("unexpected {other:?}"),
     }
 }
+
+/// As many connections of one user as there may be, on several shards.
+const CONNECTIONS_MAX: u32 = 2;
+
+fn limited() -> Stage {
+    Stage::new(2, 1024, |config| {
+        config.client.token.hmac_secret = Some(SECRET.into());
+        config.client.user_connections_max = CONNECTIONS_MAX;
+    })
+}
+
+/// Says connect, with one channel beside the personal one; the answer is yet to come.
+fn say_connect(client: &Client, user: &str) {
+    let channels = ["plain:1".to_owned()];
+    let token = mint(SECRET.as_bytes(), &Claims { sub: user, channels: &channels, ..Claims::default() });
+    client.say(&format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#));
+}
+
+/// Users that home shards count, and connections in the slabs.
+fn counted(stage: &Stage) -> (u64, u64) {
+    let figures: Vec<_> = stage.shards.iter().map(|shard| shard.figures()).collect();
+    (figures.iter().map(|figures| figures.users).sum(), figures.iter().map(|figures| figures.sockets).sum())
+}
+
+#[test]
+fn a_user_has_no_more_connections_than_allowed_on_all_shards_together() {
+    for user in ["ann", "bob", "carl", "dora"] {
+        let mut stage = limited();
+        let mut clients: Vec<Client> = (0..5).map(|place| stage.stranger(place % 2, ROOM)).collect();
+        // All at once: the home shard decides.
+        clients.iter().for_each(|client| say_connect(client, user));
+        stage.settle();
+        stage.settle();
+        let heard: Vec<String> = clients.iter_mut().map(|client| client.hear().remove(0)).collect();
+        let connected = heard.iter().filter(|heard| heard.contains(&format!(r##""#{user}":{{}}"##))).count();
+        let refused = heard.iter().filter(|heard| *heard == "close 3504").count();
+        assert_eq!((connected, refused), (2, 3), "{heard:?}");
+        assert_eq!(stage.count(0, "user_connections_exhausted") + stage.count(1, "user_connections_exhausted"), 3);
+        let mut other = stage.stranger(0, ROOM);
+        say_connect(&other, "other");
+        let mut anonymous = stage.client(1, ROOM);
+        stage.settle();
+        assert!(other.hear()[0].contains(r#""connect""#), "users do not share a limit");
+        assert!(anonymous.hear().is_empty());
+
+        // Whoever goes makes room.
+        let place = heard.iter().position(|heard| heard.contains(r#""connect""#)).unwrap();
+        clients.remove(place).peer.reset();
+        stage.settle();
+        let mut next = stage.stranger(1, ROOM);
+        say_connect(&next, user);
+        stage.settle();
+        assert!(next.hear()[0].contains(r#""connect""#));
+        drop((clients, other, anonymous, next));
+        stage.settle();
+        stage.settle();
+        assert_eq!(counted(&stage), (0, 0));
+    }
+}
+
+#[test]
+fn a_client_that_goes_while_its_user_is_counted_leaves_nothing() {
+    for user in ["ann", "bob", "carl", "dora"] {
+        for shard in [0, 1] {
+            for turns in 0..6 {
+                let mut stage = limited();
+                let client = stage.stranger(shard, ROOM);
+                say_connect(&client, user);
+                while stage.network.carry() {}
+                for _ in 0..turns {
+                    stage.shards[turns % 2].turn();
+                }
+                client.peer.reset();
+                stage.settle();
+                stage.settle();
+                assert_eq!(counted(&stage), (0, 0), "{user} on shard {shard}, after {turns} turns");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_client_whose_admission_takes_too_long_is_told_so() {
+    let mut stage = limited();
+    let mut users = (0..).map(|number| format!("u{number}"));
+    let user = users.find(|user| stage.hasher.name(&format!("#{user}")).home(2) == 1).unwrap();
+    let mut client = stage.stranger(0, ROOM);
+    say_connect(&client, &user);
+    while stage.network.carry() {}
+    // The home shard does nothing meanwhile.
+    (0..4).for_each(|_| _ = stage.shards[0].turn());
+    stage.network.pass(20_000);
+    (0..4).for_each(|_| _ = stage.shards[0].turn());
+    assert_eq!(client.hear(), ["close 3502"]);
+    stage.settle();
+    assert_eq!(counted(&stage).0, 0);
+}
+
+#[test]
+fn users_are_found_by_personal_channels_of_a_namespace_too() {
+    let mut stage = Stage::new(1, 1024, |config| {
+        config.client.token.hmac_secret = Some(SECRET.into());
+        config.client.personal_channel_namespace = Some("kept".to_owned());
+    });
+    let mut client = connect(&mut stage, "ann", Form::default());
+    assert_eq!((connections_of(&stage, "ann"), connections_of(&stage, "kept:#ann")), (1, 0));
+    assert_eq!(stage.shards[0].state.user(0), "ann");
+    stage.publish("kept:#ann", "1", true);
+    stage.publish("#ann", "2", true);
+    stage.settle();
+    let heard = client.hear();
+    assert_eq!(heard.len(), 1);
+    assert!(heard[0].contains(r##""channel":"kept:#ann","pub":{"data":1,"offset":1"##), "{heard:?}");
+}
+
+#[test]
+fn what_sdks_call_themselves_costs_an_idle_client_nothing_in_its_slot() {
+    let mut stage = stage(true);
+    let mut client = stage.stranger(0, ROOM);
+    let token = mint(SECRET.as_bytes(), &Claims { sub: "ann", ..Claims::default() });
+    client.say(&format!(r#"{{"id":1,"connect":{{"token":"{token}","name":"js","version":"5.8.0"}}}}"#));
+    stage.settle();
+    assert!(client.hear()[0].contains(r#""connect""#));
+    let state = &stage.shards[0].state;
+    assert_eq!(state.programs.get(0), ("js", "5.8.0"));
+    assert!(state.connections[0].extra.is_none());
+    drop(client);
+    stage.settle();
+    assert_eq!(stage.shards[0].state.programs.get(0), ("", ""));
+}

@@ -1,0 +1,105 @@
+//! Users: how a connection comes to have one, and what is done to all connections of one.
+//!
+//! Every connection of a user is in the topic of the user's personal channel, subscribed or not; there they are found.
+//! Where a user's connections are limited, the personal channel's home shard counts them on all shards: it is asked
+//! before the connection has its user, and told when the connection ends.
+//!
+//! Invariant: a connection that has its user was counted, and is counted no more once it has left. Were one forgotten,
+//! its user could never have as many again.
+
+use super::{
+    connection::{AwaitedAdmission, NO_USER, REFUSED, UPLINK},
+    state::State,
+};
+use crate::{
+    fanout::Subscription,
+    mesh::{ChannelName, ConnectionId, ToShard},
+    protocol::Disconnect,
+    session::{Reason, ServerSide},
+};
+
+impl State {
+    /// A client has proved to be of this user ("": of nobody): goes on with its connect command, perhaps when the user's
+    /// other connections have been counted.
+    pub fn admit_user(&mut self, index: u32, user: String, channels: Vec<ServerSide>) {
+        if user.is_empty() || self.config.client.user_connections_max == 0 {
+            self.enter_user(index, &user);
+            return self.begin_server_side(index, channels);
+        }
+        let channel = self.personal_channel(&user);
+        let connecting = self.connecting_mut(index).expect("the client connects");
+        connecting.waiting += 1;
+        connecting.admission = Some(AwaitedAdmission { user, channels });
+        let home = channel.home(self.mesh.to_shards.len());
+        let connection = self.id(index);
+        self.request(home, ToShard::UserConnects { hash: channel.hash, connection });
+    }
+
+    /// The home shard has counted: goes on with the connect command, or ends the connection.
+    pub fn user_admitted(&mut self, hash: u64, connection: ConnectionId, is_admitted: bool) {
+        let Some(index) = self.live_index(connection) else {
+            if is_admitted {
+                self.tell_user_left(hash);
+            }
+            return;
+        };
+        if !is_admitted {
+            return self.disconnect(index, Disconnect::CONNECTION_LIMIT, Reason::UserConnectionsExhausted);
+        }
+        let connecting = self.connecting_mut(index).expect("a client that is not gone still connects");
+        let awaited = connecting.admission.take().expect("the home shard answers once");
+        self.enter_user(index, &awaited.user);
+        self.begin_server_side(index, awaited.channels);
+        self.connect_goes_on(index);
+    }
+
+    /// A connection is on its way out: its user has one less.
+    pub fn leave_user(&mut self, index: u32) {
+        let topic = self.connection(index).user;
+        if topic < UPLINK && self.config.client.user_connections_max > 0 {
+            self.tell_user_left(self.hasher.hash(self.topics.name(topic)));
+        }
+    }
+
+    fn tell_user_left(&mut self, hash: u64) {
+        let home = ChannelName::home_of(hash, self.mesh.to_shards.len());
+        self.mesh.to_shards[home].send(ToShard::UserLeft { hash });
+    }
+
+    /// In the user's topic from now on, subscribed or not: there the user's connections are found.
+    fn enter_user(&mut self, index: u32, user: &str) {
+        if user.is_empty() {
+            return;
+        }
+        let topic = self.find_or_insert_topic(index, &self.personal_channel(user));
+        self.hand_out(topic);
+        let position = self.topics.attach_silent(topic, index);
+        let connection = self.connection_mut(index);
+        connection.user = topic;
+        connection.subscriptions.insert(Subscription::silent(topic, position));
+    }
+
+    /// The id of a connection's user; "" if it has none.
+    pub fn user(&self, index: u32) -> &str {
+        match self.connection(index).user {
+            topic if topic < UPLINK => self.config.client.user_of_personal_channel(self.topics.name(topic)),
+            _ => "",
+        }
+    }
+
+    /// A user's connections on this shard, in any form, subscribed to the personal channel or not.
+    #[cfg_attr(not(test), expect(dead_code, reason = "what acts on a user is to come: the server API"))]
+    pub fn connections_of_user(&self, user: &str) -> Vec<u32> {
+        let channel = self.personal_channel(user);
+        let topics = self.topics.of_channel(channel.hash, &channel.name);
+        let members = topics.flat_map(|topic| self.topics.members(topic).iter().map(move |index| (topic, *index)));
+        // Whoever was allowed to subscribe to another user's channel is not that user.
+        members.filter(|(topic, index)| self.connection(*index).user == *topic).map(|(_, index)| index).collect()
+    }
+
+    fn personal_channel(&self, user: &str) -> ChannelName {
+        self.hasher.name(&self.config.client.personal_channel_of(user))
+    }
+}
+
+const _: () = assert!(NO_USER > UPLINK && REFUSED > UPLINK);
