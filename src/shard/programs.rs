@@ -40,8 +40,7 @@ impl Programs {
         if name.is_empty() && version.is_empty() {
             return;
         }
-        let name = &name[..name.floor_char_boundary(PROGRAM_TEXT_BYTES_MAX)];
-        let version = &version[..version.floor_char_boundary(PROGRAM_TEXT_BYTES_MAX)];
+        let (name, version) = (cut(name), cut(version));
         let text: Text = (name.len(), format!("{name}{version}").into());
         let place = match self.places.get(&text) {
             Some(place) => *place,
@@ -99,6 +98,12 @@ impl Programs {
         let place = *self.by_connection.get(index as usize)?;
         usize::from(place).checked_sub(1)
     }
+}
+
+/// As many whole characters as are kept.
+fn cut(text: &str) -> &str {
+    let end = (0..=text.len().min(PROGRAM_TEXT_BYTES_MAX)).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or_default()]
 }
 
 #[cfg(test)]

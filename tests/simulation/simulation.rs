@@ -423,7 +423,7 @@ impl Simulation {
         panic!("waited in vain for {what}");
     }
 
-    fn figures(&self) -> impl Iterator<Item = tidegate::mesh::ShardFigures> {
+    fn figures(&self) -> impl Iterator<Item = mesh::ShardFigures> {
         self.shards.iter().filter_map(|member| member.shard.as_ref()).map(Shard::figures)
     }
 
