@@ -5,7 +5,8 @@
 //! gets which bytes `fanout`'s, what the kernel does `uring`'s.
 //!
 //! A turn: wait for events · receive what has arrived and let sessions act · take in messages of
-//! other threads · run due timers · hand out the topics' batches · send, once per connection · close.
+//! other threads · run due timers · let other threads know · hand out the topics' batches · send, once per
+//! connection · close.
 //!
 //! Invariants:
 //! - A connection's slot goes only between those steps, never while its session acts; so whoever
@@ -130,6 +131,9 @@ impl<K: Kernel> Shard<K> {
         self.stop_accepting();
         self.state.run_timers(&self.kernel);
         self.state.drain_wave();
+        // Before a fan-out, which may take long: a producer hears that its publication is taken, and
+        // other shards begin their part of it.
+        self.ring_bells();
         self.state.end_turn(&mut self.kernel);
         self.state.counters.turns += 1;
         self.state.answer_observer(|state| state.figures(&self.kernel));

@@ -93,6 +93,7 @@ impl SimulatedNetwork {
             sockets: BTreeMap::new(),
             fingerprint: 0,
             is_traced: false,
+            deeds: None,
         })))
     }
 
@@ -135,6 +136,11 @@ impl SimulatedNetwork {
     /// Prints what the shards ask for and get.
     pub fn trace(&self) {
         self.0.borrow_mut().is_traced = true;
+    }
+
+    /// What the shards asked for since the last call, by name and in order; the first call begins the record.
+    pub fn deeds(&self) -> Vec<&'static str> {
+        self.0.borrow_mut().deeds.replace(Vec::new()).unwrap_or_default()
     }
 
     /// Another thread's bell has become readable for the shard.
@@ -347,6 +353,7 @@ struct Network {
     sockets: BTreeMap<i32, usize>,
     fingerprint: u64,
     is_traced: bool,
+    deeds: Option<Vec<&'static str>>,
 }
 
 /// One shard's listener and what its kernel has to tell it.
@@ -423,7 +430,10 @@ impl Network {
         times_in_thousand > 0 && (self.dice)(1_000) < times_in_thousand
     }
 
-    fn note(&mut self, what: &str, first: u64, second: u64) {
+    fn note(&mut self, what: &'static str, first: u64, second: u64) {
+        if let Some(deeds) = &mut self.deeds {
+            deeds.push(what);
+        }
         let code = what.bytes().fold(0, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
         for value in [code, first, second] {
             self.fingerprint = (self.fingerprint ^ value).wrapping_mul(0x0000_0100_0000_01B3).rotate_left(23);

@@ -17,6 +17,20 @@ fn publications_leave_their_home_in_the_turn_that_takes_them_in() {
 }
 
 #[test]
+fn other_shards_hear_of_a_publication_before_its_home_begins_to_send_it() {
+    let mut stage = Stage::new(2, 64, |_| {});
+    let channel = stage.channel("plain", 0);
+    let _subscribers = [0, 1].map(|shard| stage.subscriber(shard, ROOM, &channel));
+    stage.shards[1].state.mesh.bell.begin_sleep();
+    stage.publish(&channel, "1", true);
+    stage.network.deeds();
+    stage.shards[0].turn();
+    let deeds = stage.network.deeds();
+    let place = |deed| deeds.iter().position(|candidate| *candidate == deed);
+    assert!(place("ring").unwrap() < place("send").unwrap(), "{deeds:?}");
+}
+
+#[test]
 fn a_queue_that_fills_every_turn_starves_no_other() {
     const LONG: usize = 1024 * 1024;
     let mut stage = Stage::new(2, 256, |_| {});
