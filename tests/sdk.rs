@@ -65,6 +65,25 @@ history_ttl = "10m"
 force_recovery = true
 "#;
 
+/// Publications as patches to each other, always or where their producers say so.
+const DELTAS: &str = r#"
+[[channel.namespaces]]
+name = "delta"
+allow_subscribe_for_client = true
+allow_subscribe_for_anonymous = true
+history_size = 100
+history_ttl = "10m"
+force_recovery = true
+allowed_delta_types = ["fossil"]
+delta_publish = true
+
+[[channel.namespaces]]
+name = "asked"
+allow_subscribe_for_client = true
+allow_subscribe_for_anonymous = true
+allowed_delta_types = ["fossil"]
+"#;
+
 /// How clients encode what they say.
 const ENCODINGS: [&str; 2] = ["json", "protobuf"];
 
@@ -116,6 +135,12 @@ fn channels() {
 fn encodings() {
     let server = Server::start(BINARY);
     script::run(&mut script::node(&server, "encodings.mjs"));
+}
+
+#[test]
+fn deltas() {
+    let server = Server::start(DELTAS);
+    script::run(&mut script::node(&server, "deltas.mjs"));
 }
 
 #[test]

@@ -64,6 +64,7 @@ impl Home {
             is_json: true,
             idempotency_key: None,
             skip_history: false,
+            delta: false,
             tags: None,
             info: None,
             reply_to: ReplyTo::Nobody,

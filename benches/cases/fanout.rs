@@ -5,7 +5,7 @@ use slab::Slab;
 use super::publication::{CHANNEL, PUBLICATION};
 use tidegate::{
     config::SlowConsumerPolicy,
-    fanout::{Form, Topics, Turn},
+    fanout::{Content, Form, Topics, Turn},
     mesh::ChannelHasher,
     protocol::{Encoding, Push, Shape},
     session::Session,
@@ -28,7 +28,8 @@ impl Audience {
         let mut audience =
             Self { connections: Slab::new(), topics: Topics::default(), topic: 0, turn: Turn::default() };
         let channel = ChannelHasher::with_key([7; 16]).name(CHANNEL);
-        audience.topic = audience.topics.find_or_insert(&channel, Form::default(), SlowConsumerPolicy::default);
+        let (form, content) = (Form::default(), Content::default());
+        audience.topic = audience.topics.find_or_insert(&channel, form, &content, SlowConsumerPolicy::default);
         for generation in 0..subscribers {
             let index = audience.connections.insert(Connection::new(Socket(3), generation, Session::default()));
             audience.topics.attach(audience.topic, index as u32, |_, _| {});

@@ -17,6 +17,7 @@ pub fn publication() -> Arc<Publication> {
         epoch: None,
         info: None,
         tags: None,
+        delta: false,
     })
 }
 

@@ -140,6 +140,7 @@ impl Clients {
             is_json: true,
             idempotency_key: None,
             skip_history: false,
+            delta: false,
             tags: None,
             info: None,
             reply_to: ReplyTo::Nobody,

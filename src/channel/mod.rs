@@ -339,6 +339,7 @@ fn unstored(publish: Publish) -> Publication {
         epoch: None,
         info: publish.info,
         tags: publish.tags,
+        delta: publish.delta,
     }
 }
 

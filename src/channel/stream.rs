@@ -80,6 +80,7 @@ impl Stream {
             epoch: Some(Arc::clone(&self.epoch)),
             info: publish.info,
             tags: publish.tags,
+            delta: publish.delta,
         });
         if self.stored.len() == self.history_size {
             self.forget_oldest();

@@ -51,6 +51,7 @@ fn publish_of(channel: &ChannelName, number: u64) -> Publish {
         is_json: true,
         idempotency_key: None,
         skip_history: false,
+        delta: false,
         tags: None,
         info: None,
         reply_to: ReplyTo::Nobody,

@@ -13,7 +13,7 @@ use axum::http::Uri;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::{
-    KeyFamily, Pattern, PayloadFormat, PublicKey, RecoveryMode, Secret, SlowConsumerPolicy,
+    DeltaType, KeyFamily, Pattern, PayloadFormat, PublicKey, RecoveryMode, Secret, SlowConsumerPolicy,
     cores::parse_cores,
     problem::Mistake,
     raw::{Value, read_list},
@@ -59,6 +59,8 @@ pub(super) enum Kind<T: 'static> {
     Cores(Field<T, Vec<u32>>),
     /// The name of a namespace.
     NamespaceName(Field<T, String>),
+    /// Deltas that subscriptions may ask for.
+    DeltaTypes(Field<T, Vec<DeltaType>>),
     /// What payloads are.
     Format(Field<T, PayloadFormat>),
     /// What happens to slow consumers.
@@ -83,6 +85,10 @@ trait Word: Copy + 'static {
 
 impl Word for PayloadFormat {
     const WORDS: &'static [(&'static str, Self)] = &[("json", PayloadFormat::Json), ("binary", PayloadFormat::Binary)];
+}
+
+impl Word for DeltaType {
+    const WORDS: &'static [(&'static str, Self)] = &[("fossil", DeltaType::Fossil)];
 }
 
 impl Word for SlowConsumerPolicy {
@@ -143,7 +149,7 @@ impl<T> Kind<T> {
             Kind::Count(..) | Kind::Size(..) | Kind::LongSize(..) => {
                 text.parse().map_or_else(|_| as_written(), Value::Integer)
             }
-            Kind::Origins(_) | Kind::Cores(_) if text.starts_with('[') => {
+            Kind::Origins(_) | Kind::Cores(_) | Kind::DeltaTypes(_) if text.starts_with('[') => {
                 read_list(variable, text).map_or_else(|_| as_written(), |raw| raw.value)
             }
             _ => as_written(),
@@ -154,7 +160,7 @@ impl<T> Kind<T> {
     pub(super) fn toml_of_text(&self, text: &str) -> String {
         match self {
             Kind::Boolean(_) | Kind::Count(..) => text.to_owned(),
-            Kind::Origins(_) if text.starts_with('[') => text.to_owned(),
+            Kind::Origins(_) | Kind::DeltaTypes(_) if text.starts_with('[') => text.to_owned(),
             Kind::Origins(_) => {
                 let quoted: Vec<String> = text.split(',').map(|origin| format!("{:?}", origin.trim())).collect();
                 format!("[{}]", quoted.join(", "))
@@ -213,6 +219,9 @@ impl<T> Kind<T> {
             (Kind::NamespaceName(field), Value::Text(text)) if is_namespace_name(text) => {
                 *field(target) = text.clone();
             }
+            (Kind::DeltaTypes(field), value) => {
+                *field(target) = texts_of(value)?.iter().map(|text| word_of(text)).collect::<Option<_>>()?;
+            }
             (Kind::Format(field), Value::Text(text)) => *field(target) = word_of(text)?,
             (Kind::SlowConsumer(field), Value::Text(text)) => *field(target) = word_of(text)?,
             (Kind::Recovery(field), Value::Text(text)) => *field(target) = word_of(text)?,
@@ -261,6 +270,7 @@ impl<T> Kind<T> {
             Kind::NamespaceName(_) => {
                 "a name of two characters or more, of a-z, A-Z, 0-9, \"-\", \"_\" and \".\"".to_owned()
             }
+            Kind::DeltaTypes(_) => "a list that may hold \"fossil\"".to_owned(),
             Kind::Format(_) => one_of::<PayloadFormat>(),
             Kind::SlowConsumer(_) => one_of::<SlowConsumerPolicy>(),
             Kind::Recovery(_) => one_of::<RecoveryMode>(),
@@ -288,6 +298,7 @@ impl<T> Kind<T> {
         let is_taken: fn(&Value) -> bool = match self {
             Kind::Origins(_) => |item| matches!(item, Value::Text(text) if is_origin_pattern(text)),
             Kind::Cores(_) => |item| core_of(item).is_some(),
+            Kind::DeltaTypes(_) => |item| matches!(item, Value::Text(text) if word_of::<DeltaType>(text).is_some()),
             _ => return None,
         };
         items.iter().map(|item| &item.value).find(|item| !is_taken(item))
@@ -310,18 +321,23 @@ fn unix_path_of(text: &str) -> Option<Option<PathBuf>> {
     is_usable.then(|| Some(PathBuf::from(text)))
 }
 
-fn origins_of(value: &Value) -> Option<Vec<String>> {
-    let origins: Vec<String> = match value {
-        Value::Text(text) => text.split(',').map(|origin| origin.trim().to_owned()).collect(),
+/// The texts of a list, or of one text with commas.
+fn texts_of(value: &Value) -> Option<Vec<String>> {
+    match value {
+        Value::Text(text) => Some(text.split(',').map(|part| part.trim().to_owned()).collect()),
         Value::List(items) => items
             .iter()
             .map(|item| match &item.value {
                 Value::Text(text) => Some(text.clone()),
                 _ => None,
             })
-            .collect::<Option<_>>()?,
-        _ => return None,
-    };
+            .collect(),
+        _ => None,
+    }
+}
+
+fn origins_of(value: &Value) -> Option<Vec<String>> {
+    let origins = texts_of(value)?;
     origins.iter().all(|origin| is_origin_pattern(origin)).then_some(origins)
 }
 

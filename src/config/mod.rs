@@ -318,6 +318,10 @@ pub struct Namespace {
     pub force_recovery_mode: RecoveryMode,
     /// A subscription gets the latest publication although it does not ask to recover.
     pub auto_cache_recover: bool,
+    /// Deltas that subscriptions may ask for.
+    pub allowed_delta_types: Vec<DeltaType>,
+    /// Every publication may be sent as a delta, also where its producer does not say so.
+    pub delta_publish: bool,
     /// What payloads are.
     pub format: PayloadFormat,
     /// What happens to a subscriber that cannot keep up.
@@ -339,6 +343,13 @@ pub enum RecoveryMode {
     Stream,
     /// The latest publication, which stands for all before it.
     Cache,
+}
+
+/// One of `allowed_delta_types` of a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeltaType {
+    /// Patches in the format of the version control system Fossil (protocol.md section 10).
+    Fossil,
 }
 
 /// `format` of a namespace.
@@ -363,4 +374,11 @@ pub enum SlowConsumerPolicy {
     Latest,
     /// Forget what waits in the channel and push unsubscribe 2500; the SDK resubscribes and recovers from its own offset.
     Resync,
+}
+
+impl SlowConsumerPolicy {
+    /// Whether a subscriber that cannot keep up stays, and misses publications.
+    pub fn drops(self) -> bool {
+        matches!(self, Self::DropOldest | Self::Latest)
+    }
 }

@@ -225,6 +225,11 @@ impl Rules<'_> {
         );
         self.check_recovery_mode(label, namespace, has_recovery);
         self.check_presence(label, namespace);
+        self.advise(
+            &[&key("delta_publish"), &key("allowed_delta_types")],
+            !namespace.delta_publish || !namespace.allowed_delta_types.is_empty(),
+            || "has no effect without allowed_delta_types = [\"fossil\"]".to_owned(),
+        );
         self.advise_anonymous(
             &key("allow_subscribe_for_anonymous"),
             namespace.allow_subscribe_for_anonymous,

@@ -10,9 +10,9 @@
 use super::{
     Draft, KeyFamily, Namespace,
     kind::Kind::{
-        self, Address, Boolean, ClaimName, Cores, Count, Duration, Format, LogFilter, LongSize, NamespaceName,
-        OptionalAddress, OptionalPath, OptionalText, Origins, PublicKey, Recovery, Regex, Secret, Size, SlowConsumer,
-        Url,
+        self, Address, Boolean, ClaimName, Cores, Count, DeltaTypes, Duration, Format, LogFilter, LongSize,
+        NamespaceName, OptionalAddress, OptionalPath, OptionalText, Origins, PublicKey, Recovery, Regex, Secret, Size,
+        SlowConsumer, Url,
     },
 };
 
@@ -580,6 +580,22 @@ pub(super) static NAMESPACE_OPTIONS: &[Key<Namespace>] = &[
         "false",
         "A subscription is given the latest publication at once, whether it asks to recover or not. Needs the mode \
          \"cache\".",
+    ),
+    with_example(
+        key(
+            "allowed_delta_types",
+            DeltaTypes(|namespace| &mut namespace.allowed_delta_types),
+            "[]",
+            "Deltas that a subscription may ask for: \"fossil\", the only kind there is, sends a patch to the \
+             publication before where that is shorter.",
+        ),
+        "[\"fossil\"]",
+    ),
+    key(
+        "delta_publish",
+        Boolean(|namespace| &mut namespace.delta_publish),
+        "false",
+        "Every publication may be sent as a delta; otherwise those whose producers say so (`TG.PUBLISH` with `DELTA`).",
     ),
     key(
         "format",

@@ -8,8 +8,9 @@ use std::{
 use proptest::prelude::*;
 
 use super::{
-    AdminConfig, ClientConfig, Config, Errors, IngestConfig, KeyFamily, Loaded, LogConfig, Namespace, Namespaces,
-    Pattern, PayloadFormat, PublicKey, RecoveryMode, ShardsConfig, ShutdownConfig, SlowConsumerPolicy, TokenConfig,
+    AdminConfig, ClientConfig, Config, DeltaType, Errors, IngestConfig, KeyFamily, Loaded, LogConfig, Namespace,
+    Namespaces, Pattern, PayloadFormat, PublicKey, RecoveryMode, ShardsConfig, ShutdownConfig, SlowConsumerPolicy,
+    TokenConfig,
     load::{Draft, load, load_text},
     reference,
     schema::known_keys,
@@ -179,6 +180,8 @@ fn every_field_is_set_by_a_key() {
         allow_recovery: true,
         force_recovery_mode: RecoveryMode::Cache,
         auto_cache_recover: true,
+        allowed_delta_types: vec![DeltaType::Fossil],
+        delta_publish: true,
         format: PayloadFormat::Binary,
         slow_consumer: SlowConsumerPolicy::Latest,
     };
@@ -584,6 +587,11 @@ fn each_rule_between_keys_says_what_to_change() {
             "2:25: channel.without_namespace.force_push_join_leave: needs join_leave = true",
         ),
         (
+            "[channel.without_namespace]\nallowed_delta_types = [\"fossil\", \"xdelta\"]\n",
+            "2:23: channel.without_namespace.allowed_delta_types: expected a list that may hold \"fossil\", found \
+             \"xdelta\" in the list",
+        ),
+        (
             "[channel.without_namespace]\nchannel_regex = \"(\"\n",
             "2:17: channel.without_namespace.channel_regex: expected a regular expression, like \"^[a-z]+$\", found \
              \"(\"",
@@ -639,6 +647,11 @@ fn questionable_values_are_warnings() {
         warnings_of("[channel.without_namespace]\nallow_presence_for_client = true\n", &[]),
         "tidegate.toml:2:29: channel.without_namespace.allow_presence_for_client: has no effect without presence = \
          true\n"
+    );
+    assert_eq!(
+        warnings_of("[channel.without_namespace]\ndelta_publish = true\n", &[]),
+        "tidegate.toml:2:17: channel.without_namespace.delta_publish: has no effect without allowed_delta_types = \
+         [\"fossil\"]\n"
     );
 }
 

@@ -15,6 +15,9 @@ pub struct Batch {
     pub policy: SlowConsumerPolicy,
     /// They say who comes and goes, and are for those subscribers only that want to hear it.
     pub is_news: bool,
+    /// Some are patches to the one before: of the topic's frames that wait in such batches, what is dropped takes what is
+    /// behind it along.
+    pub is_chain: bool,
 }
 
 impl Batch {
@@ -28,6 +31,7 @@ impl Batch {
         self.topic = topic;
         self.policy = policy;
         self.is_news = is_news;
+        self.is_chain = false;
     }
 
     /// Marks the end of the frame that was just written.

@@ -10,7 +10,7 @@
 //!   whose topics lay in two chains would be delivered to some of its subscribers only.
 //! - An index is given to a new topic only after the old one's removal; until then it names that topic.
 
-use super::{Form, arena::Arena, names::Names};
+use super::{arena::Arena, content::Variant, names::Names};
 use crate::{
     config::SlowConsumerPolicy,
     limits::{CHANNEL_BYTES_MAX, TOPIC_BYTES},
@@ -41,8 +41,8 @@ pub struct Record {
     pub activity: u32,
     /// Length of the channel's name.
     name_bytes: u8,
-    /// How its members are written to.
-    pub form: Form,
+    /// How its members are written to, and what.
+    pub variant: Variant,
     /// What happens to slow subscribers.
     pub policy: SlowConsumerPolicy,
     /// Who is in the topic.
@@ -159,8 +159,8 @@ impl Directory {
         None
     }
 
-    /// Makes a topic without members, which the channel did not have in this form.
-    pub fn insert(&mut self, channel: &ChannelName, form: Form, policy: SlowConsumerPolicy) -> u32 {
+    /// Makes a topic without members.
+    pub fn insert(&mut self, channel: &ChannelName, variant: Variant, policy: SlowConsumerPolicy) -> u32 {
         let hash = channel.hash as u32;
         let mut last = None;
         let mut candidate = self.first(channel.hash, &channel.name);
@@ -185,7 +185,7 @@ impl Directory {
             members: NONE,
             activity: 0,
             name_bytes: u8::try_from(channel.name.len()).expect("names of channels are checked before they come here"),
-            form,
+            variant,
             policy,
             kind: Kind::Nobody,
         };
@@ -288,7 +288,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{limits::TOPIC_PLACE_BYTES_MAX, mesh::ChannelHasher};
+    use crate::{
+        fanout::{Content, Form},
+        limits::TOPIC_PLACE_BYTES_MAX,
+        mesh::ChannelHasher,
+    };
+
+    fn variant(form: Form) -> Variant {
+        Variant::new(form, &Content::Whole)
+    }
 
     #[test]
     fn a_topic_costs_its_record_its_name_and_a_place() {
@@ -298,7 +306,7 @@ mod tests {
         let mut worst: f64 = 0.0;
         for number in 0..100_000 {
             let channel = hasher.name(&format!("#user-{number:06}"));
-            directory.insert(&channel, Form::default(), SlowConsumerPolicy::default());
+            directory.insert(&channel, variant(Form::default()), SlowConsumerPolicy::default());
             if number >= 20_000 {
                 worst = worst.max((directory.bytes() - unused) as f64 / f64::from(number + 1));
             }
@@ -313,7 +321,8 @@ mod tests {
         let hasher = ChannelHasher::with_key([5; 16]);
         let mut directory = Directory::default();
         for number in 0..50_000 {
-            directory.insert(&hasher.name(&format!("#{number}")), Form::default(), SlowConsumerPolicy::default());
+            let channel = hasher.name(&format!("#{number}"));
+            directory.insert(&channel, variant(Form::default()), SlowConsumerPolicy::default());
         }
         let length = |head: &u32| {
             let next = |index: &u32| Some(directory.records.get(*index).next).filter(|next| *next != NONE);
@@ -339,7 +348,7 @@ mod tests {
             for (adds, number, other) in changes {
                 match model.get(&(number, other)) {
                     None if adds => {
-                        let index = directory.insert(&channel(number), form(other), SlowConsumerPolicy::Latest);
+                        let index = directory.insert(&channel(number), variant(form(other)), SlowConsumerPolicy::Latest);
                         prop_assert!(model.values().all(|taken| *taken != index));
                         model.insert((number, other), index);
                     }
@@ -360,7 +369,7 @@ mod tests {
                     while let Some(index) = next {
                         prop_assert_eq!(directory.name(index), channel.name.as_bytes());
                         prop_assert_eq!(directory.first_beside(index), directory.first(channel.hash, &channel.name).unwrap());
-                        found.insert((number, directory.get(index).form == Form::OTHER), index);
+                        found.insert((number, directory.get(index).variant.form() == Form::OTHER), index);
                         next = directory.next(index);
                     }
                     let expected = model.range((number, false)..=(number, true));

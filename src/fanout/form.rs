@@ -30,6 +30,18 @@ pub enum Carrier {
 }
 
 impl Form {
+    /// The bits that forms may have.
+    pub(super) const BITS: u8 = 0b1_1111;
+
+    pub(super) const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The form of these bits, without those that no form has.
+    pub(super) const fn from_bits(bits: u8) -> Self {
+        Self(bits & Self::BITS)
+    }
+
     /// The form of these.
     pub const fn new(encoding: Encoding, shape: Shape, carrier: Carrier) -> Self {
         let encoding = match encoding {

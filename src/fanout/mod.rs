@@ -1,8 +1,8 @@
 //! From one publication to all its subscribers on this shard.
 //!
-//! Owns the topics (a channel in one form, with its members on this shard), the forms in which
-//! clients are written to, the messages that a turn of the loop brings, the outboxes of clients that
-//! cannot keep up, and filters by tags. Numbering publications is the home shard's business
+//! Owns the topics (a channel in one form and with one content, with its members on this shard), the
+//! forms in which clients are written to, the messages that a turn of the loop brings, the outboxes of
+//! clients that cannot keep up, the patches between publications, and filters by tags. Numbering publications is the home shard's business
 //! (`channel`), writing to sockets the loop's (`shard`).
 //!
 //! Invariants:
@@ -15,11 +15,15 @@
 //!   has one open batch; what belongs into one of the other kind waits until it has been handed out.
 //! - A frame whose first bytes have gone out goes out whole, whatever a policy drops.
 //! - A member's place in its topic's list and the topic in its own list name each other.
-//! - A connection is in one topic of a channel at most, the one of its own form; otherwise it would be sent a publication
-//!   twice.
+//! - A connection is a subscriber of one topic of a channel at most, one of its own form; otherwise it would be sent a
+//!   publication twice.
+//! - A patch is given only to subscribers that have the payload which it is made to, or that get it before for certain
+//!   ([`chain`]).
 
 mod arena;
 mod batch;
+mod chain;
+mod content;
 mod directory;
 mod filter;
 mod form;
@@ -33,6 +37,8 @@ mod turn;
 
 pub use self::{
     batch::Batch,
+    chain::{Chain, Patches},
+    content::Content,
     filter::{Comparison, Filter, FilterError, Order},
     form::{Carrier, Form},
     glob::glob_matches,

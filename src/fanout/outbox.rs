@@ -3,9 +3,12 @@
 //! Owns the order of what waits and the slow-consumer policies. Which connection has an outbox, and
 //! when it is written, is the shard's business.
 //!
-//! Invariant: what the server pushes and what a client has asked for have room of their own. Were they
-//! counted together, a reply that brings what a client missed could leave no room for the next
-//! publication, and the client, closed as slow, would come back to ask for the same reply.
+//! Invariants:
+//! - Of patches to each other none is dropped without those behind it; whole payloads follow, by which the client goes
+//!   on. Its SDK could not make sense of a patch to what it has not got.
+//! - What the server pushes and what a client has asked for have room of their own. Were they
+//!   counted together, a reply that brings what a client missed could leave no room for the next
+//!   publication, and the client, closed as slow, would come back to ask for the same reply.
 
 use std::{collections::VecDeque, rc::Rc};
 
@@ -194,6 +197,11 @@ impl Outbox {
         self.retain(|item| !matches!(item, Item::Shared { batch, .. } if batch.topic == topic))
     }
 
+    /// Drops a topic's patches to each other, but for one that has begun to go out.
+    fn drop_chain(&mut self, topic: u32) -> u64 {
+        self.retain(|item| !matches!(item, Item::Shared { batch, .. } if batch.topic == topic && batch.is_chain))
+    }
+
     fn drop_publications(&mut self, topic: u32) -> u64 {
         self.retain(|item| !matches!(item, Item::Shared { batch, .. } if batch.topic == topic && !batch.is_news))
     }
@@ -244,9 +252,17 @@ impl Outbox {
                 continue;
             };
             let from = if is_begun { batch.frame_end(*start) } else { *start };
+            if batch.is_chain && batch.policy == SlowConsumerPolicy::DropOldest && from < *end {
+                let (topic, bytes_before) = (batch.topic, self.bytes);
+                dropped += self.drop_chain(topic);
+                excess = excess.saturating_sub(bytes_before - self.bytes);
+                (begun, index) = (self.is_first_begun, 0);
+                continue;
+            }
             let may_go_until = match batch.policy {
                 SlowConsumerPolicy::DropOldest => *end,
                 SlowConsumerPolicy::Latest if batch.is_news => *end,
+                SlowConsumerPolicy::Latest if batch.is_chain => from,
                 // Nothing may come after it, and its subscriber would hold an old value for the present one.
                 SlowConsumerPolicy::Latest => batch.last_frame_start(*end).max(from),
                 SlowConsumerPolicy::Disconnect | SlowConsumerPolicy::Resync => from,

@@ -5,7 +5,8 @@
 pub struct Subscription {
     /// The topic; [`Subscription::NONE`]'s means that there is none.
     pub topic: u32,
-    /// [`Subscription::position`], and in the highest bits [`Subscription::marks`] and [`Subscription::is_silent`].
+    /// [`Subscription::position`], and in the highest bits [`Subscription::marks`], [`Subscription::is_silent`] and
+    /// [`Subscription::has_base`].
     place: u32,
 }
 
@@ -24,7 +25,8 @@ const SERVER_SIDE: u32 = 1 << 31;
 const SILENT: u32 = 1 << 30;
 const KNOWN_AT_HOME: u32 = 1 << 29;
 const HEARS_JOINS: u32 = 1 << 28;
-const POSITION_MAX: u32 = HEARS_JOINS - 1;
+const HAS_BASE: u32 = 1 << 27;
+const POSITION_MAX: u32 = HAS_BASE - 1;
 
 impl Subscription {
     /// No subscription.
@@ -32,7 +34,7 @@ impl Subscription {
 
     /// A place in a topic's list.
     pub fn new(topic: u32, position: u32, marks: Marks) -> Self {
-        assert!(position <= POSITION_MAX, "memory ends before a shard has 2^28 connections");
+        assert!(position <= POSITION_MAX, "memory ends before a shard has 2^27 connections");
         let bit = |is_set: bool, bit: u32| if is_set { bit } else { 0 };
         let marks = bit(marks.is_server_side, SERVER_SIDE)
             | bit(marks.is_known_at_home, KNOWN_AT_HOME)
@@ -60,6 +62,17 @@ impl Subscription {
     /// Whether the connection is in the topic without being subscribed: it is found there, but is sent nothing.
     pub fn is_silent(self) -> bool {
         self.place & SILENT != 0
+    }
+
+    /// In a topic of deltas: the subscriber has the payload that the next patch is made to.
+    pub fn has_base(self) -> bool {
+        self.place & HAS_BASE != 0
+    }
+
+    /// The same, but for [`Subscription::has_base`].
+    #[must_use]
+    pub fn with_base(self, has_base: bool) -> Self {
+        Self { place: if has_base { self.place | HAS_BASE } else { self.place & !HAS_BASE }, ..self }
     }
 
     /// What it is like.
@@ -135,7 +148,7 @@ impl Subscriptions {
     /// The topic's list was rearranged.
     pub fn set_position(&mut self, topic: u32, position: u32) {
         let subscription = self.find_mut(topic);
-        assert!(position <= POSITION_MAX, "memory ends before a shard has 2^28 connections");
+        assert!(position <= POSITION_MAX, "memory ends before a shard has 2^27 connections");
         subscription.place = subscription.place & !POSITION_MAX | position;
     }
 
@@ -215,10 +228,12 @@ mod tests {
             let marks =
                 Marks { is_server_side: bits & 1 != 0, is_known_at_home: bits & 2 != 0, hears_joins: bits & 4 != 0 };
             let mut subscriptions = Subscriptions::default();
-            subscriptions.insert(Subscription::new(1, POSITION_MAX, marks));
+            let has_base = bits & 1 == 0;
+            subscriptions.insert(Subscription::new(1, POSITION_MAX, marks).with_base(true).with_base(has_base));
             subscriptions.set_position(1, 5);
             let subscription = subscriptions.find(1).unwrap();
             assert_eq!((subscription.marks(), subscription.position(), subscription.is_silent()), (marks, 5, false));
+            assert_eq!(subscription.has_base(), has_base);
         }
     }
 }

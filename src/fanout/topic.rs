@@ -1,12 +1,15 @@
-//! Channels in their forms, with their members on this shard.
+//! Channels in their forms and with their contents, with their members on this shard.
 //!
 //! What a topic always needs is in its record ([`super::directory`]); what it needs at times is here: a list where it has
 //! several members, and an [`Activity`] while something goes on. A personal channel with one client has neither.
 
+use bytes::Bytes;
 use slab::Slab;
 
 use super::{
-    Form,
+    Chain, Content, Form,
+    chain::Chains,
+    content::Variant,
     directory::{Directory, Kind},
     members::Members,
 };
@@ -33,7 +36,7 @@ struct Activity {
     deliveries: u64,
 }
 
-/// All topics of a shard, by channel and form, and by index.
+/// All topics of a shard, by channel, form and content, and by index.
 #[derive(Debug, Default)]
 pub struct Topics {
     directory: Directory,
@@ -41,6 +44,7 @@ pub struct Topics {
     /// Bytes of the lists' places.
     list_bytes: usize,
     activities: Slab<Activity>,
+    chains: Chains,
     subscriptions: u64,
     /// The topics with the most deliveries, in no order, kept as deliveries happen: looking for them among a million
     /// would hold the shard up.
@@ -85,22 +89,28 @@ impl Topics {
         std::iter::successors(self.directory.first(hash, name), |index| self.directory.next(*index))
     }
 
-    /// The topic of a channel in a form.
-    pub fn find(&self, hash: u64, name: &str, form: Form) -> Option<u32> {
-        self.of_channel(hash, name).find(|index| self.form(*index) == form)
+    /// The topic of a channel in a form and with a content.
+    pub fn find(&self, hash: u64, name: &str, form: Form, content: &Content) -> Option<u32> {
+        let variant = Variant::new(form, content);
+        self.of_channel(hash, name).find(|index| self.directory.get(*index).variant == variant)
     }
 
-    /// The topic of a channel in a form, made if there is none.
+    /// The topic of a channel in a form and with a content, made if there is none.
     pub fn find_or_insert(
         &mut self,
         channel: &ChannelName,
         form: Form,
+        content: &Content,
         policy: impl FnOnce() -> SlowConsumerPolicy,
     ) -> u32 {
-        match self.find(channel.hash, &channel.name, form) {
-            Some(index) => index,
-            None => self.directory.insert(channel, form, policy()),
+        if let Some(index) = self.find(channel.hash, &channel.name, form, content) {
+            return index;
         }
+        let index = self.directory.insert(channel, Variant::new(form, content), policy());
+        if *content == Content::Deltas {
+            self.chains.insert(index);
+        }
+        index
     }
 
     /// Whether there is a topic of this index.
@@ -115,7 +125,28 @@ impl Topics {
 
     /// How a topic's members are written to.
     pub fn form(&self, index: u32) -> Form {
-        self.directory.get(index).form
+        self.directory.get(index).variant.form()
+    }
+
+    /// Whether a topic's content is [`Content::Deltas`].
+    pub fn has_deltas(&self, index: u32) -> bool {
+        self.directory.get(index).variant.has_deltas()
+    }
+
+    /// Where a topic of deltas stands.
+    pub fn chain_mut(&mut self, index: u32) -> &mut Chain {
+        self.chains.get_mut(index)
+    }
+
+    /// A publication is given to the subscribers of a topic of deltas: the payload before it, if there is one.
+    pub fn advance_chain(&mut self, index: u32, data: Bytes) -> Option<Bytes> {
+        self.chains.advance(index, data)
+    }
+
+    /// A subscriber has come to a topic of deltas, having been given `data` last: whether patches are made to it.
+    pub fn join_chain(&mut self, index: u32, data: &Bytes) -> bool {
+        let is_only = self.subscribers(index).len() == 1;
+        self.chains.join(index, data, is_only)
     }
 
     /// What happens to a topic's slow subscribers.
@@ -270,6 +301,9 @@ impl Topics {
         if let Some(heir) = heir {
             self.set_deliveries(heir, self.deliveries(heir) + deliveries);
         }
+        if self.has_deltas(index) {
+            self.chains.remove(index);
+        }
         self.directory.remove(index);
         true
     }
@@ -413,7 +447,8 @@ impl Topics {
         (self.directory.bytes()
             + self.lists.capacity() * size_of::<Members>()
             + self.list_bytes
-            + self.activities.capacity() * size_of::<Activity>()) as u64
+            + self.activities.capacity() * size_of::<Activity>()
+            + self.chains.bytes()) as u64
     }
 }
 
@@ -430,6 +465,8 @@ mod tests {
         mesh::ChannelHasher,
     };
 
+    const WHOLE: Content = Content::Whole;
+
     fn still(_: u32, _: u32) {
         panic!("nobody moves");
     }
@@ -440,8 +477,8 @@ mod tests {
         let mut topics = Topics::default();
         let news = hasher.name("news");
         let form = Form::default();
-        let index = topics.find_or_insert(&news, form, || SlowConsumerPolicy::Latest);
-        assert_eq!(topics.find_or_insert(&news, form, || unreachable!("the topic exists")), index);
+        let index = topics.find_or_insert(&news, form, &WHOLE, || SlowConsumerPolicy::Latest);
+        assert_eq!(topics.find_or_insert(&news, form, &WHOLE, || unreachable!("the topic exists")), index);
         topics.begin_pending(index);
         assert!(!topics.remove_if_unused(index));
         for connection in 0..4 {
@@ -457,7 +494,7 @@ mod tests {
         topics.detach(index, 1, still);
         topics.detach(index, 0, still);
         assert!(topics.remove_if_unused(index));
-        assert_eq!(topics.find(news.hash, "news", form), None);
+        assert_eq!(topics.find(news.hash, "news", form, &WHOLE), None);
         assert_eq!((topics.len(), topics.channels(), topics.subscriptions()), (0, 0, 0));
     }
 
@@ -467,15 +504,19 @@ mod tests {
         let one = ChannelName { hash: 7, name: "one".into() };
         let two = ChannelName { hash: 7, name: "two".into() };
         let form = Form::default();
-        let first = topics.find_or_insert(&one, form, Default::default);
-        let second = topics.find_or_insert(&two, form, Default::default);
+        let first = topics.find_or_insert(&one, form, &WHOLE, Default::default);
+        let second = topics.find_or_insert(&two, form, &WHOLE, Default::default);
         assert_ne!(first, second);
         assert_eq!(
-            (topics.find(7, "one", form), topics.find(7, "two", form), topics.find(7, "six", form)),
+            (
+                topics.find(7, "one", form, &WHOLE),
+                topics.find(7, "two", form, &WHOLE),
+                topics.find(7, "six", form, &WHOLE)
+            ),
             (Some(first), Some(second), None)
         );
         assert!(topics.remove_if_unused(first));
-        assert_eq!((topics.find(7, "one", form), topics.find(7, "two", form)), (None, Some(second)));
+        assert_eq!((topics.find(7, "one", form, &WHOLE), topics.find(7, "two", form, &WHOLE)), (None, Some(second)));
     }
 
     #[test]
@@ -484,14 +525,14 @@ mod tests {
         let forms = [Form::default(), Form::OTHER];
         for (removed_first, removed_last) in [(0, 1), (1, 0)] {
             let mut topics = Topics::default();
-            let indices = forms.map(|form| topics.find_or_insert(&news, form, Default::default));
+            let indices = forms.map(|form| topics.find_or_insert(&news, form, &WHOLE, Default::default));
             assert_ne!(indices[0], indices[1]);
             for (connection, index) in [(0, 0), (1, 0), (2, 1)] {
                 topics.attach(indices[index], connection, still);
             }
             (0..4).for_each(|_| topics.begin_pending(indices[1]));
             topics.count_delivery(topics.first_of_channel(news.hash, "news").unwrap());
-            assert_eq!(forms.map(|form| topics.find(news.hash, "news", form)), indices.map(Some));
+            assert_eq!(forms.map(|form| topics.find(news.hash, "news", form, &WHOLE)), indices.map(Some));
             assert_eq!((topics.len(), topics.channels(), topics.interest(news.hash, "news")), (2, 1, 7));
             assert_eq!(topics.busiest(), [("news", 3, 1)]);
             assert_eq!(topics.subscribed_channels().collect::<Vec<_>>(), ["news"]);
@@ -517,7 +558,7 @@ mod tests {
     fn silent_members_are_found_but_are_not_subscribers() {
         let user = ChannelHasher::default().name("#user");
         let mut topics = Topics::default();
-        let index = topics.find_or_insert(&user, Form::default(), Default::default);
+        let index = topics.find_or_insert(&user, Form::default(), &WHOLE, Default::default);
         // Where each connection stands, as the connections themselves would remember it.
         let mut positions = [0; 5];
         for connection in 0..5 {
@@ -548,7 +589,9 @@ mod tests {
         let hasher = ChannelHasher::default();
         let mut topics = Topics::default();
         let indices: Vec<u32> = (0..100)
-            .map(|number| topics.find_or_insert(&hasher.name(&format!("c{number}")), Form::default(), Default::default))
+            .map(|number| {
+                topics.find_or_insert(&hasher.name(&format!("c{number}")), Form::default(), &WHOLE, Default::default)
+            })
             .collect();
         for round in 0..100 {
             for (number, index) in indices.iter().enumerate() {
@@ -580,7 +623,12 @@ mod tests {
             let mut topics = Topics::default();
             let indices: Vec<u32> = (0..CHANNELS)
                 .map(|number| {
-                    topics.find_or_insert(&hasher.name(&format!("c{number}")), Form::default(), Default::default)
+                    topics.find_or_insert(
+                        &hasher.name(&format!("c{number}")),
+                        Form::default(),
+                        &WHOLE,
+                        Default::default,
+                    )
                 })
                 .collect();
             let unused = topics.bytes();

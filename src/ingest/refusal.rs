@@ -75,7 +75,7 @@ pub(super) enum Refusal {
     Tags(String),
     #[error("ERR ID must have 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes; these are {0}")]
     IdempotencyKey(usize),
-    #[error("ERR syntax error: expected ID key, SKIPHISTORY or TAGS json, got '{0}'")]
+    #[error("ERR syntax error: expected ID key, SKIPHISTORY, DELTA or TAGS json, got '{0}'")]
     PublishOption(String),
     #[error("ERR syntax error: {0} needs a value")]
     OptionWithoutValue(&'static str),

@@ -38,6 +38,7 @@ struct Received {
     is_json: bool,
     key: Option<String>,
     skip_history: bool,
+    delta: bool,
     tags: Option<String>,
 }
 
@@ -216,6 +217,7 @@ impl PlayedShard {
             is_json: publish.is_json,
             key: text(publish.idempotency_key),
             skip_history: publish.skip_history,
+            delta: publish.delta,
             tags: publish.tags.map(|tags| format!("{tags:?}")),
         };
         let subscribers = String::from_utf8_lossy(&received.data).parse().unwrap_or(1);
@@ -360,6 +362,7 @@ fn publications_travel_as_their_namespace_says() {
     let tagged = ["TG.PUBLISH", "kept:a", "1", "id", "key", "TAGS", "{\"a\":\"b\"}"];
     assert_eq!(producer.command(&tagged), "*2\r\n:5\r\n$4\r\nabcd\r\n");
     assert_eq!(producer.command(&["TG.PUBLISH", "kept:a", "1", "SKIPHISTORY"]), "*2\r\n:0\r\n$-1\r\n");
+    assert_eq!(producer.command(&["TG.PUBLISH", "kept:a", "1", "DELTA"]), "*2\r\n:5\r\n$4\r\nabcd\r\n");
     assert_eq!(producer.command(&["TG.SEND", "t:42", "3"]), ":3\r\n");
     let plain = |channel: &str, data: &str, is_json| Received {
         channel: channel.to_owned(),
@@ -367,6 +370,7 @@ fn publications_travel_as_their_namespace_says() {
         is_json,
         key: None,
         skip_history: false,
+        delta: false,
         tags: None,
     };
     let with_options =
@@ -377,6 +381,7 @@ fn publications_travel_as_their_namespace_says() {
         plain("bytes:a", "[1]", true),
         with_options,
         Received { skip_history: true, ..plain("kept:a", "1", true) },
+        Received { delta: true, ..plain("kept:a", "1", true) },
         plain("#t:42", "3", true),
     ];
     assert_eq!(bench.received(), expected);
@@ -408,7 +413,7 @@ fn wrong_publications_are_refused_and_counted() {
         (&["TG.PUBLISH", "news:a", "1", "ID"], "-ERR syntax error: ID needs a value\r\n"),
         (
             &["TG.PUBLISH", "news:a", "1", "NX"],
-            "-ERR syntax error: expected ID key, SKIPHISTORY or TAGS json, got 'NX'\r\n",
+            "-ERR syntax error: expected ID key, SKIPHISTORY, DELTA or TAGS json, got 'NX'\r\n",
         ),
         (&["TG.SEND", "", "1"], "-ERR user id must have 1 to 254 bytes of UTF-8 text; these are 0\r\n"),
         (

@@ -143,6 +143,8 @@ pub struct Publication {
     pub info: Option<Box<ClientInfo>>,
     /// Strings by name, as given by the producer.
     pub tags: Option<Tags>,
+    /// Its producer says that it may be sent as a patch to the publication before.
+    pub delta: bool,
 }
 
 impl Publication {
@@ -190,6 +192,8 @@ pub struct Publish {
     pub idempotency_key: Option<Bytes>,
     /// Deliver, but do not store.
     pub skip_history: bool,
+    /// It may be sent as a patch to the publication before.
+    pub delta: bool,
     /// Strings by name.
     pub tags: Option<Tags>,
     /// The publishing client.

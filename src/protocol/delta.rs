@@ -184,13 +184,13 @@ fn checksum(bytes: &[u8]) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
     /// What an SDK does with a patch, with every check that one of them makes.
-    fn apply(source: &[u8], patch: &[u8]) -> Result<Vec<u8>, &'static str> {
+    pub(crate) fn apply(source: &[u8], patch: &[u8]) -> Result<Vec<u8>, &'static str> {
         fn number(rest: &mut &[u8]) -> u32 {
             let digits = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'~'));
             let (number, length) = digits.fold((0, 0), |(number, length): (u32, _), byte| {

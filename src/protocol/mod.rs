@@ -33,6 +33,8 @@ mod unsubscribe;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use self::delta::tests::apply as apply_delta;
 pub use self::{
     command::{
         Command, Commands, ConnectRequest, EmulationRequest, FilterNode, Headers, HistoryRequest, Malformed, Method,

@@ -144,6 +144,8 @@ pub struct Terms {
     pub recoverable: bool,
     /// The client's last position, if it wants what it missed; an epoch "" is any.
     pub recover: Option<Position>,
+    /// It is sent publications as patches to each other where that is shorter.
+    pub delta: bool,
     /// Better no subscription than one with a gap.
     pub reject_unrecovered: bool,
     /// Whoever asks who is subscribed is told of it.

@@ -9,7 +9,7 @@ use super::{
     state::Flag,
 };
 use crate::{
-    config::Namespace,
+    config::{DeltaType, Namespace},
     mesh::Position,
     protocol::{
         Command, Disconnect, Encoding, ErrorCode, Grant, HistoryRequest, Method, Payload, PublishRequest,
@@ -87,7 +87,8 @@ impl<E: Effects> Conversation<'_, E> {
         if self.effects.subscriptions() >= self.rules.config.client.channels_max as usize {
             return Err(ErrorCode::LimitExceeded.into());
         }
-        let terms = Terms::granted(namespace, &grant, request);
+        let delta = request.delta == DELTA_FOSSIL && namespace.allowed_delta_types.contains(&DeltaType::Fossil);
+        let terms = Terms { delta, ..Terms::granted(namespace, &grant, request) };
         self.effects.subscribe(SubscribeCommand { command, channel, terms });
         Ok(Flow::Continue)
     }
@@ -167,6 +168,8 @@ impl Terms {
             recoverable,
             recover: (recoverable && (request.recover || namespace.auto_cache_recover))
                 .then(|| Position { offset: request.offset, epoch: request.epoch.as_ref().into() }),
+            // No SDK takes deltas of subscriptions that the server makes.
+            delta: false,
             reject_unrecovered: request.flag & SubscribeRequest::REJECT_UNRECOVERED != 0,
             emit_presence: overrides.presence.unwrap_or(namespace.presence),
             emit_join_leave: overrides.join_leave.unwrap_or(namespace.join_leave),

@@ -218,6 +218,7 @@ impl State {
             next = self.topics.next_of_channel(topic);
             self.deliver_to(topic, publication);
         }
+        self.patches.forget();
     }
 
     /// Encodes a publication once, next to those of the topic that the turn has brought already.
@@ -232,6 +233,9 @@ impl State {
                 self.disconnect_illegible(index);
             }
             return;
+        }
+        if self.topics.has_deltas(topic) {
+            return self.deliver_delta(topic, publication);
         }
         let open = self.open_batch(topic, false);
         self.write_push(open, form, &publication.channel.name, &Push::Publication(view::publication(publication)));

@@ -19,6 +19,7 @@
 //!   when the turn ends; the turn's buffers are empty between turns.
 
 mod connection;
+mod deltas;
 mod figures;
 mod grants;
 mod heartbeat;

@@ -76,8 +76,7 @@ impl Effects for Peer<'_> {
     }
 
     fn is_subscribed(&self, channel: &str) -> bool {
-        let topic = self.state.topic_of(self.index, channel);
-        topic.is_some_and(|topic| self.state.is_subscribed(self.index, topic))
+        self.state.topic_of(self.index, channel).is_some()
     }
 
     fn subscriptions(&self) -> usize {
@@ -115,6 +114,7 @@ impl Effects for Peer<'_> {
                 is_json: payload.is_json,
                 idempotency_key: None,
                 skip_history: false,
+                delta: false,
                 tags: None,
                 info: Some(Box::new(info)),
                 reply_to: ReplyTo::Client { connection, command },

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     channel::Channels,
     config::Config,
-    fanout::{Overflow, Topics, Turn},
+    fanout::{Overflow, Patches, Topics, Turn},
     limits::{CLIENT_REQUESTS_MAX, CLOSE_HANDSHAKE_MS_MAX, CLOSE_HANDSHAKE_STOPPING_MS_MAX},
     mesh::{Admission, ChannelHasher, ConnectionId, Place, Publish, ShardMesh, ToShard, Uplink},
     protocol::Disconnect,
@@ -49,6 +49,8 @@ pub struct State {
     pub topics: Topics,
     pub channels: Channels,
     pub turn: Turn,
+    /// While a publication is delivered: the patch to the one before.
+    pub patches: Patches,
     pub wheel: Wheel,
     pub counters: Counters,
     /// Connections with something to receive.
@@ -122,6 +124,7 @@ impl State {
             programs: Programs::default(),
             topics: Topics::default(),
             turn: Turn::default(),
+            patches: Patches::default(),
             wheel: Wheel::new(now_ms),
             counters: Counters::default(),
             readable: VecDeque::new(),

@@ -12,10 +12,10 @@ use super::{
 };
 use crate::{
     config::SlowConsumerPolicy,
-    fanout::{Marks, Outbox, Subscription},
+    fanout::{Content, Marks, Outbox, Subscription, Topics},
     limits::{HISTORY_REPLY_BYTES_MAX, SUBSCRIBER_COUNT_AGE_MS_MAX},
     mesh::{ChannelName, Recovery, Subscribe, Subscribed, ToShard},
-    protocol::{ErrorCode, Push, Reply, ServerSubscription, Unsubscribe},
+    protocol::{ErrorCode, Push, Reply, ServerSubscription, SubscribeResult, Unsubscribe},
     session::{self, Connect, ConnectReply, Flow, Phase, ServerSide, Terms},
 };
 
@@ -78,7 +78,7 @@ impl State {
         self.connection_mut(index).set(Flag::Connected);
         self.counters.connections += 1;
         self.begin_heartbeat(index);
-        let recovered: Vec<_> = connecting.made.iter().map(view::recovered).collect();
+        let recovered: Vec<_> = connecting.made.iter().map(|made| view::recovered(made, false)).collect();
         let made = connecting.made.iter().zip(&recovered);
         let subs: Vec<_> = made
             .map(|(subscribed, recovered)| (&*subscribed.channel.name, view::subscribe_result(subscribed, recovered)))
@@ -108,14 +108,15 @@ impl State {
     /// server-side one: while the client connects it belongs to the connect reply, later the client is told by a push.
     pub fn begin_subscribe(&mut self, index: u32, channel: &str, command: u32, terms: Terms) {
         let channel = self.hasher.name(channel);
-        let topic = self.find_or_insert_topic(index, &channel);
-        if self.is_subscribed(index, topic) {
+        if self.topic_in(index, channel.hash, &channel.name).is_some() {
             return match command {
                 0 if self.is_connecting(index) => self.server_side_made(index, None),
                 0 => {}
                 _ => self.reply(index, command, &ErrorCode::AlreadySubscribed.into()),
             };
         }
+        let content = if terms.delta { Content::Deltas } else { Content::Whole };
+        let topic = self.find_or_insert_topic(index, &channel, &content);
         let mut topics = self.topics.of_channel(channel.hash, &channel.name);
         let has_subscribers = topics.any(|topic| !self.topics.subscribers(topic).is_empty());
         drop(topics);
@@ -158,12 +159,11 @@ impl State {
     pub fn subscribed(&mut self, mut subscribed: Subscribed) {
         // Whoever went, or unsubscribed meanwhile, took its pending subscription along.
         let Some(index) = self.live_index(subscribed.connection) else { return };
-        let ChannelName { hash, name } = &subscribed.channel;
-        let Some(topic) = self.topics.find(*hash, name, self.connection(index).form) else { return };
         let command = subscribed.command;
-        let Some(Pending { marks, .. }) = self.take_pending(index, topic, |pending| pending.command == command) else {
-            return;
-        };
+        let channel = &subscribed.channel.name;
+        let is_meant =
+            |topics: &Topics, pending: &Pending| pending.command == command && topics.name(pending.topic) == &**channel;
+        let Some(Pending { topic, marks, .. }) = self.take_pending(index, is_meant) else { return };
         if let Some(Recovery::Recovered { publications, .. }) = &subscribed.recovery
             && !self.can_read(index, publications)
         {
@@ -185,14 +185,18 @@ impl State {
                 self.begin_backlog(index, Outbox::default());
             }
             self.enter_topic(index, topic, marks);
+            let has_deltas = self.topics.has_deltas(topic);
+            if has_deltas {
+                self.join_chain(index, topic, &subscribed);
+            }
             self.count_is_stale(topic);
             match command {
                 0 if is_connecting => return self.server_side_made(index, Some(subscribed)),
                 0 => self.push_subscription(index, &subscribed),
                 _ => {
-                    let publications = view::recovered(&subscribed);
+                    let publications = view::recovered(&subscribed, has_deltas);
                     let result = view::subscribe_result(&subscribed, &publications);
-                    let result = self.with_expiry(index, topic, result);
+                    let result = self.with_expiry(index, topic, SubscribeResult { delta: has_deltas, ..result });
                     self.reply(index, command, &Reply::Subscribe(result));
                 }
             }
@@ -201,18 +205,18 @@ impl State {
     }
 
     /// Takes a subscription that waits for its home shard away, if there is one that `is_meant`.
-    fn take_pending(&mut self, index: u32, topic: u32, is_meant: impl Fn(&Pending) -> bool) -> Option<Pending> {
-        let pending = &mut self.connection_mut(index).extra.as_mut()?.pending;
-        let position = pending.iter().position(|pending| pending.topic == topic && is_meant(pending))?;
+    fn take_pending(&mut self, index: u32, is_meant: impl Fn(&Topics, &Pending) -> bool) -> Option<Pending> {
+        let pending = &mut self.connections[index as usize].extra.as_mut()?.pending;
+        let position = pending.iter().position(|pending| is_meant(&self.topics, pending))?;
         let pending = pending.swap_remove(position);
-        self.hand_out(topic);
-        self.topics.end_pending(topic);
+        self.hand_out(pending.topic);
+        self.topics.end_pending(pending.topic);
         Some(pending)
     }
 
     /// Tells a client of a subscription that the server has made after the client had connected, and what it missed.
     fn push_subscription(&mut self, index: u32, subscribed: &Subscribed) {
-        let publications = view::recovered(subscribed);
+        let publications = view::recovered(subscribed, false);
         let result = view::subscribe_result(subscribed, &[]);
         let subscription = ServerSubscription {
             recoverable: result.recoverable,
@@ -287,7 +291,9 @@ impl State {
             self.leave_topic(index, topic);
             return true;
         }
-        let Some(Pending { command, marks, .. }) = self.take_pending(index, topic, |_| true) else { return false };
+        let Some(Pending { command, marks, .. }) = self.take_pending(index, |_, pending| pending.topic == topic) else {
+            return false;
+        };
         self.subscription_ended(index, topic, marks);
         self.revoke(index, topic);
         self.release_topic(topic);
@@ -422,14 +428,20 @@ impl State {
         self.mesh.to_shards[home].send(ToShard::Interest { channel, shard, subscribers });
     }
 
-    /// The topic of a channel in a connection's form.
+    /// The topic by which a connection is subscribed to a channel, or is about to be.
     pub fn topic_of(&self, index: u32, channel: &str) -> Option<u32> {
-        self.topics.find(self.hasher.hash(channel), channel, self.connection(index).form)
+        self.topic_in(index, self.hasher.hash(channel), channel)
     }
 
-    pub fn find_or_insert_topic(&mut self, index: u32, channel: &ChannelName) -> u32 {
+    fn topic_in(&self, index: u32, hash: u64, channel: &str) -> Option<u32> {
+        let form = self.connection(index).form;
+        let mut topics = self.topics.of_channel(hash, channel);
+        topics.find(|topic| self.topics.form(*topic) == form && self.is_subscribed(index, *topic))
+    }
+
+    pub fn find_or_insert_topic(&mut self, index: u32, channel: &ChannelName, content: &Content) -> u32 {
         let policy = self.policy(&channel.name);
-        self.topics.find_or_insert(channel, self.connections[index as usize].form, || policy)
+        self.topics.find_or_insert(channel, self.connections[index as usize].form, content, || policy)
     }
 
     /// Whether a connection is subscribed to a topic, or about to be.

@@ -12,7 +12,7 @@ use super::{
     state::State,
 };
 use crate::{
-    fanout::Subscription,
+    fanout::{Content, Subscription},
     mesh::{ChannelName, ConnectionId, ToShard},
     protocol::Disconnect,
     session::{Reason, ServerSide},
@@ -71,7 +71,7 @@ impl State {
         if user.is_empty() {
             return;
         }
-        let topic = self.find_or_insert_topic(index, &self.personal_channel(user));
+        let topic = self.find_or_insert_topic(index, &self.personal_channel(user), &Content::Whole);
         self.hand_out(topic);
         let position = self.topics.attach_silent(topic, index);
         let connection = self.connection_mut(index);

@@ -27,10 +27,13 @@ pub fn client_info(info: &ClientInfo) -> ClientInfoView<'_> {
     }
 }
 
-/// What a recovery brought; nothing where there was none.
-pub fn recovered(subscribed: &Subscribed) -> Vec<PublicationView<'_>> {
+/// What a recovery brought, for a subscription with or without deltas; nothing where there was none. All of it is whole:
+/// a patch to the one before would be made for each client that comes back.
+pub fn recovered(subscribed: &Subscribed, has_deltas: bool) -> Vec<PublicationView<'_>> {
+    let delta = if has_deltas { Delta::Full } else { Delta::None };
+    let view = |one| PublicationView { delta, ..publication(one) };
     match &subscribed.recovery {
-        Some(Recovery::Recovered { publications, .. }) => publications.iter().map(|one| publication(one)).collect(),
+        Some(Recovery::Recovered { publications, .. }) => publications.iter().map(|one| view(one)).collect(),
         _ => Vec::new(),
     }
 }

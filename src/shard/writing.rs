@@ -1,5 +1,7 @@
 //! The end of a turn: batches are handed out, every connection gets one send, what is over is closed.
 
+use std::rc::Rc;
+
 use slab::Slab;
 
 use super::{
@@ -8,7 +10,7 @@ use super::{
     state::State,
 };
 use crate::{
-    fanout::{Entry, Form, Outbox, Overflow, Topics, Turn},
+    fanout::{Batch, Entry, Form, Outbox, Overflow, Topics, Turn},
     limits::SEND_BATCH_MAX,
     protocol::{Disconnect, Push, Reply, Unsubscribe},
     session::Reason,
@@ -68,6 +70,8 @@ impl State {
             };
             let hearers: Vec<u32> = self.topics.subscribers(topic).iter().filter(hears).copied().collect();
             self.give_batch(open, &hearers);
+        } else if self.topics.has_deltas(topic) {
+            self.hand_out_chain(topic, open);
         } else {
             let (mut giving, topics) = self.giving();
             giving.give_batch(open, topics.subscribers(topic));
@@ -79,7 +83,7 @@ impl State {
         self.giving().0.give_batch(open, connections);
     }
 
-    fn giving(&mut self) -> (Giving<'_>, &Topics) {
+    pub fn giving(&mut self) -> (Giving<'_>, &Topics) {
         let giving = Giving {
             connections: &mut self.connections,
             turn: &mut self.turn,
@@ -337,6 +341,9 @@ impl State {
                 None => skipped > 0,
             };
             outbox.push_rest(batch, start, end, &turn.piece_bytes(piece)[skipped..], is_begun);
+            if let Some(batch) = batch.filter(|batch| batch.policy.drops()) {
+                self.lose_base(index, batch.topic);
+            }
         }
         if self.connection(index).has(Flag::Backlogged) {
             // Begun after the entry, by a session that waits for its connect to complete: what was given first goes first.
@@ -390,7 +397,7 @@ impl State {
 }
 
 /// What a batch touches when it is given to connections.
-struct Giving<'a> {
+pub struct Giving<'a> {
     connections: &'a mut Slab<Connection>,
     turn: &'a mut Turn,
     counters: &'a mut Counters,
@@ -400,29 +407,71 @@ struct Giving<'a> {
 }
 
 impl Giving<'_> {
-    fn give_batch(&mut self, open: u32, connections: &[u32]) {
-        let (batch, end) = self.turn.close_batch(open);
-        let shared = std::rc::Rc::clone(self.turn.batch(batch));
-        let frames = shared.ends.len() as u64;
+    /// Closes a batch and gives it to connections.
+    pub fn give_batch(&mut self, open: u32, connections: &[u32]) {
+        let batch = self.close(open);
+        for index in connections {
+            self.give(*index, &batch);
+        }
+        self.count_messages(&batch, connections);
+    }
+
+    /// Gives a topic's subscribers its patches; to those that lack the base, or may be made to, the same publications
+    /// whole. Whether some lack the base of the next patch.
+    pub fn give_chain(&mut self, topic: u32, patches: u32, wholes: u32, connections: &[u32]) -> bool {
+        let (patches, wholes) = (self.close(patches), self.close(wholes));
+        let drops = patches.shared.policy.drops();
+        let mut lacks_base = false;
         for index in connections {
             let connection = &mut self.connections[*index as usize];
-            // On its way out, still in some topics: nothing may follow its close frame.
-            if connection.has(Flag::Left) {
-                continue;
+            let may_lose = drops && connection.has(Flag::Backlogged);
+            let subscription = connection.subscriptions.find(topic).expect("a topic lists its members");
+            let takes_patches = subscription.has_base() && !may_lose;
+            if subscription.has_base() == may_lose {
+                connection.subscriptions.replace(subscription.with_base(!may_lose));
             }
-            if !connection.has(Flag::Backlogged) {
-                self.turn.give(*index, &mut connection.entry, batch, 0, end);
-                continue;
-            }
-            let outbox = connection.extra_mut().outbox.as_mut().expect("Backlogged means that there is an outbox");
-            let before = outbox.bytes();
-            let dropped = &mut self.counters.dropped[shared.policy as usize];
-            let result = outbox.push_shared(&shared, 0, end, self.outbox_bytes_max, dropped);
-            *self.outbox_bytes = *self.outbox_bytes + outbox.bytes() as u64 - before as u64;
-            if let Err(overflow) = result {
-                self.overflows.push((*index, overflow));
-            }
+            lacks_base |= may_lose;
+            self.give(*index, if takes_patches { &patches } else { &wholes });
         }
-        self.counters.messages_sent += frames * connections.len() as u64;
+        self.count_messages(&patches, connections);
+        lacks_base
     }
+
+    fn close(&mut self, open: u32) -> Closed {
+        let (index, end) = self.turn.close_batch(open);
+        Closed { index, end, shared: Rc::clone(self.turn.batch(index)) }
+    }
+
+    #[inline]
+    fn give(&mut self, index: u32, batch: &Closed) {
+        let connection = &mut self.connections[index as usize];
+        // On its way out, still in some topics: nothing may follow its close frame.
+        if connection.has(Flag::Left) {
+            return;
+        }
+        if !connection.has(Flag::Backlogged) {
+            return self.turn.give(index, &mut connection.entry, batch.index, 0, batch.end);
+        }
+        let outbox = connection.extra_mut().outbox.as_mut().expect("Backlogged means that there is an outbox");
+        let before = outbox.bytes();
+        let dropped = &mut self.counters.dropped[batch.shared.policy as usize];
+        let result = outbox.push_shared(&batch.shared, 0, batch.end, self.outbox_bytes_max, dropped);
+        *self.outbox_bytes = *self.outbox_bytes + outbox.bytes() as u64 - before as u64;
+        if let Err(overflow) = result {
+            self.overflows.push((index, overflow));
+        }
+    }
+
+    fn count_messages(&mut self, batch: &Closed, connections: &[u32]) {
+        self.counters.messages_sent += (batch.shared.ends.len() * connections.len()) as u64;
+    }
+}
+
+/// A batch that is being given.
+struct Closed {
+    /// Among the turn's closed ones.
+    index: u32,
+    /// Its length in bytes.
+    end: u32,
+    shared: Rc<Batch>,
 }

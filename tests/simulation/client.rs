@@ -80,6 +80,7 @@ enum Command {
         channel: String,
         from: Option<Place>,
         rejects: bool,
+        has_deltas: bool,
     },
     Unsubscribe {
         channel: String,
@@ -257,7 +258,7 @@ impl Client {
             None => json!({}),
             Some(user) => {
                 let channel = format!("#{user}");
-                self.receptions.insert(channel.clone(), Reception::ask(&channel, Seen::new()));
+                self.receptions.insert(channel.clone(), Reception::ask(&channel, Seen::new(), false));
                 json!({ "token": mint(SECRET.as_bytes(), &Claims { sub: user, ..Claims::default() }) })
             }
         };
@@ -312,7 +313,7 @@ impl Client {
                 // It was taken back before it was made.
                 Command::Subscribe { channel, .. }
                     if self.awaits_unsubscribe(&channel) && error["temporary"] == true => {}
-                Command::Subscribe { channel, from: Some(_), rejects: true } => {
+                Command::Subscribe { channel, from: Some(_), rejects: true, .. } => {
                     assert_eq!(error["code"], 112, "{channel}: {error}");
                     self.receptions.remove(&channel);
                     self.left.remove(&channel);
@@ -333,8 +334,9 @@ impl Client {
                 assert!(subs.keys().eq(self.receptions.keys()), "{reply}");
                 self.receptions.values_mut().for_each(|reception| reception.make(world.ledger, None));
             }
-            Command::Subscribe { channel, from, .. } => {
+            Command::Subscribe { channel, from, has_deltas, .. } => {
                 let result = &reply["subscribe"];
+                assert_eq!(result.get("delta").is_some(), has_deltas, "{channel}: {result}");
                 let Some(reception) = self.receptions.get_mut(&channel) else { return };
                 let place = result["epoch"].as_str().map(|epoch| Place {
                     epoch: epoch.to_owned(),
@@ -404,7 +406,7 @@ impl Client {
                 let epoch = result["epoch"].as_str().unwrap();
                 for publication in publications {
                     let offset = publication["offset"].as_u64().unwrap();
-                    let (producer, count) = origin(publication);
+                    let (producer, count) = origin(&publication["data"]);
                     world.ledger.place(&channel, &Place { epoch: epoch.to_owned(), offset }, producer, count);
                 }
             }
@@ -512,9 +514,13 @@ impl Client {
             request["offset"] = json!(from.offset);
             request["epoch"] = json!(from.epoch);
         }
+        let has_deltas = world.random.chance(1, 2);
+        if has_deltas {
+            request["delta"] = json!("fossil");
+        }
         let seen = self.seen.remove(channel).unwrap_or_default();
-        self.receptions.insert(channel.to_owned(), Reception::ask(channel, seen));
-        let id = self.next_id(Command::Subscribe { channel: channel.to_owned(), from, rejects });
+        self.receptions.insert(channel.to_owned(), Reception::ask(channel, seen, has_deltas));
+        let id = self.next_id(Command::Subscribe { channel: channel.to_owned(), from, rejects, has_deltas });
         Some(json!({ "id": id, "subscribe": request }))
     }
 
@@ -607,13 +613,12 @@ pub fn payload(channel: &str, producer: Producer, count: u64, random: &mut Rando
     json!({ "producer": producer, "count": count, "padding": "x".repeat(padding) })
 }
 
-fn origin(publication: &Value) -> (Producer, u64) {
-    let data = &publication["data"];
+fn origin(data: &Value) -> (Producer, u64) {
     (data["producer"].as_u64().unwrap() as Producer, data["count"].as_u64().unwrap())
 }
 
 fn see(reception: &mut Reception, publication: &Value, is_live: bool, world: &mut World<'_>) {
-    let (producer, count) = origin(publication);
+    let (producer, count) = origin(&reception.payload(world.ledger, publication));
     let offset = publication.get("offset").and_then(Value::as_u64).unwrap_or(0);
     reception.see(world.ledger, producer, count, offset, is_live);
 }

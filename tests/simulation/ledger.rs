@@ -6,7 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use tidegate::limits::{STREAM_POSITION_MS, STREAM_UNUSED_MS};
+
+use crate::fossil;
 
 /// Publications that `kept:` and `sync:` keep, and for how long.
 pub const HISTORY_SIZE: u32 = 20;
@@ -64,6 +67,8 @@ pub struct Ledger {
     pub unseen: u64,
     /// Publications that subscribers did see.
     pub seen: u64,
+    /// Publications that came as patches.
+    pub patches: u64,
 }
 
 /// What was published into one channel.
@@ -153,13 +158,17 @@ pub struct Reception {
     sent_before: BTreeMap<Producer, u64>,
     is_made: bool,
     last: Seen,
+    /// Publications come as patches to each other.
+    has_deltas: bool,
+    /// What came last, where they do.
+    payload: Option<Vec<u8>>,
     /// Up to where all was seen.
     pub place: Option<Place>,
 }
 
 impl Reception {
     /// The client asks for it, having seen what it has seen on the same connection.
-    pub fn ask(channel: &str, seen_before: Seen) -> Self {
+    pub fn ask(channel: &str, seen_before: Seen, has_deltas: bool) -> Self {
         Self {
             channel: channel.to_owned(),
             promise: promise(channel),
@@ -167,6 +176,8 @@ impl Reception {
             sent_before: BTreeMap::new(),
             is_made: false,
             last: BTreeMap::new(),
+            has_deltas,
+            payload: None,
             place: None,
         }
     }
@@ -223,6 +234,23 @@ impl Reception {
                 ledger.unseen += count.saturating_sub(first_expected);
             }
         }
+    }
+
+    /// The payload of a publication that has come, as a text or a patch where the subscription has deltas.
+    pub fn payload(&mut self, ledger: &mut Ledger, publication: &Value) -> Value {
+        if !self.has_deltas {
+            assert!(publication.get("delta").is_none(), "{}: {publication}", self.channel);
+            return publication["data"].clone();
+        }
+        let text = publication["data"].as_str().expect("with deltas payloads are strings").as_bytes();
+        let payload = match publication.get("delta") {
+            None => text.to_vec(),
+            Some(_) => {
+                ledger.patches += 1;
+                fossil::apply(self.payload.as_ref().expect("a patch follows a payload"), text)
+            }
+        };
+        serde_json::from_slice(self.payload.insert(payload)).expect("payloads are JSON")
     }
 
     /// The last publication of a producer that was seen.

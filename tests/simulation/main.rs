@@ -9,6 +9,7 @@
 //! A seed that fails is printed with the command that replays it and tells its story.
 
 mod client;
+mod fossil;
 mod frames;
 mod ledger;
 mod producers;
@@ -66,8 +67,17 @@ fn every_seed_keeps_every_promise() {
     }
     events.retain(|_, count| *count > 0);
     println!("{seeds} seeds: {events:?}");
-    let rare =
-        ["unseen", "held", "pings", "slow", "no_pong", "resync", "descriptors_exhausted", "connections_exhausted"];
+    let rare = [
+        "unseen",
+        "patches",
+        "held",
+        "pings",
+        "slow",
+        "no_pong",
+        "resync",
+        "descriptors_exhausted",
+        "connections_exhausted",
+    ];
     for (name, once_in) in [("seen", 1), ("clients", 1)].into_iter().chain(rare.map(|name| (name, 10))) {
         let count = events.get(name).copied().unwrap_or(0);
         assert!(count * once_in >= seeds, "{name} happened {count} times: the seeds have become tame");

@@ -128,6 +128,7 @@ impl Producers {
             is_json: true,
             idempotency_key: publication.key.clone(),
             skip_history: false,
+            delta: false,
             tags: None,
             info: None,
             reply_to: ReplyTo::Ingest { connection: u64::from(publication.producer), sequence },

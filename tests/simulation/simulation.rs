@@ -10,7 +10,7 @@ use std::{
 use crossbeam_channel::Receiver;
 use tidegate::{
     channel::Random,
-    config::{Config, Namespace, RecoveryMode, SlowConsumerPolicy},
+    config::{Config, DeltaType, Namespace, RecoveryMode, SlowConsumerPolicy},
     mesh::{self, Admission, Bell, ChannelHasher, ControlMesh, ToControl, ToShard, build_with_queue_length},
     session::Rules,
     shard::{Progress, Shard, ShardOptions},
@@ -280,8 +280,9 @@ impl Simulation {
     }
 
     fn outline(mut self) -> Outline {
-        let (clients, seen, unseen) = (u64::from(self.next_client - 100), self.ledger.seen, self.ledger.unseen);
-        self.events.extend([("clients", clients), ("seen", seen), ("unseen", unseen)]);
+        let Ledger { seen, unseen, patches, .. } = self.ledger;
+        let clients = u64::from(self.next_client - 100);
+        self.events.extend([("clients", clients), ("seen", seen), ("unseen", unseen), ("patches", patches)]);
         Outline { fingerprint: self.network.fingerprint(), events: self.events }
     }
 
@@ -476,6 +477,8 @@ fn config(random: &mut Random) -> Config {
             history_ttl_ms: if history_size > 0 { HISTORY_TTL_MS } else { 0 },
             force_recovery: history_size > 0,
             slow_consumer,
+            allowed_delta_types: vec![DeltaType::Fossil],
+            delta_publish: true,
             ..Namespace::default()
         })
     };

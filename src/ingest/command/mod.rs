@@ -59,7 +59,7 @@ pub(super) const TABLE: &[CommandSpec] = &[
         "tg.publish",
         -3,
         "pubsub",
-        "Publishes to a channel: channel payload [ID key] [SKIPHISTORY] [TAGS json]; replies offset and epoch",
+        "Publishes to a channel: channel payload [ID key] [SKIPHISTORY] [DELTA] [TAGS json]; replies offset and epoch",
         publication::publish_positioned,
     ),
     command("tg.send", 3, "pubsub", "Sends to every connection of a user; replies their number", publication::send),

@@ -21,7 +21,7 @@ pub(super) fn publish(call: &mut Call<'_>) -> Result<Outcome, Refusal> {
     Ok(Outcome::Wait(Waiting::Subscribers))
 }
 
-/// `TG.PUBLISH channel payload [ID key] [SKIPHISTORY] [TAGS json]`.
+/// `TG.PUBLISH channel payload [ID key] [SKIPHISTORY] [DELTA] [TAGS json]`.
 pub(super) fn publish_positioned(call: &mut Call<'_>) -> Result<Outcome, Refusal> {
     let options = call.check_options()?;
     let (channel, payload) = call.check_publication()?;
@@ -64,6 +64,7 @@ pub(super) fn subscribe(_call: &mut Call<'_>) -> Result<Outcome, Refusal> {
 struct Options {
     idempotency_key: Option<Bytes>,
     skip_history: bool,
+    delta: bool,
     tags: Option<Tags>,
 }
 
@@ -100,6 +101,9 @@ impl Call<'_> {
             } else if option.eq_ignore_ascii_case(b"SKIPHISTORY") {
                 options.skip_history = true;
                 index += 1;
+            } else if option.eq_ignore_ascii_case(b"DELTA") {
+                options.delta = true;
+                index += 1;
             } else {
                 return Err(Refusal::PublishOption(quote(option)));
             }
@@ -114,6 +118,7 @@ impl Call<'_> {
             is_json: payload.is_json,
             idempotency_key: options.idempotency_key,
             skip_history: options.skip_history,
+            delta: options.delta,
             tags: options.tags,
             info: None,
             reply_to: self.reply_to(),

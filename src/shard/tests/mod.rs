@@ -1,6 +1,7 @@
 //! Shards on a simulated kernel, one situation at a time; what chance brings is `tests/simulation`'s.
 
 mod connecting;
+mod deltas;
 mod encodings;
 mod ending;
 mod heartbeats;
@@ -112,18 +113,26 @@ impl Stage {
 
     /// A producer publishes; the home shard hears of it in its next turn.
     fn publish(&mut self, channel: &str, data: &str, is_json: bool) {
+        self.publish_with(channel, data, |publish| publish.is_json = is_json);
+    }
+
+    /// The same, of JSON, with more to say.
+    fn publish_with(&mut self, channel: &str, data: &str, change: impl FnOnce(&mut Publish)) {
         let channel = self.hasher.name(channel);
         let home = channel.home(self.shards.len());
-        self.ingest.to_shards[home].send(ToShard::Publish(Box::new(Publish {
+        let mut publish = Publish {
             channel,
             data: Bytes::copy_from_slice(data.as_bytes()),
-            is_json,
+            is_json: true,
             idempotency_key: None,
             skip_history: false,
+            delta: false,
             tags: None,
             info: None,
             reply_to: ReplyTo::Nobody,
-        })));
+        };
+        change(&mut publish);
+        self.ingest.to_shards[home].send(ToShard::Publish(Box::new(publish)));
     }
 
     /// A channel of the namespace that has its home there.
