@@ -148,6 +148,22 @@ pub const THREAD_ANSWER_MS_MAX: u64 = 2_000;
 /// keep shards awake.
 pub const OBSERVE_INTERVAL_MS_MIN: u64 = 20;
 
+/// Bytes of a request to the server API: the longest payload in base64, or a batch of many short ones.
+pub const API_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Questions of the server API that shards have yet to answer; further requests wait.
+pub const API_QUESTIONS_MAX: usize = 4 * MESH_QUEUE_MESSAGES_MAX;
+
+/// Channels that one publication is broadcast to by the server API, and commands in one batch: some 300 bytes each on
+/// their way to the shards.
+pub const API_LIST_ITEMS_MAX: usize = 64 * 1024;
+
+/// Channels that the server API lists: some 10 MB. With more, a pattern has to choose.
+pub const API_CHANNELS_MAX: usize = 100_000;
+
+/// Milliseconds between attempts to hand over what a full queue of the mesh did not take.
+pub const HELD_RETRY_MS: u64 = 1;
+
 /// Channels that the console lists.
 pub const CONSOLE_CHANNELS_MAX: usize = 10;
 

@@ -107,7 +107,7 @@ pub fn serve(config: Config, demo: bool, ready: impl FnOnce(&Addresses)) -> Resu
         };
         threads.push(shard::spawn(options, shard, core, features, listener, bells.clone())?);
     }
-    let ingest = ingest::spawn(Arc::clone(&config), hasher, ingest_mesh)?;
+    let ingest = ingest::spawn(Arc::clone(&config), hasher.clone(), ingest_mesh)?;
     let descriptors: Vec<_> = threads.iter().map(shard::ShardThread::descriptor).collect();
     for thread in threads {
         thread.run(descriptors.clone());
@@ -123,8 +123,8 @@ pub fn serve(config: Config, demo: bool, ready: impl FnOnce(&Addresses)) -> Resu
     });
     let mut config = Config::clone(&config);
     config.ingest.listen = ingest.address;
-    let control =
-        Control { config: Arc::new(config), mesh: control_mesh, listener: admin_listener, operator_token, demo };
+    let config = Arc::new(config);
+    let control = Control { config, mesh: control_mesh, hasher, listener: admin_listener, operator_token, demo };
     Ok(control.run()?)
 }
 

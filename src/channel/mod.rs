@@ -41,9 +41,8 @@ use crate::{
     config::{Config, Namespaces},
     limits::PRESENCE_REPLY_CLIENTS_MAX,
     mesh::{
-        Announcement, ChannelName, ConnectionId, History, HistoryFound, HistoryResult, Member, MemberChange,
-        MemberRenewed, Position, Presence, PresenceFound, PresenceResult, Publication, Publish, Published, Recovery,
-        Subscribe, Subscribed,
+        Announcement, ChannelName, ConnectionId, History, HistoryFound, Member, MemberChange, MemberRenewed, Position,
+        Presence, PresenceFound, Publication, Publish, Published, Recovery, Subscribe, Subscribed,
     },
 };
 
@@ -221,16 +220,15 @@ impl Channels {
     }
 
     /// Who is in a channel (protocol.md section 9).
-    pub fn presence(&self, presence: &Presence) -> PresenceResult {
+    pub fn presence(&self, presence: &Presence) -> PresenceFound {
         let stats = self.members.stats(&presence.channel);
-        let found = if presence.stats_only {
+        if presence.stats_only {
             PresenceFound::Stats(stats)
         } else if stats.clients as usize > PRESENCE_REPLY_CLIENTS_MAX {
             PresenceFound::TooMany
         } else {
             PresenceFound::Members(self.members.present(&presence.channel).map(Arc::clone).collect())
-        };
-        PresenceResult { connection: presence.connection, command: presence.command, found }
+        }
     }
 
     /// Whether subscribers on the home shard itself are counted here as those on others are: where somebody has to
@@ -256,8 +254,9 @@ impl Channels {
         self.interests.get(channel.hash).subscribers
     }
 
-    /// Publications and the position of a channel's stream (protocol.md section 9). Nothing is found in a channel without history.
-    pub fn history(&mut self, history: &History, now_ms: u64) -> HistoryResult {
+    /// Publications and the position of a channel's stream (protocol.md section 9). Nothing is found in a channel without
+    /// history, nor where the position in the question is gone.
+    pub fn history(&mut self, history: &History, now_ms: u64) -> Option<HistoryFound> {
         self.now_ms = now_ms;
         let has_subscribers = self.subscribers(&history.channel) > 0;
         let found = self.streams.open(&history.channel, has_subscribers, now_ms).and_then(|index| {
@@ -266,7 +265,15 @@ impl Channels {
             Some(HistoryFound { publications, position: stream.position() })
         });
         self.make_room();
-        HistoryResult { connection: history.connection, command: history.command, found }
+        found
+    }
+
+    /// Forgets the publications of a channel; its position stays.
+    pub fn remove_history(&mut self, channel: &ChannelName) {
+        if let Some(index) = self.streams.find(channel) {
+            let has_subscribers = self.subscribers(channel) > 0;
+            self.streams.clear(index, has_subscribers);
+        }
     }
 
     /// Frees what has expired: publications, keys, and streams without any use; at most `budget` of

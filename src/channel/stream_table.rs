@@ -99,6 +99,11 @@ impl StreamTable {
         self.change(index, has_subscribers, |stream| stream.append(publish, now_ms))
     }
 
+    /// Forgets the publications of the stream, not its position.
+    pub(super) fn clear(&mut self, index: u32, has_subscribers: bool) {
+        self.change(index, has_subscribers, |stream| while stream.evict_oldest() {});
+    }
+
     /// The channel has lost its last subscriber: its stream, if it has one, may end.
     pub(super) fn abandon(&mut self, channel: &ChannelName, now_ms: u64) {
         if let Some(index) = self.find(channel) {

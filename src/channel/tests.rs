@@ -107,7 +107,7 @@ fn offsets(publications: &[Arc<Publication>]) -> Vec<u64> {
 }
 
 fn history_of(channel: &ChannelName, limit: i32, since: Option<Position>, reverse: bool) -> History {
-    History { channel: channel.clone(), connection: connection(3), command: 9, limit, since, reverse }
+    History { channel: channel.clone(), limit, since, reverse, reply_to: ReplyTo::Nobody }
 }
 
 fn history(
@@ -118,8 +118,7 @@ fn history(
     reverse: bool,
 ) -> Option<Vec<u64>> {
     let result = channels.history(&history_of(channel, limit, since, reverse), 0);
-    assert_eq!((result.connection, result.command), (connection(3), 9));
-    result.found.map(|found| offsets(&found.publications))
+    result.map(|found| offsets(&found.publications))
 }
 
 // Publications.
@@ -345,7 +344,7 @@ fn history_gives_way_where_it_would_expire_first() {
     assert!((80..150).contains(&evicted), "{evicted}");
     // The oldest publications are gone and the youngest there, with the positions of both.
     assert_eq!(history(&mut channels, &name("deep:0"), -1, None, false).unwrap().len(), 0);
-    assert_eq!(channels.history(&history_of(&name("deep:0"), 0, None, false), 300).found.unwrap().position.offset, 10);
+    assert_eq!(channels.history(&history_of(&name("deep:0"), 0, None, false), 300).unwrap().position.offset, 10);
     assert_eq!(history(&mut channels, &name("deep:19"), -1, None, false).unwrap().len(), 10);
     // What has subscribers keeps its epoch.
     let again = channels.subscribe(&subscribe_of(&watched, None), 300).subscribed.position.unwrap();
@@ -403,7 +402,7 @@ fn history_goes_by_limit_position_and_direction() {
         let found = history(&mut channels, &channel, limit, since.clone(), reverse);
         assert_eq!(found, Some(expected), "limit {limit}, since {since:?}, reverse {reverse}");
     }
-    let found = channels.history(&history_of(&channel, 0, None, false), 0).found.unwrap();
+    let found = channels.history(&history_of(&channel, 0, None, false), 0).unwrap();
     assert_eq!(found.position, top);
 }
 
@@ -443,7 +442,7 @@ fn a_position_outlives_history_and_then_ends() {
     let after_history_ms = u64::from(TTL_MS);
     assert_eq!(channels.expire(0, usize::MAX), Some(after_history_ms));
     assert_eq!(channels.expire(after_history_ms, usize::MAX), Some(STREAM_POSITION_MS));
-    let found = channels.history(&history_of(&channel, -1, None, false), after_history_ms).found.unwrap();
+    let found = channels.history(&history_of(&channel, -1, None, false), after_history_ms).unwrap();
     assert_eq!((found.publications.len(), found.position), (0, top.clone()));
     // The question has prolonged its life.
     channels.expire(STREAM_POSITION_MS, usize::MAX);
@@ -523,10 +522,8 @@ fn join(channels: &mut Channels, channel: &ChannelName, index: u32, member: &Arc
 }
 
 fn presence(channels: &Channels, channel: &ChannelName, stats_only: bool) -> PresenceFound {
-    let question = Presence { channel: channel.clone(), connection: connection(3), command: 9, stats_only };
-    let result = channels.presence(&question);
-    assert_eq!((result.connection, result.command), (connection(3), 9));
-    result.found
+    let question = Presence { channel: channel.clone(), stats_only, reply_to: ReplyTo::Nobody };
+    channels.presence(&question)
 }
 
 fn stats(channels: &Channels, channel: &ChannelName) -> (u32, u32) {
@@ -781,7 +778,7 @@ fn run(steps: Vec<Step>) {
                     is_another || (is_evicted && limit != 0 && !reverse)
                 };
                 let is_refused = since.as_ref().is_some_and(is_gone);
-                let Some(found) = answer.found else {
+                let Some(found) = answer else {
                     assert!(is_refused || may_have_ended, "{since:?} refused");
                     if !may_have_ended {
                         past.used_ms = now_ms;

@@ -13,7 +13,7 @@ use axum::http::Uri;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::{
-    DeltaType, KeyFamily, Pattern, PayloadFormat, PublicKey, RecoveryMode, Secret, SlowConsumerPolicy,
+    DeltaType, ErrorMode, KeyFamily, Pattern, PayloadFormat, PublicKey, RecoveryMode, Secret, SlowConsumerPolicy,
     cores::parse_cores,
     problem::Mistake,
     raw::{Value, read_list},
@@ -45,6 +45,8 @@ pub(super) enum Kind<T: 'static> {
     OptionalText(Field<T, Option<String>>),
     /// A text that is not empty, and that no message shows.
     Secret(Field<T, Option<Secret>>),
+    /// A list of such texts.
+    Secrets(Field<T, Vec<Secret>>),
     /// A public key in PEM, or the path of a file that holds it.
     PublicKey(Field<T, Option<PublicKey>>, KeyFamily),
     /// An address on the web.
@@ -67,6 +69,8 @@ pub(super) enum Kind<T: 'static> {
     SlowConsumer(Field<T, SlowConsumerPolicy>),
     /// What recovery brings.
     Recovery(Field<T, RecoveryMode>),
+    /// How the server API says that something failed.
+    Errors(Field<T, ErrorMode>),
     /// A regular expression.
     Regex(Field<T, Option<Pattern>>),
 }
@@ -100,6 +104,11 @@ impl Word for SlowConsumerPolicy {
     ];
 }
 
+impl Word for ErrorMode {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("standard", ErrorMode::Standard), ("transport", ErrorMode::Transport)];
+}
+
 impl Word for RecoveryMode {
     const WORDS: &'static [(&'static str, Self)] = &[("stream", RecoveryMode::Stream), ("cache", RecoveryMode::Cache)];
 }
@@ -110,7 +119,7 @@ impl<T> Kind<T> {
         self.try_set(target, value).ok_or_else(|| Mistake::Unexpected {
             expected: self.expected(),
             found: match (self, value) {
-                (Kind::Secret(_), _) => value.describe_type().to_owned(),
+                (Kind::Secret(_) | Kind::Secrets(_), _) => value.describe_type().to_owned(),
                 (Kind::PublicKey(_, family), Value::Text(text)) => {
                     PublicKey::read(text, *family).err().unwrap_or_else(|| value.describe())
                 }
@@ -130,6 +139,7 @@ impl<T> Kind<T> {
             Kind::OptionalPath(field) => *field(target) = None,
             Kind::OptionalText(field) => *field(target) = None,
             Kind::Secret(field) => *field(target) = None,
+            Kind::Secrets(field) => field(target).clear(),
             Kind::PublicKey(field, _) => *field(target) = None,
             Kind::ClaimName(field) | Kind::Url(field) => *field(target) = None,
             Kind::Origins(field) => field(target).clear(),
@@ -149,7 +159,7 @@ impl<T> Kind<T> {
             Kind::Count(..) | Kind::Size(..) | Kind::LongSize(..) => {
                 text.parse().map_or_else(|_| as_written(), Value::Integer)
             }
-            Kind::Origins(_) | Kind::Cores(_) | Kind::DeltaTypes(_) if text.starts_with('[') => {
+            Kind::Origins(_) | Kind::Cores(_) | Kind::DeltaTypes(_) | Kind::Secrets(_) if text.starts_with('[') => {
                 read_list(variable, text).map_or_else(|_| as_written(), |raw| raw.value)
             }
             _ => as_written(),
@@ -160,7 +170,7 @@ impl<T> Kind<T> {
     pub(super) fn toml_of_text(&self, text: &str) -> String {
         match self {
             Kind::Boolean(_) | Kind::Count(..) => text.to_owned(),
-            Kind::Origins(_) | Kind::DeltaTypes(_) if text.starts_with('[') => text.to_owned(),
+            Kind::Origins(_) | Kind::DeltaTypes(_) | Kind::Secrets(_) if text.starts_with('[') => text.to_owned(),
             Kind::Origins(_) => {
                 let quoted: Vec<String> = text.split(',').map(|origin| format!("{:?}", origin.trim())).collect();
                 format!("[{}]", quoted.join(", "))
@@ -208,6 +218,7 @@ impl<T> Kind<T> {
             (Kind::Secret(field), Value::Text(text)) if !text.is_empty() => {
                 *field(target) = Some(text.as_str().into());
             }
+            (Kind::Secrets(field), value) => *field(target) = secrets_of(value)?,
             (Kind::PublicKey(field, family), Value::Text(text)) => {
                 *field(target) = Some(PublicKey::read(text, *family).ok()?);
             }
@@ -225,6 +236,7 @@ impl<T> Kind<T> {
             (Kind::Format(field), Value::Text(text)) => *field(target) = word_of(text)?,
             (Kind::SlowConsumer(field), Value::Text(text)) => *field(target) = word_of(text)?,
             (Kind::Recovery(field), Value::Text(text)) => *field(target) = word_of(text)?,
+            (Kind::Errors(field), Value::Text(text)) => *field(target) = word_of(text)?,
             (Kind::Regex(field), Value::Text(text)) if !text.is_empty() => {
                 *field(target) = Some(Pattern::new(text)?);
             }
@@ -250,6 +262,7 @@ impl<T> Kind<T> {
                 format!("an absolute path of at most {UNIX_PATH_BYTES_MAX} bytes, or \"{NONE}\"")
             }
             Kind::OptionalText(_) | Kind::Secret(_) => "a string that is not empty".to_owned(),
+            Kind::Secrets(_) => "a list of strings that are not empty".to_owned(),
             Kind::PublicKey(_, family) => format!(
                 "{} in PEM (-----BEGIN PUBLIC KEY-----), or the absolute path of a file that holds one",
                 match family {
@@ -274,6 +287,7 @@ impl<T> Kind<T> {
             Kind::Format(_) => one_of::<PayloadFormat>(),
             Kind::SlowConsumer(_) => one_of::<SlowConsumerPolicy>(),
             Kind::Recovery(_) => one_of::<RecoveryMode>(),
+            Kind::Errors(_) => one_of::<ErrorMode>(),
             Kind::Regex(_) => "a regular expression, like \"^[a-z]+$\"".to_owned(),
         }
     }
@@ -339,6 +353,23 @@ fn texts_of(value: &Value) -> Option<Vec<String>> {
 fn origins_of(value: &Value) -> Option<Vec<String>> {
     let origins = texts_of(value)?;
     origins.iter().all(|origin| is_origin_pattern(origin)).then_some(origins)
+}
+
+/// A list, or, as the environment may say it, one secret alone or several between commas.
+fn secrets_of(value: &Value) -> Option<Vec<Secret>> {
+    let secrets: Vec<&str> = match value {
+        Value::Text(text) => text.split(',').map(str::trim).collect(),
+        Value::List(items) => items
+            .iter()
+            .map(|item| match &item.value {
+                Value::Text(text) => Some(text.as_str()),
+                _ => None,
+            })
+            .collect::<Option<_>>()?,
+        _ => return None,
+    };
+    let are_some = secrets.iter().all(|secret| !secret.is_empty());
+    are_some.then(|| secrets.into_iter().map(Secret::from).collect())
 }
 
 /// Whether a text is an origin (RFC 6454 section 6.1), perhaps with one `*` in its host or port, or "*", or

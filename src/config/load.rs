@@ -15,8 +15,8 @@ use std::{
 };
 
 use super::{
-    AdminConfig, ClientConfig, Config, IngestConfig, LogConfig, Namespace, Namespaces, ShardsConfig, ShutdownConfig,
-    TokenConfig,
+    AdminConfig, ApiConfig, ClientConfig, Config, IngestConfig, LogConfig, Namespace, Namespaces, ShardsConfig,
+    ShutdownConfig, TokenConfig,
     cores::cores_available,
     problem::{Errors, Mistake, Place, Problem},
     raw::{Entry, Raw, Value, read_document, read_list},
@@ -144,6 +144,7 @@ impl Draft {
                 idempotency_ms: 0,
             },
             admin: AdminConfig { listen, allow_public: false },
+            api: ApiConfig::default(),
             shards: ShardsConfig {
                 cores: Vec::new(),
                 outbox_bytes_max: 0,

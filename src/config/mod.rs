@@ -47,6 +47,8 @@ pub struct Config {
     pub ingest: IngestConfig,
     /// The operators' port.
     pub admin: AdminConfig,
+    /// The server API.
+    pub api: ApiConfig,
     /// The shards.
     pub shards: ShardsConfig,
     /// How the server stops.
@@ -206,6 +208,27 @@ pub struct AdminConfig {
     pub listen: SocketAddr,
     /// Whether it may listen beyond loopback. Default false.
     pub allow_public: bool,
+}
+
+/// `[api]`: the server API (protocol.md section 19).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ApiConfig {
+    /// Keys, of which a request must show one. Without any, every request is refused, unless `insecure`.
+    pub keys: Vec<Secret>,
+    /// Whether requests need no key. Default false.
+    pub insecure: bool,
+    /// How failures are told, unless a request says it. Default: in the body of a 200.
+    pub error_mode: ErrorMode,
+}
+
+/// `error_mode` of the server API.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ErrorMode {
+    /// HTTP 200, the error in the body.
+    #[default]
+    Standard,
+    /// The HTTP status that suits the error best.
+    Transport,
 }
 
 /// `[shards]`: threads and their memory.

@@ -10,9 +10,9 @@
 use super::{
     Draft, KeyFamily, Namespace,
     kind::Kind::{
-        self, Address, Boolean, ClaimName, Cores, Count, DeltaTypes, Duration, Format, LogFilter, LongSize,
-        NamespaceName, OptionalAddress, OptionalPath, OptionalText, Origins, PublicKey, Recovery, Regex, Secret, Size,
-        SlowConsumer, Url,
+        self, Address, Boolean, ClaimName, Cores, Count, DeltaTypes, Duration, Errors, Format, LogFilter, LongSize,
+        NamespaceName, OptionalAddress, OptionalPath, OptionalText, Origins, PublicKey, Recovery, Regex, Secret,
+        Secrets, Size, SlowConsumer, Url,
     },
 };
 
@@ -85,6 +85,11 @@ pub(super) static SECTIONS: &[Section] = &[
         keys: Keys::Server(INGEST),
     },
     Section { name: "admin", doc: "The operators' port: console, /metrics, /health.", keys: Keys::Server(ADMIN) },
+    Section {
+        name: "api",
+        doc: "The server API: what a back end asks over HTTP, at /api on the operators' port.",
+        keys: Keys::Server(API),
+    },
     Section { name: "shards", doc: "Threads and their memory.", keys: Keys::Server(SHARDS) },
     Section { name: "shutdown", doc: "How the server stops.", keys: Keys::Server(SHUTDOWN) },
     Section { name: "log", doc: "Logs, written to standard error.", keys: Keys::Server(LOG) },
@@ -355,6 +360,31 @@ static ADMIN: &[Key<Draft>] = &[
         "false",
         "Whether the operators' port, which asks for no password, may listen beyond loopback. Unless this is true, \
          such a server refuses to start.",
+    ),
+];
+
+static API: &[Key<Draft>] = &[
+    unset(
+        "keys",
+        Secrets(|draft| &mut draft.config.api.keys),
+        "at least 32 random bytes, as `openssl rand -hex 32` prints",
+        "Keys, of which each request must show one: in X-API-Key, as \"Authorization: apikey KEY\", or as ?api_key=KEY. \
+         Several, so that each back end has its own and keys can be changed one at a time. Without any, every request \
+         is answered 401.",
+    ),
+    key(
+        "insecure",
+        Boolean(|draft| &mut draft.config.api.insecure),
+        "false",
+        "For development and tests: requests need no key. Requests that a browser sends for a web page are refused all \
+         the same.",
+    ),
+    key(
+        "error_mode",
+        Errors(|draft| &mut draft.config.api.error_mode),
+        "standard",
+        "How a failure is told: \"standard\" answers 200 with the error in the body, \"transport\" the HTTP status that \
+         suits it. A request chooses for itself by X-Centrifugo-Error-Mode.",
     ),
 ];
 

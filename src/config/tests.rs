@@ -8,9 +8,9 @@ use std::{
 use proptest::prelude::*;
 
 use super::{
-    AdminConfig, ClientConfig, Config, DeltaType, Errors, IngestConfig, KeyFamily, Loaded, LogConfig, Namespace,
-    Namespaces, Pattern, PayloadFormat, PublicKey, RecoveryMode, ShardsConfig, ShutdownConfig, SlowConsumerPolicy,
-    TokenConfig,
+    AdminConfig, ApiConfig, ClientConfig, Config, DeltaType, ErrorMode, Errors, IngestConfig, KeyFamily, Loaded,
+    LogConfig, Namespace, Namespaces, Pattern, PayloadFormat, PublicKey, RecoveryMode, ShardsConfig, ShutdownConfig,
+    SlowConsumerPolicy, TokenConfig,
     load::{Draft, load, load_text},
     reference,
     schema::known_keys,
@@ -149,6 +149,7 @@ fn every_field_is_set_by_a_key() {
             idempotency_ms: 0,
         },
         admin: AdminConfig { listen, allow_public: true },
+        api: ApiConfig { keys: vec!["".into()], insecure: true, error_mode: ErrorMode::Transport },
         shards: ShardsConfig { cores: vec![77], outbox_bytes_max: 0, outboxes_bytes_max: 0, history_bytes_max: 0 },
         shutdown: ShutdownConfig { ms_max: 1, spread_ms: 1 },
         namespaces: Namespaces::default(),

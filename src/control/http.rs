@@ -6,6 +6,7 @@ use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Extension, Json, Router,
+    body::to_bytes,
     extract::{ConnectInfo, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
@@ -13,13 +14,14 @@ use axum::{
         IntoResponse, Response,
         sse::{Event, Sse},
     },
-    routing::get,
+    routing::{any, get},
 };
 use futures_util::{Stream, stream};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{
     OperatorToken, Question,
+    api::{self, Api, Credentials, Route},
     console::page,
     guard::{self, Refusal, Sender},
     health::Health,
@@ -28,7 +30,10 @@ use super::{
     observer::Snapshot,
     process::ProcessFigures,
 };
-use crate::config::Config;
+use crate::{
+    config::{Config, ErrorMode},
+    limits::API_BODY_BYTES_MAX,
+};
 
 /// What handlers share.
 #[derive(Clone)]
@@ -39,6 +44,8 @@ pub struct Handlers {
     pub demo: bool,
     /// For the console.
     pub operator_token: OperatorToken,
+    /// The server API.
+    pub api: Arc<Api>,
     /// To the control loop.
     pub questions: mpsc::Sender<Question>,
     /// Where the control loop puts the console's overview, once a second while anyone has subscribed.
@@ -55,6 +62,9 @@ pub fn router(handlers: Handlers) -> Router {
         .route("/console/token", get(console_token))
         .route("/metrics", get(metrics))
         .route("/health", get(health))
+        .route("/api", any(server_api))
+        .route("/api/", any(server_api))
+        .route("/api/{*method}", any(server_api))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(handlers.clone(), guarded))
@@ -73,6 +83,8 @@ async fn guarded(State(handlers): State<Handlers>, mut request: Request, next: N
             request.extensions_mut().insert(AddressedHost(host));
             next.run(request).await
         }
+        // Who shows a key is no page that a name was made to point here for.
+        Err(Refusal::ForeignHost) if asks_for_key(&handlers.config, uri.path()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     };
     let headers = response.headers_mut();
@@ -86,6 +98,10 @@ async fn guarded(State(handlers): State<Handlers>, mut request: Request, next: N
         headers.insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+fn asks_for_key(config: &Config, path: &str) -> bool {
+    !config.api.insecure && (path == "/api" || path.starts_with("/api/"))
 }
 
 async fn console(
@@ -157,8 +173,41 @@ async fn health(State(handlers): State<Handlers>) -> Response {
     }
 }
 
+async fn server_api(State(handlers): State<Handlers>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let config = &handlers.config.api;
+    if config.insecure && guard::sender(&head.headers) == Sender::ForeignPage {
+        return Refusal::ForeignPage.into_response();
+    }
+    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let credentials = Credentials {
+        header: text("x-api-key"),
+        authorization: text(header::AUTHORIZATION.as_str()),
+        query: head.uri.query(),
+    };
+    if !api::may_ask(config, credentials) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    if head.method != Method::POST {
+        return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "POST")], "use POST\n").into_response();
+    }
+    let Some(route) = Route::of(head.uri.path()) else {
+        return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();
+    };
+    let error_mode = match text("x-centrifugo-error-mode") {
+        Some("transport") => ErrorMode::Transport,
+        _ => config.error_mode,
+    };
+    let Ok(body) = to_bytes(body, API_BODY_BYTES_MAX).await else {
+        return (StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than it may be, or broke off\n").into_response();
+    };
+    let answer = handlers.api.answer(route, error_mode, &body).await;
+    let content_type = if answer.is_json { "application/json" } else { "text/plain; charset=utf-8" };
+    (answer.status, [(header::CONTENT_TYPE, content_type)], answer.body).into_response()
+}
+
 async fn not_found() -> Response {
-    let hint = "not found; there are /, /metrics and /health\n";
+    let hint = "not found; there are /, /metrics, /health and /api\n";
     (StatusCode::NOT_FOUND, hint).into_response()
 }
 

@@ -7,22 +7,27 @@
 //! Invariants:
 //! - Shards are woken for figures only while somebody wants them: a request to `/metrics` or
 //!   `/health`, or an open console. An idle server stays idle.
+//! - What the server API asks of shards goes by the loop too, in bounded number, and is waited for no longer than
+//!   figures. While a message is held back for a full queue, no more is asked.
 //! - Figures in an answer were asked for after the request arrived, so an operator reads his own
 //!   writes; a thread that does not answer in [`observer::ANSWER_TIME_MAX`] is reported, never
 //!   waited for longer.
 //! - The loop below is the only owner of this thread's end of the mesh; HTTP handlers ask the loop.
 //!   Two owners could send two questions to one thread, against `observer`'s invariant.
 
+mod api;
 mod console;
 mod guard;
 mod health;
 mod http;
 mod http_client;
+mod inquiries;
 mod key_sets;
 mod listener;
 mod metrics;
 mod observer;
 mod process;
+mod shards;
 mod stop;
 
 use std::{
@@ -44,19 +49,22 @@ use tokio::{
 };
 
 use self::{
+    api::Api,
     console::Overviews,
     http::Handlers,
     http_client::HttpClient,
+    inquiries::{Inquiries, Inquiry, NoAnswer},
     key_sets::{KeySetStep, KeySets},
     listener::{BoundedListener, Peer},
     observer::{Observer, Snapshot, ThreadId},
     process::ProcessFigures,
+    shards::Shards,
     stop::{Stop, StopStep},
 };
 use crate::{
     config::Config,
-    limits::{ADMIN_CONNECTIONS_MAX, KEY_SET_BYTES_MAX, KEY_SET_FETCH_MS_MAX, OBSERVE_INTERVAL_MS_MIN},
-    mesh::{Bell, ControlMesh, ToControl, ToIngest, ToShard},
+    limits::{ADMIN_CONNECTIONS_MAX, HELD_RETRY_MS, KEY_SET_BYTES_MAX, KEY_SET_FETCH_MS_MAX, OBSERVE_INTERVAL_MS_MIN},
+    mesh::{Bell, ChannelHasher, ControlMesh, ToControl, ToIngest, ToShard},
     protocol::KeySet,
 };
 
@@ -69,6 +77,8 @@ pub struct Control {
     pub config: Arc<Config>,
     /// This thread's end of the mesh.
     pub mesh: ControlMesh,
+    /// Alike in all threads.
+    pub hasher: ChannelHasher,
     /// The operators' port, bound.
     pub listener: TcpListener,
     /// For the console page.
@@ -115,12 +125,15 @@ impl Control {
         process::started_at();
         // A connection asks for one thing at a time.
         let (questions, question) = mpsc::channel(ADMIN_CONNECTIONS_MAX);
+        let (inquiries, inquiry) = mpsc::channel(ADMIN_CONNECTIONS_MAX);
+        let shards = Shards::new(self.mesh.to_shards.len(), self.hasher, inquiries);
         let overview = Arc::new(watch::Sender::new(Arc::from("")));
         let console_opened = Arc::new(Notify::new());
         let router = http::router(Handlers {
             config: Arc::clone(&self.config),
             demo: self.demo,
             operator_token: self.operator_token,
+            api: Arc::new(Api::new(Arc::clone(&self.config), shards, questions.clone())),
             questions,
             overview: Arc::clone(&overview),
             console_opened: Arc::clone(&console_opened),
@@ -147,6 +160,8 @@ impl Control {
             config: self.config,
             mesh: self.mesh,
             questions: question,
+            inquiry,
+            inquiries: Inquiries::default(),
             stop_requests,
             round: None,
             wanted: Round::default(),
@@ -179,6 +194,9 @@ struct ControlLoop {
     mesh: ControlMesh,
     observer: Observer,
     questions: mpsc::Receiver<Question>,
+    /// What the server API wants to ask.
+    inquiry: mpsc::Receiver<Inquiry>,
+    inquiries: Inquiries,
     stop_requests: mpsc::Receiver<&'static str>,
     /// The round under way.
     round: Option<Round>,
@@ -231,9 +249,12 @@ impl ControlLoop {
                 Ok(wake) => wake,
                 Err(outcome) => return outcome,
             };
+            let inquiries_wake = self.turn_inquiries(now);
             let keys_wake = self.publisher.as_mut().and_then(|publisher| publisher.turn(now));
-            let wake_at =
-                [round_wake, stop_wake, keys_wake].into_iter().flatten().fold(now + LOOK_INTERVAL, Instant::min);
+            let wake_at = [round_wake, stop_wake, keys_wake, inquiries_wake]
+                .into_iter()
+                .flatten()
+                .fold(now + LOOK_INTERVAL, Instant::min);
             let consoles_open = self.overview.receiver_count() > 0;
 
             tokio::select! {
@@ -243,6 +264,7 @@ impl ControlLoop {
                     ready.clear_ready();
                 }
                 Some(question) = self.questions.recv() => self.wanted.questions.push(question),
+                Some(inquiry) = self.inquiry.recv(), if !self.is_holding() => self.begin_inquiry(inquiry),
                 Some(keys) = self.fetch.recv() => self.keys_fetched(keys),
                 () = console_opened.notified() => {
                     tick.reset();
@@ -272,6 +294,7 @@ impl ControlLoop {
                         self.observer.answer_shard(queue, ticket, figures, now);
                     }
                     Ok(ToControl::Ingest { ticket, figures }) => self.observer.answer_ingest(ticket, figures, now),
+                    Ok(ToControl::Answer { ticket, part, answer }) => self.inquiries.answer(ticket, part, answer),
                     Ok(ToControl::TokenKeysWanted { shard }) => {
                         if let Some(publisher) = &mut self.publisher {
                             publisher.sets.asked(shard);
@@ -286,6 +309,32 @@ impl ControlLoop {
                 }
             }
         }
+    }
+
+    fn is_holding(&self) -> bool {
+        self.mesh.to_shards.iter().any(|outlet| outlet.is_holding())
+    }
+
+    fn begin_inquiry(&mut self, inquiry: Inquiry) {
+        if self.stop.is_some() {
+            // Shards may be gone before they answer.
+            let _ = inquiry.asker.send(Err(NoAnswer::Stopping));
+            return;
+        }
+        for (shard, question) in self.inquiries.begin(inquiry, Instant::now()) {
+            self.mesh.to_shards[shard].send(question);
+        }
+        self.mesh.to_shards.iter_mut().for_each(|outlet| outlet.ring());
+    }
+
+    /// Hands over what was held back, as far as there is room, and gives up what is late. When to look again.
+    fn turn_inquiries(&mut self, now: Instant) -> Option<Instant> {
+        for outlet in &mut self.mesh.to_shards {
+            outlet.flush();
+            outlet.ring();
+        }
+        let retry = self.is_holding().then(|| now + Duration::from_millis(HELD_RETRY_MS));
+        [self.inquiries.expire(now), retry].into_iter().flatten().min()
     }
 
     fn thread_stopped(&mut self, thread: ThreadId) {

@@ -72,7 +72,8 @@ impl Server {
         threads.push(thread::spawn(move || play_ingest(ingest, &ingest_play)));
         let (stop, stop_requests) = mpsc::channel(4);
         let operator_token: OperatorToken = Arc::new(|| "an-operator-token".to_owned());
-        let control = Control { config: Arc::new(config), mesh, listener, operator_token, demo: true };
+        let hasher = ChannelHasher::default();
+        let control = Control { config: Arc::new(config), mesh, hasher, listener, operator_token, demo: true };
         let control = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(control.run_until(stop_requests)).unwrap()

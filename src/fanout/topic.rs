@@ -181,16 +181,11 @@ impl Topics {
         self.of_channel(hash, name).map(interest).sum()
     }
 
-    /// The channels that have subscribers here.
-    pub fn subscribed_channels(&self) -> impl Iterator<Item = &str> {
-        let is_subscribed = |index: &u32| !self.subscribers(*index).is_empty();
-        // Each channel by the first of its topics that has some.
-        let first_subscribed = move |index| {
-            let first = self.directory.first_beside(index);
-            std::iter::successors(Some(first), |index| self.directory.next(*index)).find(is_subscribed)
-        };
-        let topics = self.directory.iter().filter(is_subscribed);
-        topics.filter(move |index| first_subscribed(*index) == Some(*index)).map(|index| self.name(index))
+    /// The channels that have subscribers here, with how many they are: each channel once for each of its forms that has
+    /// some.
+    pub fn subscribed_channels(&self) -> impl Iterator<Item = (&str, u32)> {
+        let topics = self.directory.iter().map(|index| (index, self.subscribers(index).len() as u32));
+        topics.filter(|(_, subscribers)| *subscribers > 0).map(|(index, subscribers)| (self.name(index), subscribers))
     }
 
     /// Adds a subscriber: its position. `moved` is told of each other connection that has another position now.
@@ -535,7 +530,7 @@ mod tests {
             assert_eq!(forms.map(|form| topics.find(news.hash, "news", form, &WHOLE)), indices.map(Some));
             assert_eq!((topics.len(), topics.channels(), topics.interest(news.hash, "news")), (2, 1, 7));
             assert_eq!(topics.busiest(), [("news", 3, 1)]);
-            assert_eq!(topics.subscribed_channels().collect::<Vec<_>>(), ["news"]);
+            assert_eq!(topics.subscribed_channels().collect::<Vec<_>>(), [("news", 2), ("news", 1)]);
 
             (0..4).for_each(|_| topics.end_pending(indices[1]));
             let clear = |topics: &mut Topics, index: u32| {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    mesh::{ChannelName, Published},
+    mesh::{Answer, Published},
     resp::{Reply, Version},
 };
 
@@ -65,19 +65,6 @@ pub(super) enum Waiting {
         /// A channel may have subscribers on several.
         names: BTreeSet<Arc<str>>,
     },
-}
-
-/// What a shard answers.
-#[derive(Debug)]
-pub(super) enum Answer {
-    /// A publication's outcome.
-    Published(Published),
-    /// Connections of a shard.
-    Connections(u32),
-    /// Subscribers of channels.
-    Counts(Vec<(ChannelName, u32)>),
-    /// Channels of a shard.
-    Channels(Vec<Arc<str>>),
 }
 
 impl Replies {
@@ -145,14 +132,14 @@ impl Waiting {
                 *connections += u64::from(more);
                 (*shards_left == 0).then(|| Reply::Integer(i64::try_from(*connections).unwrap_or(i64::MAX)))
             }
-            (Self::Counts { shards_left, channels, counts }, Answer::Counts(more)) => {
+            (Self::Counts { shards_left, channels, counts }, Answer::Subscribers(more)) => {
                 *shards_left -= 1;
                 counts.extend(more.into_iter().map(|(channel, count)| (channel.name, count)));
                 (*shards_left == 0).then(|| counts_reply(channels, counts))
             }
             (Self::Channels { shards_left, names }, Answer::Channels(more)) => {
                 *shards_left -= 1;
-                names.extend(more);
+                names.extend(more.into_iter().map(|(name, _)| name));
                 (*shards_left == 0)
                     .then(|| Reply::Array(names.iter().map(|name| Reply::bulk(name.as_bytes())).collect()))
             }
@@ -230,12 +217,12 @@ mod tests {
         replies.push_waiting(Waiting::Channels { shards_left: 2, names: BTreeSet::new() }, Version::Two);
         let channels = ["b", "none", "a", "b"].map(|name| bytes::Bytes::from_static(name.as_bytes())).to_vec();
         replies.push_waiting(Waiting::Counts { shards_left: 2, channels, counts: HashMap::new() }, Version::Two);
-        replies.answer(2, Answer::Counts(vec![(hasher.name("a"), 1)]));
-        replies.answer(1, Answer::Channels(vec!["b".into(), "a".into()]));
+        replies.answer(2, Answer::Subscribers(vec![(hasher.name("a"), 1)]));
+        replies.answer(1, Answer::Channels(vec![("b".into(), 1), ("a".into(), 1)]));
         replies.answer(0, Answer::Connections(3));
         assert_eq!(output(&mut replies), "");
-        replies.answer(2, Answer::Counts(vec![(hasher.name("b"), 2)]));
-        replies.answer(1, Answer::Channels(vec!["b".into()]));
+        replies.answer(2, Answer::Subscribers(vec![(hasher.name("b"), 2)]));
+        replies.answer(1, Answer::Channels(vec![("b".into(), 2)]));
         replies.answer(0, Answer::Connections(4));
         assert_eq!(
             output(&mut replies),

@@ -4,11 +4,11 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Instant};
 
 use hashbrown::HashMap;
 
-use super::{counters::Counters, producer::Producer, replies::Answer, signal::Signal};
+use super::{counters::Counters, producer::Producer, signal::Signal};
 use crate::{
     config::Config,
     limits::MESH_TURN_MESSAGES_MAX,
-    mesh::{ChannelHasher, ChannelName, IngestMesh, ToControl, ToIngest, ToShard},
+    mesh::{Answer, ChannelHasher, ChannelName, IngestMesh, ToControl, ToIngest, ToShard},
 };
 
 /// Everything that commands act on. Borrowed between awaits, never across one.
@@ -193,18 +193,7 @@ impl IngestState {
 
     fn receive(&mut self, message: ToIngest) {
         match message {
-            ToIngest::Published { connection, sequence, published } => {
-                self.answer(connection, sequence, Answer::Published(published));
-            }
-            ToIngest::Broadcast { connection, sequence, connections } => {
-                self.answer(connection, sequence, Answer::Connections(connections));
-            }
-            ToIngest::Subscribers { connection, sequence, counts } => {
-                self.answer(connection, sequence, Answer::Counts(counts));
-            }
-            ToIngest::Channels { connection, sequence, names } => {
-                self.answer(connection, sequence, Answer::Channels(names));
-            }
+            ToIngest::Answer { connection, sequence, answer } => self.answer(connection, sequence, answer),
             ToIngest::Shutdown => self.is_stopping = true,
             ToIngest::Observe { ticket } => {
                 let figures = Box::new(self.counters.figures(self.connections.len()));

@@ -21,8 +21,8 @@ use crate::{
     config::{Config, Namespace, PayloadFormat},
     limits::{INGEST_PENDING_COMMANDS_MAX, MESH_QUEUE_MESSAGES_MAX},
     mesh::{
-        ChannelHasher, ControlMesh, IngestFigures, Outlet, Position, Publish, Published, ReplyTo, ShardMesh, ToControl,
-        ToIngest, ToShard, build_with_queue_length,
+        Answer, ChannelHasher, ControlMesh, IngestFigures, Outlet, Position, Publish, Published, ReplyTo, ShardMesh,
+        ToControl, ToIngest, ToShard, build_with_queue_length,
     },
     resp::write_command,
 };
@@ -186,23 +186,26 @@ impl PlayedShard {
             ToShard::Publish(publish) => {
                 let ReplyTo::Ingest { connection, sequence } = publish.reply_to else { panic!("nobody asked") };
                 let published = self.published(*publish);
-                self.mesh.to_ingest.send(ToIngest::Published { connection, sequence, published });
+                let answer = Answer::Published(published);
+                self.mesh.to_ingest.send(ToIngest::Answer { connection, sequence, answer });
             }
             ToShard::Broadcast { data, reply_to: ReplyTo::Ingest { connection, sequence } } => {
                 assert_eq!(data, "{}");
-                to_ingest.send(ToIngest::Broadcast { connection, sequence, connections: 10 + u32::from(shard) });
+                let answer = Answer::Connections(10 + u32::from(shard));
+                to_ingest.send(ToIngest::Answer { connection, sequence, answer });
             }
             ToShard::CountSubscribers { channels, reply_to: ReplyTo::Ingest { connection, sequence } } => {
                 let counts = channels.into_iter().map(|channel| {
                     let count = channel.name.len() as u32;
                     (channel, count)
                 });
-                to_ingest.send(ToIngest::Subscribers { connection, sequence, counts: counts.collect() });
+                let answer = Answer::Subscribers(counts.collect());
+                to_ingest.send(ToIngest::Answer { connection, sequence, answer });
             }
             ToShard::ListChannels { pattern, reply_to: ReplyTo::Ingest { connection, sequence } } => {
                 let pattern = pattern.map_or("all".to_owned(), |pattern| String::from_utf8_lossy(&pattern).into());
-                let names = vec!["both".into(), format!("{pattern}{shard}").into()];
-                to_ingest.send(ToIngest::Channels { connection, sequence, names });
+                let names = vec![("both".into(), 1), (format!("{pattern}{shard}").into(), 1)];
+                to_ingest.send(ToIngest::Answer { connection, sequence, answer: Answer::Channels(names) });
             }
             other => panic!("{other:?}"),
         }

@@ -5,7 +5,7 @@ use std::{hash::Hasher, sync::Arc};
 use bytes::Bytes;
 use siphasher::sip::SipHasher13;
 
-use crate::protocol::{KeySet, PresenceStats, Tags};
+use crate::protocol::{Grant, KeySet, PresenceStats, Tags};
 
 /// Hashes channel names, alike on all threads of a process. Its key is secret, so that no client can choose collisions.
 #[derive(Debug, Clone)]
@@ -177,6 +177,89 @@ pub enum ReplyTo {
         /// `id` of the command.
         command: u32,
     },
+    /// A request to the server API: the control thread matches answers by these.
+    Control {
+        /// The request.
+        ticket: u64,
+        /// Which of its questions.
+        part: u32,
+    },
+}
+
+/// What a shard answers to whoever asked.
+#[derive(Debug)]
+pub enum Answer {
+    /// A publication's outcome.
+    Published(Published),
+    /// How many connections of the shard it has concerned.
+    Connections(u32),
+    /// Subscribers of channels on all shards, in the order asked for.
+    Subscribers(Vec<(ChannelName, u32)>),
+    /// Channels with subscribers on the shard, in no order, with the number of these. A channel may be named more than
+    /// once, with a part of its subscribers each time.
+    Channels(Vec<(Arc<str>, u32)>),
+    /// A channel's history; none: the position in the question is gone (error 112).
+    History(Option<Box<HistoryFound>>),
+    /// Who is in a channel.
+    Presence(PresenceFound),
+    /// It is done.
+    Done,
+}
+
+/// Something that the application wants done with connections of a user (protocol.md section 19). Each shard looks for
+/// them among its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserRequest {
+    /// The user; "": those that are anonymous.
+    pub user: String,
+    /// Which of the user's connections.
+    pub addressees: Addressees,
+    /// What is to be done with them.
+    pub action: UserAction,
+}
+
+/// Which of a user's connections are meant: those that meet every demand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Addressees {
+    /// The one with this client id.
+    pub client: Option<String>,
+    /// The one with this session id.
+    pub session: Option<String>,
+    /// None of those with these client ids.
+    pub spared: Vec<String>,
+}
+
+/// What is to be done with a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UserAction {
+    /// It is subscribed to a channel, unless it is already.
+    Subscribe {
+        /// The channel, of a namespace that there is.
+        channel: String,
+        /// What the subscription comes with.
+        grant: Box<Grant>,
+        /// What came after this position is sent to it.
+        recover: Option<Position>,
+    },
+    /// Its subscription ends.
+    Unsubscribe {
+        /// The channel; none: all of its subscriptions.
+        channel: Option<String>,
+    },
+    /// It ends.
+    Disconnect {
+        /// From 3000 to 4999.
+        code: u16,
+        /// For developers; never empty, and short enough for a close frame.
+        reason: String,
+    },
+    /// It expires at another time.
+    Refresh {
+        /// When, in seconds since 1970; none: never.
+        expires_at: Option<u64>,
+        /// What others see of the user, if that changes: a JSON text.
+        info: Option<Bytes>,
+    },
 }
 
 /// A publication on its way to its home shard.
@@ -300,23 +383,10 @@ pub enum MemberChange {
 pub struct Presence {
     /// The channel.
     pub channel: ChannelName,
-    /// Who asks.
-    pub connection: ConnectionId,
-    /// `id` of the command.
-    pub command: u32,
     /// Only how many there are.
     pub stats_only: bool,
-}
-
-/// The answer to [`Presence`].
-#[derive(Debug)]
-pub struct PresenceResult {
-    /// Who asked.
-    pub connection: ConnectionId,
-    /// `id` of the command.
-    pub command: u32,
-    /// What was asked for.
-    pub found: PresenceFound,
+    /// Who asks.
+    pub reply_to: ReplyTo,
 }
 
 /// Who is in a channel.
@@ -346,27 +416,14 @@ pub struct Uplink {
 pub struct History {
     /// The channel.
     pub channel: ChannelName,
-    /// Who asks.
-    pub connection: ConnectionId,
-    /// `id` of the command.
-    pub command: u32,
     /// Publications wanted; 0: only the position; negative: as many as there may be.
     pub limit: i32,
     /// Where to start.
     pub since: Option<Position>,
     /// Newest first.
     pub reverse: bool,
-}
-
-/// The answer to [`History`].
-#[derive(Debug)]
-pub struct HistoryResult {
-    /// Who asked.
-    pub connection: ConnectionId,
-    /// `id` of the command.
-    pub command: u32,
-    /// None: the position in the question is gone (error 112).
-    pub found: Option<HistoryFound>,
+    /// Who asks.
+    pub reply_to: ReplyTo,
 }
 
 /// Publications and the stream's position.
@@ -381,7 +438,7 @@ pub struct HistoryFound {
 /// To a shard.
 #[derive(Debug)]
 pub enum ToShard {
-    /// From ingest or a shard to the channel's home. Its loss would lose a publication.
+    /// From ingest, control or a shard to the channel's home. Its loss would lose a publication.
     Publish(Box<Publish>),
     /// From the channel's home to a shard with subscribers. Its loss would make a gap.
     Deliver(Arc<Publication>),
@@ -436,20 +493,40 @@ pub enum ToShard {
     },
     /// From the channel's home to a shard with subscribers. Its loss would leave them with a wrong idea of who is there.
     Announce(Arc<Announcement>),
-    /// From a shard to the channel's home.
+    /// From a shard or control to the channel's home.
     Presence(Box<Presence>),
-    /// The answer.
-    PresenceResult(Box<PresenceResult>),
-    /// From a shard to the channel's home.
+    /// From a shard or control to the channel's home.
     History(Box<History>),
-    /// The answer.
-    HistoryResult(Box<HistoryResult>),
-    /// From the channel's home to a client's shard: its publish command is done.
-    Published {
-        /// Who published.
+    /// From control to the channel's home: forget the publications; the position stays.
+    RemoveHistory {
+        /// The channel.
+        channel: ChannelName,
+        /// Who asks.
+        reply_to: ReplyTo,
+    },
+    /// From the channel's home to a client's shard, which has asked for it. Its loss would hang a client's command.
+    Answer {
+        /// Who asked.
         connection: ConnectionId,
         /// `id` of the command.
         command: u32,
+        /// What was asked for.
+        answer: Answer,
+    },
+    /// From ingest or control to every shard. Its loss would be told to whoever asks.
+    User {
+        /// What is to be done, alike for all shards.
+        request: Arc<UserRequest>,
+        /// Each shard answers with the number of connections that it has found.
+        reply_to: ReplyTo,
+    },
+    /// From a shard to a channel's home: tell whoever asked that all is done, now that what the shard has sent before,
+    /// such as a subscription, is.
+    Confirm {
+        /// Who asked.
+        reply_to: ReplyTo,
+        /// What is to be told.
+        connections: u32,
     },
     /// From a shard that a request to `/emulation` has reached to that of the session. Its loss would lose commands.
     Uplink(Box<Uplink>),
@@ -472,7 +549,7 @@ pub enum ToShard {
         /// Who asks.
         reply_to: ReplyTo,
     },
-    /// From ingest: which channels have subscribers on this shard (`PUBSUB CHANNELS`)?
+    /// From ingest or control: which channels have subscribers on this shard (`PUBSUB CHANNELS`, `channels`)?
     ListChannels {
         /// Glob, as Redis means it; none: all.
         pattern: Option<Bytes>,
@@ -504,41 +581,14 @@ pub enum ToShard {
 /// To the ingest thread.
 #[derive(Debug)]
 pub enum ToIngest {
-    /// From a channel's home: a publication's outcome.
-    Published {
+    /// From a shard, which the producer's command has asked for it. Its loss would hang the command.
+    Answer {
         /// The producer's connection.
         connection: u64,
         /// The command.
         sequence: u64,
-        /// The outcome.
-        published: Published,
-    },
-    /// From each shard: connections that a broadcast went to.
-    Broadcast {
-        /// The producer's connection.
-        connection: u64,
-        /// The command.
-        sequence: u64,
-        /// Connections of that shard.
-        connections: u32,
-    },
-    /// From a home shard: subscribers of channels.
-    Subscribers {
-        /// The producer's connection.
-        connection: u64,
-        /// The command.
-        sequence: u64,
-        /// In the order asked for.
-        counts: Vec<(ChannelName, u32)>,
-    },
-    /// From each shard: channels with subscribers there.
-    Channels {
-        /// The producer's connection.
-        connection: u64,
-        /// The command.
-        sequence: u64,
-        /// Names, in no order.
-        names: Vec<Arc<str>>,
+        /// What was asked for.
+        answer: Answer,
     },
     /// From control: stop reading, answer what is pending, end.
     Shutdown,
@@ -549,7 +599,7 @@ pub enum ToIngest {
     },
 }
 
-/// To the control thread. Its loss is seen: figures are asked for again.
+/// To the control thread. The loss of figures is seen: they are asked for again.
 #[derive(Debug)]
 pub enum ToControl {
     /// A shard's figures.
@@ -565,6 +615,15 @@ pub enum ToControl {
         ticket: u64,
         /// The figures.
         figures: Box<IngestFigures>,
+    },
+    /// A shard's answer to a question of the server API. If it is lost, the request is answered as late.
+    Answer {
+        /// The request.
+        ticket: u64,
+        /// Which of its questions.
+        part: u32,
+        /// What was asked for.
+        answer: Answer,
     },
     /// A client of this shard names a key that the shard does not have. The shard asks again only when it has an answer.
     TokenKeysWanted {
@@ -591,6 +650,8 @@ pub struct ShardFigures {
     pub sockets: u64,
     /// Clients that are connected now.
     pub connections: u64,
+    /// Users that have connections on this shard now.
+    pub users_connected: u64,
     /// Channels that clients of this shard are in, or are about to be in, now.
     pub channels: u64,
     /// Subscriptions now.

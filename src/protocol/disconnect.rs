@@ -5,12 +5,12 @@ use crate::limits::CLOSE_REASON_BYTES_MAX;
 
 /// Why the server ends a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Disconnect {
+pub struct Disconnect<'a> {
     code: u16,
-    reason: &'static str,
+    reason: &'a str,
 }
 
-impl Disconnect {
+impl Disconnect<'static> {
     /// The server stops.
     pub const SHUTDOWN: Self = Self::new(3001, "shutdown");
     /// Our own mistake.
@@ -57,8 +57,16 @@ impl Disconnect {
             _ => Self::INTERNAL_ERROR,
         }
     }
+}
 
-    const fn new(code: u16, reason: &'static str) -> Self {
+impl<'a> Disconnect<'a> {
+    /// The application's own; none: a code that a close frame may not carry, or a reason that is empty or too long for it.
+    pub fn custom(code: u32, reason: &'a str) -> Option<Self> {
+        let code = u16::try_from(code).ok().filter(|code| (3000..5000).contains(code))?;
+        (1..=CLOSE_REASON_BYTES_MAX).contains(&reason.len()).then_some(Self { code, reason })
+    }
+
+    const fn new(code: u16, reason: &'a str) -> Self {
         assert!(3000 <= code && code < 5000, "disconnect codes are the close codes that applications may use");
         assert!(!reason.is_empty(), "without a reason an SDK reconnects even from a terminal code");
         assert!(reason.len() <= CLOSE_REASON_BYTES_MAX, "the reason must fit a close frame");
@@ -71,7 +79,7 @@ impl Disconnect {
     }
 
     /// The reason in the close frame; never empty.
-    pub const fn reason(self) -> &'static str {
+    pub const fn reason(self) -> &'a str {
         self.reason
     }
 
@@ -93,6 +101,17 @@ mod tests {
         }
         for disconnect in [Disconnect::INVALID_TOKEN, Disconnect::BAD_REQUEST, Disconnect::STALE] {
             assert!(!disconnect.reconnects(), "{disconnect:?}");
+        }
+    }
+
+    #[test]
+    fn an_application_has_codes_and_reasons_that_a_close_frame_can_carry() {
+        let custom = Disconnect::custom(4501, "banned").expect("it fits");
+        assert_eq!((custom.code(), custom.reason(), custom.reconnects()), (4501, "banned", false));
+        assert!(Disconnect::custom(3000, &"a".repeat(CLOSE_REASON_BYTES_MAX)).is_some());
+        let too_long = "a".repeat(CLOSE_REASON_BYTES_MAX + 1);
+        for (code, reason) in [(2999, "x"), (5000, "x"), (70_536, "x"), (4000, ""), (4000, &too_long)] {
+            assert_eq!(Disconnect::custom(code, reason), None, "{code} {reason}");
         }
     }
 }

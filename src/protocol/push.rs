@@ -25,7 +25,7 @@ pub enum Push<'a> {
     /// To a one-way client: it is connected.
     Connect(ConnectResult<'a>),
     /// The connection ends, where no close frame can say so.
-    Disconnect(Disconnect),
+    Disconnect(Disconnect<'a>),
     /// The connection's time has changed.
     Refresh(Refresh),
 }
@@ -114,7 +114,7 @@ impl Message for ServerSubscription<'_> {
     }
 }
 
-impl Message for Disconnect {
+impl Message for Disconnect<'_> {
     fn write(&self, fields: &mut impl Fields) {
         fields.unsigned(field!(1, "code"), u64::from(self.code()));
         fields.text(field!(2, "reason"), self.reason());

@@ -28,7 +28,7 @@ pub(super) enum Step {
 /// Why a command is not carried out.
 pub(super) enum Refusal {
     /// The client broke the protocol, or wants what cannot be: the conversation ends.
-    End(Disconnect, Reason),
+    End(Disconnect<'static>, Reason),
     /// An answer by an error.
     Error(ErrorCode),
     /// The same, for a reason of its own.
@@ -277,7 +277,7 @@ impl<E: Effects> Conversation<'_, E> {
     }
 
     /// Ends the conversation, and tells the client why.
-    pub fn end(&mut self, disconnect: Disconnect, reason: Reason) -> Flow {
+    pub fn end(&mut self, disconnect: Disconnect<'_>, reason: Reason) -> Flow {
         self.effects.count(reason);
         super::disconnect(self.session, self.effects.form(), disconnect, self.effects.output());
         Flow::Closing

@@ -155,7 +155,7 @@ impl<E: Effects> Conversation<'_, E> {
 
 impl Terms {
     /// What a namespace, and perhaps a token, grants of what a client asks for. A channel without history has no positions.
-    pub(super) fn granted(namespace: &Namespace, grant: &Grant, request: &SubscribeRequest<'_>) -> Self {
+    pub fn granted(namespace: &Namespace, grant: &Grant, request: &SubscribeRequest<'_>) -> Self {
         let overrides = grant.overrides;
         let has_history = namespace.history_size > 0;
         let force_recovery = overrides.force_recovery.unwrap_or(namespace.force_recovery);

@@ -155,7 +155,7 @@ pub fn ping(session: &mut Session, form: Form, out: &mut Vec<u8>) {
 
 /// Ends the conversation from the shard's side: appends the client's last message, or an HTTP answer to a request that
 /// is not answered yet. Nothing, if it has ended already. The flow is [`Flow::Closing`] from here on.
-pub fn disconnect(session: &mut Session, form: Form, disconnect: Disconnect, out: &mut Vec<u8>) {
+pub fn disconnect(session: &mut Session, form: Form, disconnect: Disconnect<'_>, out: &mut Vec<u8>) {
     match session.phase {
         Phase::Head => {
             // Between two requests nothing is to be answered.
@@ -207,7 +207,7 @@ pub fn deadline_passed<E: Effects>(session: &mut Session, effects: &mut E) -> Fl
 }
 
 /// What a client is told that is not upgraded yet.
-fn http_answer(disconnect: Disconnect) -> (u16, &'static str) {
+fn http_answer(disconnect: Disconnect<'_>) -> (u16, &'static str) {
     match disconnect {
         Disconnect::STALE => (408, "the request head was not complete in time\n"),
         Disconnect::INTERNAL_ERROR => (500, "internal server error\n"),

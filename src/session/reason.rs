@@ -177,6 +177,8 @@ reasons! {
     DescriptorsExhausted => "descriptors_exhausted",
     /// A payload that the client's encoding cannot carry.
     InappropriateProtocol => "inappropriate_protocol",
+    /// The application wanted it.
+    ForceDisconnect => "force_disconnect",
     /// The server stops.
     Shutdown => "shutdown",
     /// Our own mistake.

@@ -217,6 +217,20 @@ impl ClientIds {
 
     /// The client id of a connection, in the form of a version 4 UUID.
     pub fn of(&self, connection: ConnectionId) -> String {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let mut text = String::with_capacity(36);
+        for (position, byte) in self.bytes_of(connection).into_iter().enumerate() {
+            if matches!(position, 4 | 6 | 8 | 10) {
+                text.push('-');
+            }
+            text.push(HEX[usize::from(byte >> 4)].into());
+            text.push(HEX[usize::from(byte & 0x0f)].into());
+        }
+        text
+    }
+
+    /// The bytes of a client id: cheaper than the text to compare with many.
+    pub fn bytes_of(&self, connection: ConnectionId) -> [u8; 16] {
         use siphasher::sip128::{Hasher128, SipHasher13};
         use std::hash::Hasher;
 
@@ -227,16 +241,20 @@ impl ClientIds {
         let mut bytes = hasher.finish128().as_bytes();
         bytes[6] = bytes[6] & 0x0f | 0x40;
         bytes[8] = bytes[8] & 0x3f | 0x80;
-        const HEX: &[u8; 16] = b"0123456789abcdef";
-        let mut text = String::with_capacity(36);
-        for (position, byte) in bytes.into_iter().enumerate() {
-            if matches!(position, 4 | 6 | 8 | 10) {
-                text.push('-');
-            }
-            text.push(HEX[usize::from(byte >> 4)].into());
-            text.push(HEX[usize::from(byte & 0x0f)].into());
-        }
-        text
+        bytes
+    }
+
+    /// The bytes of a client id as [`ClientIds::of`] writes it; none: it is none.
+    pub fn parse(text: &str) -> Option<[u8; 16]> {
+        let digits = text.bytes().filter(|byte| *byte != b'-').map(|byte| match byte {
+            b'0'..=b'9' => Some(byte - b'0'),
+            b'a'..=b'f' => Some(byte - b'a' + 10),
+            _ => None,
+        });
+        let digits: Vec<u8> = digits.collect::<Option<_>>()?;
+        let is_uuid = text.len() == 36 && [8, 13, 18, 23].iter().all(|position| text.as_bytes()[*position] == b'-');
+        let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
+        bytes.try_into().ok().filter(|_| is_uuid)
     }
 }
 
@@ -254,6 +272,10 @@ mod tests {
         assert!(matches!(one.as_bytes()[19], b'8' | b'9' | b'a' | b'b'));
         assert_eq!(one, id(0, 1, 2));
         assert!([id(1, 1, 2), id(0, 2, 2), id(0, 1, 3)].iter().all(|other| *other != one));
+        assert_eq!(ClientIds::parse(&one), Some(ids.bytes_of(ConnectionId { shard: 0, index: 1, generation: 2 })));
+        for wrong in ["", "-", &one[1..], &one.replace('-', "0"), &one.to_ascii_uppercase(), &one.replace('-', "")] {
+            assert_eq!(ClientIds::parse(wrong), None, "{wrong}");
+        }
         assert_ne!(one, ClientIds::new([8; 16]).of(ConnectionId { shard: 0, index: 1, generation: 2 }));
     }
 }

@@ -17,6 +17,8 @@ pub struct Counters {
     pub accepted: u64,
     /// Clients connected now.
     pub connections: u64,
+    /// Users with connections here now.
+    pub users: u64,
     pub publications: u64,
     pub deliveries: u64,
     pub messages_sent: u64,
@@ -39,6 +41,7 @@ impl Default for Counters {
         Self {
             accepted: 0,
             connections: 0,
+            users: 0,
             publications: 0,
             deliveries: 0,
             messages_sent: 0,
@@ -84,6 +87,7 @@ impl State {
             core: self.core,
             sockets: self.connections.len() as u64,
             connections: counters.connections,
+            users_connected: counters.users,
             channels: self.topics.channels() as u64,
             subscriptions: self.topics.subscriptions(),
             outbox_bytes: self.outbox_bytes,

@@ -1,5 +1,7 @@
 //! What a connection's one timer means: deadlines of its phases, and the heartbeat.
 
+use bytes::Bytes;
+
 use super::{connection::Flag, state::State};
 use crate::{
     protocol::Disconnect,
@@ -84,22 +86,26 @@ impl State {
         let Renewal { expires_at, info, meta } = renewal;
         let pong_ms_max = u64::from(self.config.client.pong_ms_max);
         let due_ms = self.timer_due_ms(index).unwrap_or(self.now_ms);
+        if let Some(meta) = meta {
+            self.connection_mut(index).extra_mut().meta = Some(meta[..].into());
+        }
+        self.set_expiry(index, expires_at, info);
+        // The timer may have been cut short by the old expiry. A ping that comes early does no harm; the end of a pong's
+        // time would.
+        let is_awaiting = self.connection(index).session.awaiting_pong();
+        let in_ms = if is_awaiting { pong_ms_max } else { due_ms.saturating_sub(self.now_ms) };
+        self.schedule_heartbeat(index, in_ms);
+    }
+
+    /// When a connection expires, in seconds since 1970, and what others see of its user, if that changes.
+    pub fn set_expiry(&mut self, index: u32, expires_at: Option<u64>, info: Option<Bytes>) {
         let connection = self.connection_mut(index);
         connection.expires_unix_seconds = expires_at.map_or(0, |at| u32::try_from(at).unwrap_or(u32::MAX));
-        if let Some(meta) = meta {
-            connection.extra_mut().meta = Some(meta[..].into());
-        }
         let is_new_info = info.is_some() && info != connection.extra.as_ref().and_then(|extra| extra.info.clone());
         if is_new_info {
             connection.extra_mut().info = info;
             self.client_renewed(index);
         }
-        let connection = self.connection(index);
-        // The timer may have been cut short by the old expiry. A ping that comes early does no harm; the end of a pong's
-        // time would.
-        let is_awaiting = connection.session.awaiting_pong();
-        let in_ms = if is_awaiting { pong_ms_max } else { due_ms.saturating_sub(self.now_ms) };
-        self.schedule_heartbeat(index, in_ms);
     }
 
     fn is_expired(&self, index: u32) -> bool {

@@ -8,7 +8,9 @@ use crate::{
     config::SlowConsumerPolicy,
     fanout::{Batch, Form, glob_matches},
     limits::{MESH_TURN_MESSAGES_MAX, TURN_BYTES_MAX},
-    mesh::{ChannelName, ConnectionId, HistoryResult, Publication, ReplyTo, ToControl, ToIngest, ToShard, Uplink},
+    mesh::{
+        Answer, ChannelName, ConnectionId, HistoryFound, Publication, ReplyTo, ToControl, ToIngest, ToShard, Uplink,
+    },
     protocol::{Disconnect, Encoding, ErrorCode, Push, Reply},
     session::{self, Reason},
 };
@@ -87,27 +89,23 @@ impl State {
             ToShard::UserLeft { hash } => self.channels.user_left(hash),
             ToShard::Announce(announcement) => self.announce(&announcement),
             ToShard::Presence(presence) => {
-                let result = self.channels.presence(&presence);
-                let shard = usize::from(presence.connection.shard);
-                self.mesh.to_shards[shard].send(ToShard::PresenceResult(Box::new(result)));
-            }
-            ToShard::PresenceResult(result) => {
-                self.requests -= 1;
-                self.presence_result(&result);
+                let found = self.channels.presence(&presence);
+                self.answer(presence.reply_to, Answer::Presence(found));
             }
             ToShard::History(history) => {
-                let result = self.channels.history(&history, self.now_ms);
-                let shard = usize::from(history.connection.shard);
-                self.mesh.to_shards[shard].send(ToShard::HistoryResult(Box::new(result)));
+                let found = self.channels.history(&history, self.now_ms);
+                self.answer(history.reply_to, Answer::History(found.map(Box::new)));
             }
-            ToShard::HistoryResult(result) => {
+            ToShard::RemoveHistory { channel, reply_to } => {
+                self.channels.remove_history(&channel);
+                self.answer(reply_to, Answer::Done);
+            }
+            ToShard::Answer { connection, command, answer } => {
                 self.requests -= 1;
-                self.history_result(&result);
+                self.answered(connection, command, &answer);
             }
-            ToShard::Published { connection, command } => {
-                self.requests -= 1;
-                self.published(connection, command);
-            }
+            ToShard::User { request, reply_to } => self.act_on_user(&request, reply_to),
+            ToShard::Confirm { reply_to, connections } => self.answer(reply_to, Answer::Connections(connections)),
             ToShard::Uplink(uplink) if self.mesh.is_holding() => self.deferred_uplinks.push_back(*uplink),
             ToShard::Uplink(uplink) => self.uplink(&uplink),
             ToShard::UplinkTaken { connection } => {
@@ -128,12 +126,35 @@ impl State {
         }
     }
 
-    /// A client's publication is numbered.
-    fn published(&mut self, connection: ConnectionId, command: u32) {
-        if let Some(index) = self.live_index(connection) {
-            // A client sees its own publication before it is told that it was published.
-            self.hand_out_to(index);
-            self.reply(index, command, &Reply::Publish);
+    /// Tells whoever has asked.
+    pub fn answer(&mut self, reply_to: ReplyTo, answer: Answer) {
+        match reply_to {
+            ReplyTo::Nobody => {}
+            ReplyTo::Ingest { connection, sequence } => {
+                self.mesh.to_ingest.send(ToIngest::Answer { connection, sequence, answer });
+            }
+            ReplyTo::Client { connection, command } => {
+                let shard = usize::from(connection.shard);
+                self.mesh.to_shards[shard].send(ToShard::Answer { connection, command, answer });
+            }
+            ReplyTo::Control { ticket, part } => self.mesh.to_control.send(ToControl::Answer { ticket, part, answer }),
+        }
+    }
+
+    /// A home shard has answered a client's command.
+    pub fn answered(&mut self, connection: ConnectionId, command: u32, answer: &Answer) {
+        let Some(index) = self.live_index(connection) else { return };
+        match answer {
+            Answer::Published(_) => {
+                // A client sees its own publication before it is told that it was published.
+                self.hand_out_to(index);
+                self.reply(index, command, &Reply::Publish);
+            }
+            Answer::History(found) => self.history_found(index, command, found.as_deref()),
+            Answer::Presence(found) => self.presence_found(index, command, found),
+            Answer::Connections(_) | Answer::Subscribers(_) | Answer::Channels(_) | Answer::Done => {
+                unreachable!("no command of a client asks for {answer:?}")
+            }
         }
     }
 
@@ -144,19 +165,16 @@ impl State {
             (channel, subscribers)
         });
         let counts = counts.collect();
-        if let ReplyTo::Ingest { connection, sequence } = reply_to {
-            self.mesh.to_ingest.send(ToIngest::Subscribers { connection, sequence, counts });
-        }
+        self.answer(reply_to, Answer::Subscribers(counts));
     }
 
     /// The channels that have subscribers here.
     fn list_channels(&mut self, pattern: Option<&[u8]>, reply_to: ReplyTo) {
-        let names = self.topics.subscribed_channels();
-        let matching = names.filter(|name| pattern.is_none_or(|pattern| glob_matches(pattern, name.as_bytes())));
-        let names = matching.map(Arc::from).collect();
-        if let ReplyTo::Ingest { connection, sequence } = reply_to {
-            self.mesh.to_ingest.send(ToIngest::Channels { connection, sequence, names });
-        }
+        let channels = self.topics.subscribed_channels();
+        let matching =
+            channels.filter(|(name, _)| pattern.is_none_or(|pattern| glob_matches(pattern, name.as_bytes())));
+        let matching = matching.map(|(name, subscribers)| (name.into(), subscribers)).collect();
+        self.answer(reply_to, Answer::Channels(matching));
     }
 
     /// Commands that another connection, here or on another shard, has brought for one of this shard's.
@@ -188,17 +206,7 @@ impl State {
                 self.mesh.to_shards[shard].send(ToShard::Deliver(Arc::clone(&publication)));
             }
         }
-        match reply_to {
-            ReplyTo::Nobody => {}
-            ReplyTo::Ingest { connection, sequence } => {
-                let published = outcome.published;
-                self.mesh.to_ingest.send(ToIngest::Published { connection, sequence, published });
-            }
-            ReplyTo::Client { connection, command } => {
-                let shard = usize::from(connection.shard);
-                self.mesh.to_shards[shard].send(ToShard::Published { connection, command });
-            }
-        }
+        self.answer(reply_to, Answer::Published(outcome.published));
     }
 
     /// As the channel's home: subscribers on this shard that are not counted among those on all shards.
@@ -260,10 +268,8 @@ impl State {
         self.disconnect(index, Disconnect::INAPPROPRIATE_PROTOCOL, Reason::InappropriateProtocol);
     }
 
-    fn history_result(&mut self, result: &HistoryResult) {
-        let Some(index) = self.live_index(result.connection) else { return };
-        let command = result.command;
-        match &result.found {
+    fn history_found(&mut self, index: u32, command: u32, found: Option<&HistoryFound>) {
+        match found {
             Some(found) if !self.can_read(index, &found.publications) => self.disconnect_illegible(index),
             Some(found) => {
                 let publications: Vec<_> = found.publications.iter().map(|one| view::publication(one)).collect();
@@ -291,9 +297,7 @@ impl State {
             self.give_batch(open, &indices);
             told += indices.len() as u32;
         }
-        if let ReplyTo::Ingest { connection, sequence } = reply_to {
-            self.mesh.to_ingest.send(ToIngest::Broadcast { connection, sequence, connections: told });
-        }
+        self.answer(reply_to, Answer::Connections(told));
     }
 
     /// Answers the control thread's question.

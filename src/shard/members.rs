@@ -12,7 +12,7 @@ use crate::{
     fanout::Marks,
     mesh::{
         Announcement, ChannelName, ClientInfo, ConnectionId, Member, MemberChange, MemberRenewed, PresenceFound,
-        PresenceResult, ToShard,
+        ToShard,
     },
     protocol::{ErrorCode, Push, Reply},
     session::Terms,
@@ -124,10 +124,8 @@ impl State {
     }
 
     /// The home shard's answer to who is in a channel.
-    pub fn presence_result(&mut self, result: &PresenceResult) {
-        let Some(index) = self.live_index(result.connection) else { return };
-        let command = result.command;
-        match &result.found {
+    pub fn presence_found(&mut self, index: u32, command: u32, found: &PresenceFound) {
+        match found {
             PresenceFound::Members(members) => {
                 let clients: Vec<_> = members.iter().map(|member| view::client_info(&member.info)).collect();
                 self.reply(index, command, &Reply::Presence(&clients));

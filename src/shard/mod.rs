@@ -35,6 +35,7 @@ mod subscribing;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod user_requests;
 mod users;
 mod view;
 pub mod wheel;
@@ -64,9 +65,6 @@ const RECEIVE_BATCHES_PER_TURN_MAX: usize = 16;
 
 /// Milliseconds that accepting rests when descriptors or memory have run out.
 const ACCEPT_REST_MS: u64 = 100;
-
-/// Milliseconds between attempts to hand over what was held back.
-const HELD_RETRY_MS: u64 = 1;
 
 /// Milliseconds between the waves in which clients are told to reconnect.
 const DRAIN_WAVE_MS: u64 = 10;

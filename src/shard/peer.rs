@@ -128,14 +128,12 @@ impl Effects for Peer<'_> {
         self.act(|state, index| {
             let channel = state.hasher.name(history.channel);
             let home = channel.home(state.mesh.to_shards.len());
-            let connection = state.id(index);
             let history = ToShard::History(Box::new(History {
                 channel,
-                connection,
-                command: history.command,
                 limit: history.limit,
                 since: history.since,
                 reverse: history.reverse,
+                reply_to: ReplyTo::Client { connection: state.id(index), command: history.command },
             }));
             state.request(home, history);
         });
@@ -145,9 +143,9 @@ impl Effects for Peer<'_> {
         self.act(|state, index| {
             let channel = state.hasher.name(presence.channel);
             let home = channel.home(state.mesh.to_shards.len());
-            let connection = state.id(index);
-            let (command, stats_only) = (presence.command, presence.stats_only);
-            let presence = ToShard::Presence(Box::new(Presence { channel, connection, command, stats_only }));
+            let reply_to = ReplyTo::Client { connection: state.id(index), command: presence.command };
+            let presence = Presence { channel, stats_only: presence.stats_only, reply_to };
+            let presence = ToShard::Presence(Box::new(presence));
             state.request(home, presence);
         });
     }

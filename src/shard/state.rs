@@ -9,7 +9,7 @@ use std::{
 use slab::Slab;
 
 use super::{
-    ClientIds, DRAIN_WAVE_MS, HELD_RETRY_MS, ShardOptions,
+    ClientIds, DRAIN_WAVE_MS, ShardOptions,
     connection::{Connection, Flag, NO_USER, Pending, REFUSED, UPLINK},
     figures::Counters,
     keys::KeyWaiters,
@@ -22,7 +22,7 @@ use crate::{
     channel::Channels,
     config::Config,
     fanout::{Overflow, Patches, Topics, Turn},
-    limits::{CLIENT_REQUESTS_MAX, CLOSE_HANDSHAKE_MS_MAX, CLOSE_HANDSHAKE_STOPPING_MS_MAX},
+    limits::{CLIENT_REQUESTS_MAX, CLOSE_HANDSHAKE_MS_MAX, CLOSE_HANDSHAKE_STOPPING_MS_MAX, HELD_RETRY_MS},
     mesh::{Admission, ChannelHasher, ConnectionId, Place, Publish, ShardMesh, ToShard, Uplink},
     protocol::Disconnect,
     session::{self, Flow, Phase, Reason, Rules, Session, Transient},
@@ -305,7 +305,7 @@ impl State {
     }
 
     /// Ends a connection from our side, with its code.
-    pub fn disconnect(&mut self, index: u32, disconnect: Disconnect, reason: Reason) {
+    pub fn disconnect(&mut self, index: u32, disconnect: Disconnect<'_>, reason: Reason) {
         if self.connection(index).has(Flag::Left) {
             return;
         }

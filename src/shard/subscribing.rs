@@ -307,7 +307,6 @@ impl State {
 
     /// The server subscribes a client to a channel. One that connects learns it from the connect reply, one that is
     /// connected by a push; one that is subscribed already hears nothing.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what acts on a user is to come: the server API"))]
     pub fn subscribe_by_server(&mut self, index: u32, channel: &str, terms: Terms) {
         if let Some(connecting) = self.connecting_mut(index) {
             connecting.waiting += 1;

@@ -55,6 +55,7 @@ impl State {
 
     /// A connection is on its way out: its user has one less.
     pub fn leave_user(&mut self, index: u32) {
+        self.counters.users -= u64::from(self.is_only_one_of_user(index));
         let topic = self.connection(index).user;
         if topic < UPLINK && self.config.client.user_connections_max > 0 {
             self.tell_user_left(self.hasher.hash(self.topics.name(topic)));
@@ -77,6 +78,7 @@ impl State {
         let connection = self.connection_mut(index);
         connection.user = topic;
         connection.subscriptions.insert(Subscription::silent(topic, position));
+        self.counters.users += u64::from(self.is_only_one_of_user(index));
     }
 
     /// The id of a connection's user; "" if it has none.
@@ -88,13 +90,24 @@ impl State {
     }
 
     /// A user's connections on this shard, in any form, subscribed to the personal channel or not.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what acts on a user is to come: the server API"))]
     pub fn connections_of_user(&self, user: &str) -> Vec<u32> {
         let channel = self.personal_channel(user);
         let topics = self.topics.of_channel(channel.hash, &channel.name);
         let members = topics.flat_map(|topic| self.topics.members(topic).iter().map(move |index| (topic, *index)));
         // Whoever was allowed to subscribe to another user's channel is not that user.
         members.filter(|(topic, index)| self.connection(*index).user == *topic).map(|(_, index)| index).collect()
+    }
+
+    /// Whether a connection has a user who has no other connection on this shard.
+    fn is_only_one_of_user(&self, index: u32) -> bool {
+        let topic = self.connection(index).user;
+        if topic >= UPLINK {
+            return false;
+        }
+        let name = self.topics.name(topic);
+        let topics = self.topics.of_channel(self.hasher.hash(name), name);
+        let mut members = topics.flat_map(|topic| self.topics.members(topic).iter().map(move |index| (topic, *index)));
+        !members.any(|(topic, other)| other != index && self.connection(other).user == topic)
     }
 
     fn personal_channel(&self, user: &str) -> ChannelName {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use tidegate::{
     channel::Random,
-    mesh::{ChannelHasher, IngestMesh, Position, Publish, ReplyTo, ToIngest, ToShard},
+    mesh::{Answer, ChannelHasher, IngestMesh, Position, Publish, ReplyTo, ToIngest, ToShard},
 };
 
 use crate::{
@@ -138,7 +138,7 @@ impl Producers {
 
     fn take(&mut self, message: ToIngest, ledger: &mut Ledger) {
         match message {
-            ToIngest::Published { connection, sequence, published } => {
+            ToIngest::Answer { connection, sequence, answer: Answer::Published(published) } => {
                 let mut publication = self.open.remove(&sequence).expect("an answer to what was not asked");
                 assert_eq!(connection, u64::from(publication.producer));
                 if let Some(position) = &publication.position {
@@ -157,7 +157,7 @@ impl Producers {
                     self.answered.push(publication);
                 }
             }
-            ToIngest::Subscribers { counts, .. } => {
+            ToIngest::Answer { answer: Answer::Subscribers(counts), .. } => {
                 self.open_counts -= 1;
                 self.counts.extend(counts.into_iter().map(|(channel, count)| (channel.name.to_string(), count)));
             }

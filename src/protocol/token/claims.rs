@@ -51,7 +51,7 @@ pub(super) struct Claims<'a> {
     #[serde(borrow, default)]
     b64data: Option<Cow<'a, str>>,
     #[serde(rename = "override", default)]
-    overrides: Option<ReceivedOverrides>,
+    overrides: Option<Overrides>,
 }
 
 /// An entry of `subs`.
@@ -68,11 +68,12 @@ struct ServerSide<'a> {
     #[serde(borrow, default)]
     b64data: Option<Cow<'a, str>>,
     #[serde(rename = "override", default)]
-    overrides: Option<ReceivedOverrides>,
+    overrides: Option<Overrides>,
 }
 
+/// Overrides as tokens and the server API write them.
 #[derive(Deserialize)]
-struct ReceivedOverrides {
+pub(super) struct ReceivedOverrides {
     #[serde(default)]
     presence: Option<Switch>,
     #[serde(default)]
@@ -154,7 +155,7 @@ impl<'a> Claims<'a> {
                 expires_at,
                 info: json(self.info, self.b64info.as_deref())?,
                 data: json(self.data, self.b64data.as_deref())?,
-                overrides: self.overrides.map(Overrides::from).unwrap_or_default(),
+                overrides: self.overrides.unwrap_or_default(),
             },
         })
     }
@@ -185,7 +186,7 @@ impl ServerSide<'_> {
             expires_at: self.expire_at.map_or(Ok(None), |expire_at| expiry(expire_at, now))?,
             info: json(self.info, self.b64info.as_deref())?,
             data: json(self.data, self.b64data.as_deref())?,
-            overrides: self.overrides.map(Overrides::from).unwrap_or_default(),
+            overrides: self.overrides.unwrap_or_default(),
         })
     }
 }

@@ -18,6 +18,7 @@ mod signature;
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
+use serde::Deserialize;
 
 use self::{
     claims::Claims as ReceivedClaims,
@@ -73,7 +74,8 @@ pub struct Grant {
 }
 
 /// Options of a namespace that a token may set for one subscription; none: as the namespace says.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "claims::ReceivedOverrides")]
 pub struct Overrides {
     /// Others can see that it is there.
     pub presence: Option<bool>,

@@ -260,7 +260,7 @@ impl Client {
     }
 
     /// What a shard does that ends a conversation.
-    pub fn disconnect(&mut self, disconnect: Disconnect) {
+    pub fn disconnect(&mut self, disconnect: Disconnect<'_>) {
         session::disconnect(&mut self.session, self.shard.form, disconnect, &mut self.shard.output);
     }
 

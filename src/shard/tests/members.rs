@@ -1,7 +1,7 @@
 //! Who is present, and who hears of whose coming and going.
 
 use super::*;
-use crate::mesh::{ConnectionId, PresenceFound, PresenceResult};
+use crate::mesh::{Answer, ConnectionId, PresenceFound};
 
 /// What a client has heard, each reply and push in one word and with its command's id or its channel.
 fn words(heard: &[String]) -> Vec<String> {
@@ -92,8 +92,7 @@ fn too_many_to_name_are_an_error_and_whoever_asks_and_goes_is_not_answered() {
         ConnectionId { generation: connection.generation + generation_ahead, ..connection }
     };
     for connection in [asks(0), asks(1)] {
-        let result = PresenceResult { connection, command: 9, found: PresenceFound::TooMany };
-        stage.shards[0].state.presence_result(&result);
+        stage.shards[0].state.answered(connection, 9, &Answer::Presence(PresenceFound::TooMany));
     }
     stage.settle();
     assert_eq!(client.hear(), [r#"{"id":9,"error":{"code":106,"message":"limit exceeded"}}"#]);

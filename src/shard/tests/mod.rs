@@ -13,6 +13,7 @@ mod server_side;
 mod slow;
 mod streams;
 mod tokens;
+mod user_requests;
 mod users;
 
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     fanout::Form,
-    mesh::ToIngest,
+    mesh::{Answer, ToIngest},
     protocol::{Claims, mint},
     session::Terms,
 };
@@ -45,7 +45,7 @@ fn subscribers(stage: &mut Stage, channel: &str) -> u32 {
     stage.ingest.to_shards[0].send(ToShard::CountSubscribers { channels, reply_to });
     stage.settle();
     while let Ok(message) = stage.ingest.inbound[0].try_recv() {
-        if let ToIngest::Subscribers { counts, .. } = message {
+        if let ToIngest::Answer { answer: Answer::Subscribers(counts), .. } = message {
             return counts[0].1;
         }
     }
@@ -153,7 +153,7 @@ fn a_channel_is_delivered_to_every_form_and_counted_once() {
     stage.settle();
     assert_eq!([0, 1, 2].map(|client| clients[client].hear().len()), [1, 1, 1], "the first hears its reply");
     match stage.ingest.inbound[0].try_recv() {
-        Ok(ToIngest::Channels { names, .. }) => assert_eq!(names, ["plain:1".into()]),
+        Ok(ToIngest::Answer { answer: Answer::Channels(names), .. }) => assert_eq!(names, [("plain:1".into(), 2)]),
         other => panic!("unexpected {other:?}"),
     }
 }

@@ -1,0 +1,196 @@
+//! What the application wants done with a user's connections, on the shards where they are.
+
+use super::*;
+use crate::{
+    mesh::{Addressees, Answer, Position, ToControl, UserAction, UserRequest},
+    protocol::{Claims, Grant, mint},
+};
+
+const SECRET: &str = "a secret of the tests";
+
+fn stage(shards: usize) -> Stage {
+    Stage::new(shards, 1024, |config| config.client.token.hmac_secret = Some(SECRET.into()))
+}
+
+fn connect(stage: &mut Stage, shard: usize, user: &str) -> Client {
+    let mut client = stage.stranger(shard, ROOM);
+    let token = mint(SECRET.as_bytes(), &Claims { sub: user, ..Claims::default() });
+    client.say(&format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#));
+    stage.settle();
+    assert!(client.hear()[0].contains(r#""connect""#));
+    client
+}
+
+/// Asks every shard: the connections that they have found, by shard.
+fn act(stage: &mut Stage, user: &str, addressees: Addressees, action: UserAction) -> Vec<u32> {
+    let request = Arc::new(UserRequest { user: user.to_owned(), addressees, action });
+    for (part, outlet) in (0..).zip(&mut stage.control.to_shards) {
+        let reply_to = ReplyTo::Control { ticket: 7, part };
+        outlet.send(ToShard::User { request: Arc::clone(&request), reply_to });
+    }
+    stage.settle();
+    let mut found = vec![None; stage.shards.len()];
+    for queue in &stage.control.inbound {
+        while let Ok(message) = queue.try_recv() {
+            let ToControl::Answer { ticket: 7, part, answer: Answer::Connections(connections) } = message else {
+                panic!("{message:?}")
+            };
+            assert_eq!(found[part as usize].replace(connections), None, "each shard answers once");
+        }
+    }
+    found.into_iter().map(|connections| connections.expect("each shard answers")).collect()
+}
+
+fn everyone() -> Addressees {
+    Addressees::default()
+}
+
+fn disconnect() -> UserAction {
+    UserAction::Disconnect { code: 4501, reason: "banned".to_owned() }
+}
+
+fn subscribe(channel: &str) -> UserAction {
+    UserAction::Subscribe { channel: channel.to_owned(), grant: Box::default(), recover: None }
+}
+
+#[test]
+fn a_user_is_found_on_every_shard_and_nobody_else() {
+    let mut stage = stage(2);
+    let mut clients: Vec<Client> =
+        [(0, "eve"), (1, "eve"), (1, "eve"), (1, "bob")].map(|(shard, user)| connect(&mut stage, shard, user)).into();
+    let mut anonymous = stage.client(0, ROOM);
+    assert_eq!(act(&mut stage, "nobody", everyone(), disconnect()), [0, 0]);
+    assert_eq!(act(&mut stage, "eve", everyone(), disconnect()), [1, 2]);
+    let heard: Vec<_> = clients.iter_mut().map(Client::hear).collect();
+    assert_eq!(heard[..3], [["close 4501"]; 3]);
+    assert!(heard[3].is_empty() && anonymous.hear().is_empty());
+    assert_eq!(stage.count(1, "force_disconnect"), 2);
+    // Who is on the way out is not found again.
+    assert_eq!(act(&mut stage, "eve", everyone(), disconnect()), [0, 0]);
+    assert_eq!(act(&mut stage, "", everyone(), disconnect()), [1, 0]);
+    assert_eq!(anonymous.hear(), ["close 4501"]);
+    assert!(clients[3].hear().is_empty());
+}
+
+#[test]
+fn one_connection_is_named_by_client_or_session_and_some_are_spared() {
+    let mut stage = stage(2);
+    let mut clients: Vec<Client> = [0, 1, 1].map(|shard| connect(&mut stage, shard, "eve")).into();
+    let indices: Vec<u32> = stage.shards[1].state.connected().collect();
+    let state = &stage.shards[1].state;
+    let [first, second] = [indices[0], indices[1]].map(|index| state.client_ids.of(state.id(index)));
+    let session = state.session_ids.of(state.id(indices[1]));
+    let by_client = |client: &str| Addressees { client: Some(client.to_owned()), ..Addressees::default() };
+    for nobody in [by_client(""), by_client("no id"), by_client(&first.replace('-', "")), by_client(&session)] {
+        assert_eq!(act(&mut stage, "eve", nobody.clone(), disconnect()), [0, 0], "{nobody:?}");
+    }
+    // Somebody else's connection is not found by its id.
+    assert_eq!(act(&mut stage, "bob", by_client(&first), disconnect()), [0, 0]);
+    let by_session = Addressees { session: Some(session), ..Addressees::default() };
+    assert_eq!(act(&mut stage, "", by_session.clone(), disconnect()), [0, 0]);
+    assert_eq!(act(&mut stage, "eve", by_client(&first), disconnect()), [0, 1]);
+    assert_eq!(act(&mut stage, "eve", Addressees { spared: vec![second, first], ..everyone() }, disconnect()), [1, 0]);
+    let heard: Vec<usize> = clients.iter_mut().map(|client| client.hear().len()).collect();
+    assert_eq!(heard.iter().sum::<usize>(), 2);
+    assert_eq!(act(&mut stage, "eve", by_session, disconnect()), [0, 1]);
+}
+
+#[test]
+fn who_publishes_behind_the_answer_reaches_the_new_subscriber() {
+    let mut stage = stage(2);
+    // Without history nothing but the order of messages helps.
+    let far = stage.channel("plain", 1);
+    let mut client = connect(&mut stage, 0, "eve");
+    assert_eq!(act(&mut stage, "eve", everyone(), subscribe(&far)), [1, 0]);
+    stage.publish(&far, "1", true);
+    stage.settle();
+    let heard = client.hear();
+    assert!(heard[0].contains(r#""subscribe":{}"#) && heard[1].contains(r#""data":1"#), "{heard:?}");
+    // Asked again, nothing changes.
+    assert_eq!(act(&mut stage, "eve", everyone(), subscribe(&far)), [1, 0]);
+    assert!(client.hear().is_empty());
+    let one = UserAction::Unsubscribe { channel: Some(far.clone()) };
+    assert_eq!(act(&mut stage, "eve", everyone(), one), [1, 0]);
+    assert!(client.hear()[0].contains(r#""unsubscribe":{"code":2000"#));
+    stage.publish(&far, "2", true);
+    stage.settle();
+    assert!(client.hear().is_empty());
+}
+
+#[test]
+fn a_subscription_is_made_as_granted_and_recovers() {
+    let mut stage = stage(1);
+    for number in 0..3 {
+        stage.publish("kept:1", &number.to_string(), true);
+    }
+    let mut client = connect(&mut stage, 0, "eve");
+    let grant = Grant {
+        data: Some(Bytes::from_static(b"{\"hello\":1}")),
+        info: Some(Bytes::from_static(b"\"info\"")),
+        ..Grant::default()
+    };
+    let recover = Some(Position { offset: 1, epoch: "".into() });
+    let action = UserAction::Subscribe { channel: "kept:1".to_owned(), grant: Box::new(grant), recover };
+    act(&mut stage, "eve", everyone(), action);
+    let heard = client.hear();
+    assert!(heard[0].contains(r#""data":{"hello":1}"#), "{heard:?}");
+    assert_eq!(heard.len(), 3);
+    assert!(heard[1].contains(r#""offset":2"#) && heard[2].contains(r#""offset":3"#), "{heard:?}");
+    let index = stage.shards[0].state.connected().next().unwrap();
+    let topic = stage.shards[0].state.topic_of(index, "kept:1").unwrap();
+    assert_eq!(stage.shards[0].state.chan_info(index, topic).unwrap(), "\"info\"");
+}
+
+#[test]
+fn all_subscriptions_end_at_once_those_under_way_among_them() {
+    let mut stage = stage(2);
+    let (own, far) = (stage.channel("plain", 0), stage.channel("kept", 1));
+    let mut client = connect(&mut stage, 0, "eve");
+    client.say(&format!(r#"{{"id":2,"subscribe":{{"channel":"{own}"}}}}"#));
+    stage.settle();
+    client.hear();
+    client.say(&format!(r#"{{"id":3,"subscribe":{{"channel":"{far}"}}}}"#));
+    while stage.network.carry() {}
+    stage.shards[0].turn();
+    assert_eq!(act(&mut stage, "eve", everyone(), UserAction::Unsubscribe { channel: None }), [1, 0]);
+    let heard = client.hear();
+    // The personal channel, the own one, and the far one, whose command is answered.
+    assert_eq!(heard.iter().filter(|text| text.contains("2000")).count(), 3, "{heard:?}");
+    assert_eq!(heard.iter().filter(|text| text.contains(r#""id":3,"error":{"code":103"#)).count(), 1, "{heard:?}");
+    assert_eq!(stage.shards[0].figures().subscriptions, 0);
+    // Still found as the user's.
+    assert_eq!(act(&mut stage, "eve", everyone(), disconnect()), [1, 0]);
+}
+
+#[test]
+fn a_refresh_changes_when_the_connection_ends_and_is_told() {
+    let mut stage = stage(1);
+    let mut client = connect(&mut stage, 0, "eve");
+    let now = stage.shards[0].state.now_unix_seconds;
+    let refresh = |expires_at| UserAction::Refresh { expires_at, info: Some(Bytes::from_static(b"{}")) };
+    act(&mut stage, "eve", everyone(), refresh(Some(now + 100)));
+    assert_eq!(client.hear(), [r#"{"push":{"refresh":{"expires":true,"ttl":100}}}"#]);
+    act(&mut stage, "eve", everyone(), refresh(None));
+    assert_eq!(client.hear(), [r#"{"push":{"refresh":{}}}"#]);
+    act(&mut stage, "eve", everyone(), refresh(Some(now + 1)));
+    client.hear();
+    stage.network.pass(60_000);
+    stage.settle();
+    assert!(client.hear().contains(&"close 3005".to_owned()));
+}
+
+#[test]
+fn users_are_counted_once() {
+    let mut stage = stage(1);
+    let users = |stage: &Stage| stage.shards[0].figures().users_connected;
+    let first = connect(&mut stage, 0, "eve");
+    let second = connect(&mut stage, 0, "eve");
+    let third = connect(&mut stage, 0, "bob");
+    let _anonymous = stage.client(0, ROOM);
+    assert_eq!(users(&stage), 2);
+    for (client, left) in [(first, 2), (second, 1), (third, 0)] {
+        drop(client.peer);
+        stage.settle();
+        assert_eq!(users(&stage), left);
+    }
+}
