@@ -148,6 +148,9 @@ pub const THREAD_ANSWER_MS_MAX: u64 = 2_000;
 /// keep shards awake.
 pub const OBSERVE_INTERVAL_MS_MIN: u64 = 20;
 
+/// Connections that one shard lists of one user: some hundred kilobytes.
+pub const LISTED_CONNECTIONS_MAX: usize = 1_000;
+
 /// Bytes of a request to the server API: the longest payload in base64, or a batch of many short ones.
 pub const API_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 

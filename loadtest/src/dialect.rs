@@ -45,6 +45,9 @@ pub enum Identity {
     },
 }
 
+/// What every SDK says of itself: servers remember it for each connection.
+const PROGRAM: &str = r#""name":"js","version":"5.8.0""#;
+
 impl Dialect {
     /// Messages that this client sends after the upgrade, in order.
     ///
@@ -55,8 +58,8 @@ impl Dialect {
             Dialect::Bare => Ok(Vec::new()),
             Dialect::Centrifuge { identity, channels } => {
                 let connect = match identity.token(client)? {
-                    Some(token) => format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#),
-                    None => r#"{"id":1,"connect":{}}"#.to_owned(),
+                    Some(token) => format!(r#"{{"id":1,"connect":{{"token":"{token}",{PROGRAM}}}}}"#),
+                    None => format!(r#"{{"id":1,"connect":{{{PROGRAM}}}}}"#),
                 };
                 // One frame, as SDKs do when they come back: connect and all subscriptions.
                 let Some(channel) = channel_of(channels, client) else { return Ok(vec![connect]) };
@@ -181,8 +184,9 @@ mod tests {
     #[test]
     fn connect_and_subscribe_share_a_frame() {
         let opening = centrifuge(&["a", "b\"c"]).opening(3).unwrap();
-        assert_eq!(opening, ["{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"b\\\"c\"}}"]);
-        assert_eq!(centrifuge(&[]).opening(3).unwrap(), ["{\"id\":1,\"connect\":{}}"]);
+        let connect = r#"{"id":1,"connect":{"name":"js","version":"5.8.0"}}"#;
+        assert_eq!(opening, [format!("{connect}\n{{\"id\":2,\"subscribe\":{{\"channel\":\"b\\\"c\"}}}}")]);
+        assert_eq!(centrifuge(&[]).opening(3).unwrap(), [connect]);
     }
 
     #[test]

@@ -15,8 +15,8 @@ use std::{
 };
 
 use super::{
-    AdminConfig, ApiConfig, ClientConfig, Config, IngestConfig, LogConfig, Namespace, Namespaces, ShardsConfig,
-    ShutdownConfig, TokenConfig,
+    AdminConfig, ApiConfig, AttributesConfig, ClientConfig, Config, IngestConfig, LogConfig, Namespace, Namespaces,
+    ShardsConfig, ShutdownConfig, TokenConfig,
     cores::cores_available,
     problem::{Errors, Mistake, Place, Problem},
     raw::{Entry, Raw, Value, read_document, read_list},
@@ -152,6 +152,7 @@ impl Draft {
                 history_bytes_max: 0,
             },
             shutdown: ShutdownConfig { ms_max: 0, spread_ms: 0 },
+            attributes: AttributesConfig { bytes_max: 0, keys_max: 0, depth_max: 0 },
             namespaces: Namespaces::default(),
             log: LogConfig { level: String::new() },
         };

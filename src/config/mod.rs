@@ -53,6 +53,8 @@ pub struct Config {
     pub shards: ShardsConfig,
     /// How the server stops.
     pub shutdown: ShutdownConfig,
+    /// What the application's back end may keep with each connection.
+    pub attributes: AttributesConfig,
     /// What each channel may do, by namespace.
     pub namespaces: Namespaces,
     /// Logs.
@@ -251,6 +253,18 @@ pub struct ShutdownConfig {
     pub ms_max: u32,
     /// Milliseconds over which clients are told to reconnect. Default 5,000; at most `ms_max`.
     pub spread_ms: u32,
+}
+
+/// `[attributes]`: what the application's back end may keep with each connection, by changes. What tokens bring is
+/// bounded by [`ClientConfig::message_bytes_max`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttributesConfig {
+    /// Longest JSON text, in bytes. Default 4 KiB.
+    pub bytes_max: u32,
+    /// Members of objects, on all levels together. Default 64.
+    pub keys_max: u32,
+    /// Levels of objects and lists. Default 4.
+    pub depth_max: u32,
 }
 
 /// `[log]`.

@@ -92,6 +92,12 @@ pub(super) static SECTIONS: &[Section] = &[
     },
     Section { name: "shards", doc: "Threads and their memory.", keys: Keys::Server(SHARDS) },
     Section { name: "shutdown", doc: "How the server stops.", keys: Keys::Server(SHUTDOWN) },
+    Section {
+        name: "attributes",
+        doc: "What the application's back end may keep with each connection, and change while it lasts \
+              (update_attributes, TG.ATTRIBUTES).",
+        keys: Keys::Server(ATTRIBUTES),
+    },
     Section { name: "log", doc: "Logs, written to standard error.", keys: Keys::Server(LOG) },
     Section {
         name: "channel.without_namespace",
@@ -430,6 +436,27 @@ static SHUTDOWN: &[Key<Draft>] = &[
         Duration(|draft| &mut draft.config.shutdown.spread_ms, 0..=10 * MINUTE),
         "5s",
         "Over how long clients are told, in waves, to reconnect elsewhere. Within timeout.",
+    ),
+];
+
+static ATTRIBUTES: &[Key<Draft>] = &[
+    key(
+        "size_max",
+        Size(|draft| &mut draft.config.attributes.bytes_max, 2..=MIB),
+        "4KiB",
+        "Longest JSON text that a change may leave. It is memory of each connection that has one.",
+    ),
+    key(
+        "keys_max",
+        Count(|draft| &mut draft.config.attributes.keys_max, 1..=65_535),
+        "64",
+        "Members of objects in it, on all levels together.",
+    ),
+    key(
+        "depth_max",
+        Count(|draft| &mut draft.config.attributes.depth_max, 1..=64),
+        "4",
+        "Levels of objects and lists in it.",
     ),
 ];
 

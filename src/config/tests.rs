@@ -8,9 +8,9 @@ use std::{
 use proptest::prelude::*;
 
 use super::{
-    AdminConfig, ApiConfig, ClientConfig, Config, DeltaType, ErrorMode, Errors, IngestConfig, KeyFamily, Loaded,
-    LogConfig, Namespace, Namespaces, Pattern, PayloadFormat, PublicKey, RecoveryMode, ShardsConfig, ShutdownConfig,
-    SlowConsumerPolicy, TokenConfig,
+    AdminConfig, ApiConfig, AttributesConfig, ClientConfig, Config, DeltaType, ErrorMode, Errors, IngestConfig,
+    KeyFamily, Loaded, LogConfig, Namespace, Namespaces, Pattern, PayloadFormat, PublicKey, RecoveryMode, ShardsConfig,
+    ShutdownConfig, SlowConsumerPolicy, TokenConfig,
     load::{Draft, load, load_text},
     reference,
     schema::known_keys,
@@ -84,6 +84,7 @@ fn the_embedded_defaults_are_those_documented_beside_the_values() {
     assert_eq!(config.ingest.connections_max, 1_024);
     assert_eq!(config.ingest.idempotency_ms, 300_000);
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:9000");
+    assert_eq!(config.attributes, AttributesConfig { bytes_max: 4_096, keys_max: 64, depth_max: 4 });
     assert_eq!(config.shards.cores, CORES);
     assert_eq!(config.shards.outbox_bytes_max, 1 << 20);
     assert_eq!(config.shards.outboxes_bytes_max, 256 << 20);
@@ -152,6 +153,7 @@ fn every_field_is_set_by_a_key() {
         api: ApiConfig { keys: vec!["".into()], insecure: true, error_mode: ErrorMode::Transport },
         shards: ShardsConfig { cores: vec![77], outbox_bytes_max: 0, outboxes_bytes_max: 0, history_bytes_max: 0 },
         shutdown: ShutdownConfig { ms_max: 1, spread_ms: 1 },
+        attributes: AttributesConfig { bytes_max: 0, keys_max: 0, depth_max: 0 },
         namespaces: Namespaces::default(),
         log: LogConfig { level: String::new() },
     };

@@ -79,6 +79,18 @@ impl Form {
         }
     }
 
+    /// What back ends know the way of connecting by (protocol.md section 20).
+    pub const fn transport(self) -> &'static str {
+        match (self.shape(), self.carrier()) {
+            (Shape::Bidirectional, Carrier::WebSocket) => "websocket",
+            (Shape::Bidirectional, Carrier::Events) => "sse",
+            (Shape::Bidirectional, Carrier::Chunks) => "http_stream",
+            (Shape::Unidirectional, Carrier::WebSocket) => "uni_websocket",
+            (Shape::Unidirectional, Carrier::Events) => "uni_sse",
+            (Shape::Unidirectional, Carrier::Chunks) => "uni_http_stream",
+        }
+    }
+
     /// Whether the client only listens.
     pub const fn is_one_way(self) -> bool {
         matches!(self.shape(), Shape::Unidirectional)

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::{
     limits::{CHANNEL_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, INGEST_LABEL_BYTES_MAX},
+    protocol::AttributesError,
     resp::Reply,
 };
 
@@ -65,6 +66,8 @@ pub(super) enum Refusal {
     NoNamespace { channel: String, known: String },
     #[error("ERR user id must have 1 to {bytes_max} bytes of UTF-8 text; these are {bytes}")]
     User { bytes: usize, bytes_max: usize },
+    #[error("ERR {0}")]
+    Attributes(#[from] AttributesError),
     #[error("ERR personal channels are off: set client.personal_channel = true to send to a user")]
     PersonalChannelsOff,
     #[error("ERR payload of {bytes} bytes is too long: ingest.payload_size_max allows {bytes_max}")]
@@ -131,6 +134,7 @@ impl Refusal {
             Self::Channel(_) | Self::NoNamespace { .. } => "invalid_channel",
             Self::UnknownNamespace { .. } => "unknown_namespace",
             Self::User { .. } => "invalid_user",
+            Self::Attributes(_) => "invalid_attributes",
             Self::PersonalChannelsOff => "personal_channels_off",
             Self::PayloadTooLong { .. } => "payload_too_long",
             Self::PayloadNotJson(_) => "payload_not_json",

@@ -7,7 +7,8 @@ use std::{
 };
 
 use crate::{
-    mesh::{Answer, Published},
+    limits::LISTED_CONNECTIONS_MAX,
+    mesh::{Answer, Device, DevicesFound, Published},
     resp::{Reply, Version},
 };
 
@@ -57,6 +58,22 @@ pub(super) enum Waiting {
         channels: Vec<bytes::Bytes>,
         /// What is known so far.
         counts: HashMap<Arc<str>, u32>,
+    },
+    /// Every shard; the reply lists a user's connections.
+    Devices {
+        /// Shards that have not answered.
+        shards_left: usize,
+        /// Those of the shards that have; none: there are too many.
+        found: Option<Vec<Device>>,
+    },
+    /// Every shard; the reply is the number of connections whose attributes were changed.
+    Changed {
+        /// Shards that have not answered.
+        shards_left: usize,
+        /// So many so far.
+        updated: u32,
+        /// Those that would have had too much.
+        refused: u32,
     },
     /// Every shard; the reply lists channels.
     Channels {
@@ -143,6 +160,29 @@ impl Waiting {
                 (*shards_left == 0)
                     .then(|| Reply::Array(names.iter().map(|name| Reply::bulk(name.as_bytes())).collect()))
             }
+            (Self::Devices { shards_left, found }, Answer::Devices(more)) => {
+                *shards_left -= 1;
+                match more {
+                    DevicesFound::Devices(mut more) => {
+                        if let Some(found) = found {
+                            found.append(&mut more);
+                        }
+                    }
+                    DevicesFound::TooMany => *found = None,
+                }
+                (*shards_left == 0).then(|| devices_reply(found.as_deref()))
+            }
+            (Self::Changed { shards_left, updated, refused }, Answer::Changed { updated: more, refused: not }) => {
+                *shards_left -= 1;
+                *updated += more;
+                *refused += not;
+                (*shards_left == 0).then(|| match (*updated, *refused) {
+                    (0, 1..) => {
+                        Reply::Error("ERR the connections would have more attributes than [attributes] allows".into())
+                    }
+                    (updated, _) => Reply::Integer(updated.into()),
+                })
+            }
             (waiting, answer) => unreachable!("a shard answered {answer:?} to a command that waits for {waiting:?}"),
         }
     }
@@ -154,6 +194,33 @@ pub(super) fn counts_reply(channels: &[bytes::Bytes], counts: &HashMap<Arc<str>,
     let pairs =
         channels.iter().flat_map(|channel| [Reply::Bulk(channel.clone()), Reply::Integer(count(channel).into())]);
     Reply::Array(pairs.collect())
+}
+
+/// Connections, each as names and values; nothing is said of what is not known.
+fn devices_reply(devices: Option<&[Device]>) -> Reply {
+    let Some(devices) = devices else {
+        return Reply::Error(
+            format!("ERR the user has more than {LISTED_CONNECTIONS_MAX} connections on one shard").into(),
+        );
+    };
+    let device = |device: &Device| {
+        let texts = [
+            ("client", &*device.client),
+            ("transport", device.transport),
+            ("protocol", device.encoding.label()),
+            ("name", &*device.name),
+            ("version", &*device.version),
+        ];
+        let texts = texts.into_iter().filter(|(_, text)| !text.is_empty());
+        let mut members: Vec<_> = texts.map(|(name, text)| (Reply::bulk(name), Reply::bulk(text))).collect();
+        if let Some(attributes) = &device.attributes {
+            members.push((Reply::bulk("attributes"), Reply::bulk(attributes)));
+        }
+        let channels = device.channels.iter().map(|channel| Reply::bulk(channel.as_bytes())).collect();
+        members.push((Reply::bulk("channels"), Reply::Array(channels)));
+        Reply::Map(members)
+    };
+    Reply::Array(devices.iter().map(device).collect())
 }
 
 /// Offset and epoch; of a publication that was not stored: 0 and nothing. An array in both versions

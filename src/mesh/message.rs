@@ -5,7 +5,7 @@ use std::{hash::Hasher, sync::Arc};
 use bytes::Bytes;
 use siphasher::sip::SipHasher13;
 
-use crate::protocol::{Grant, KeySet, PresenceStats, Tags};
+use crate::protocol::{AttributesPatch, Encoding, Grant, KeySet, PresenceStats, Tags};
 
 /// Hashes channel names, alike on all threads of a process. Its key is secret, so that no client can choose collisions.
 #[derive(Debug, Clone)]
@@ -202,6 +202,15 @@ pub enum Answer {
     History(Option<Box<HistoryFound>>),
     /// Who is in a channel.
     Presence(PresenceFound),
+    /// Connections of a user on the shard.
+    Devices(DevicesFound),
+    /// How many connections of the shard have other attributes now, and how many would have had too much of them.
+    Changed {
+        /// Changed.
+        updated: u32,
+        /// As they were.
+        refused: u32,
+    },
     /// It is done.
     Done,
 }
@@ -253,6 +262,13 @@ pub enum UserAction {
         /// For developers; never empty, and short enough for a close frame.
         reason: String,
     },
+    /// It is listed.
+    List,
+    /// What the back end knows of it changes.
+    ChangeAttributes {
+        /// How.
+        patch: AttributesPatch,
+    },
     /// It expires at another time.
     Refresh {
         /// When, in seconds since 1970; none: never.
@@ -260,6 +276,34 @@ pub enum UserAction {
         /// What others see of the user, if that changes: a JSON text.
         info: Option<Bytes>,
     },
+}
+
+/// One of a user's connections, as the application's back end sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Client id.
+    pub client: String,
+    /// How it is connected, as hooks call it.
+    pub transport: &'static str,
+    /// How its messages are written.
+    pub encoding: Encoding,
+    /// What its program calls itself; "" if it does not.
+    pub name: Box<str>,
+    /// The version of that program.
+    pub version: Box<str>,
+    /// What the back end knows of it: a JSON text.
+    pub attributes: Option<Box<[u8]>>,
+    /// What it is subscribed to, sorted.
+    pub channels: Vec<Box<str>>,
+}
+
+/// A user's connections on one shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DevicesFound {
+    /// At most [`crate::limits::LISTED_CONNECTIONS_MAX`].
+    Devices(Vec<Device>),
+    /// There are more.
+    TooMany,
 }
 
 /// A publication on its way to its home shard.

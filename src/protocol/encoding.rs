@@ -28,6 +28,14 @@ pub enum Shape {
 }
 
 impl Encoding {
+    /// What back ends know it by (protocol.md section 20).
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Protobuf => "protobuf",
+        }
+    }
+
     /// Reads the commands of one message. Bytes that are none end the iteration with [`Malformed`](super::Malformed).
     pub fn decode(self, message: &[u8]) -> Commands<'_> {
         Commands::new(self, message)

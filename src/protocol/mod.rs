@@ -14,6 +14,7 @@
 //!
 //! Commands are decoded and messages are written in either encoding; a connection's is chosen at its handshake.
 
+mod attributes;
 mod command;
 mod delta;
 mod disconnect;
@@ -36,6 +37,7 @@ mod tests;
 #[cfg(test)]
 pub(crate) use self::delta::tests::apply as apply_delta;
 pub use self::{
+    attributes::{AttributesError, AttributesPatch},
     command::{
         Command, Commands, ConnectRequest, EmulationRequest, FilterNode, Headers, HistoryRequest, Malformed, Method,
         PresenceRequest, PublishRequest, RefreshRequest, RpcRequest, SendRequest, StreamPosition, SubRefreshRequest,

@@ -152,7 +152,12 @@ impl State {
             }
             Answer::History(found) => self.history_found(index, command, found.as_deref()),
             Answer::Presence(found) => self.presence_found(index, command, found),
-            Answer::Connections(_) | Answer::Subscribers(_) | Answer::Channels(_) | Answer::Done => {
+            Answer::Connections(_)
+            | Answer::Subscribers(_)
+            | Answer::Channels(_)
+            | Answer::Devices(_)
+            | Answer::Changed { .. }
+            | Answer::Done => {
                 unreachable!("no command of a client asks for {answer:?}")
             }
         }

@@ -26,6 +26,7 @@ mod heartbeat;
 mod inbox;
 mod keys;
 mod listener;
+mod listing;
 mod members;
 mod peer;
 mod programs;

@@ -64,7 +64,6 @@ impl Programs {
     }
 
     /// Name and version of a client's program; "" if it has not said them.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the listing of a user's connections is to come"))]
     pub fn get(&self, index: u32) -> (&str, &str) {
         match self.place(index) {
             Some(place) => {

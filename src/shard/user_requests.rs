@@ -1,4 +1,5 @@
-//! What the application wants done with connections of a user: subscribed, unsubscribed, ended, refreshed.
+//! What the application wants done with connections of a user: subscribed, unsubscribed, ended, refreshed; listed, and
+//! remembered otherwise (`listing`).
 //!
 //! Every shard is asked and answers with the number of connections that it has found. An answer to a request that makes
 //! or ends a subscription goes by the channel's home shard, behind what that is told of it: whoever publishes
@@ -18,8 +19,17 @@ impl State {
     /// Does what is asked for with those of a user's connections that are meant.
     pub fn act_on_user(&mut self, request: &UserRequest, reply_to: ReplyTo) {
         let connections = self.addressed(&request.user, &request.addressees);
-        for index in &connections {
-            match &request.action {
+        let answer = match &request.action {
+            UserAction::List => self.list(&connections),
+            UserAction::ChangeAttributes { patch } => self.change_attributes(&connections, patch),
+            action => return self.act_on(&connections, action, reply_to),
+        };
+        self.answer(reply_to, answer);
+    }
+
+    fn act_on(&mut self, connections: &[u32], action: &UserAction, reply_to: ReplyTo) {
+        for index in connections {
+            match action {
                 UserAction::Subscribe { channel, grant, recover } => {
                     self.subscribe_as_granted(*index, channel, grant, recover.as_ref());
                 }
@@ -35,10 +45,13 @@ impl State {
                 UserAction::Refresh { expires_at, info } => {
                     self.refresh_by_server(*index, *expires_at, info.clone());
                 }
+                UserAction::List | UserAction::ChangeAttributes { .. } => {
+                    unreachable!("these are answered by what they find")
+                }
             }
         }
         let connections = u32::try_from(connections.len()).expect("descriptors end before 2^32");
-        match &request.action {
+        match action {
             UserAction::Subscribe { channel, .. } | UserAction::Unsubscribe { channel: Some(channel) }
                 if connections > 0 =>
             {

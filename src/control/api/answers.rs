@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::{Failure, call::Method};
 use crate::{
     control::observer::Snapshot,
-    mesh::{Answer, ClientInfo, HistoryFound, Member, Publication},
+    mesh::{Answer, ClientInfo, Device, HistoryFound, Member, Publication},
 };
 
 /// `{"result":..}` or `{"error":..}`.
@@ -72,6 +72,40 @@ pub fn channels(channels: &BTreeMap<Arc<str>, u32>) -> String {
         write!(text, "{comma}{}:{{\"num_clients\":{subscribers}}}", to_json(name)).expect("a string takes everything");
     }
     text + "}}"
+}
+
+/// A user's connections.
+pub fn connections(devices: &[Device]) -> Result<String, Failure> {
+    #[derive(Serialize)]
+    struct Connections<'a> {
+        connections: Vec<Connection<'a>>,
+    }
+    #[derive(Serialize)]
+    struct Connection<'a> {
+        client: &'a str,
+        transport: &'a str,
+        protocol: &'a str,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        name: &'a str,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        version: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        attributes: Option<&'a RawValue>,
+        channels: Vec<&'a str>,
+    }
+    let mut connections = Vec::with_capacity(devices.len());
+    for device in devices {
+        connections.push(Connection {
+            client: &device.client,
+            transport: device.transport,
+            protocol: device.encoding.label(),
+            name: &device.name,
+            version: &device.version,
+            attributes: device.attributes.as_deref().map(raw).transpose()?,
+            channels: device.channels.iter().map(|channel| &**channel).collect(),
+        });
+    }
+    Ok(to_json(&Connections { connections }))
 }
 
 /// The one node that there is.

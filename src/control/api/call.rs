@@ -20,6 +20,8 @@ pub enum Method {
     Broadcast,
     /// Lists channels.
     Channels,
+    /// Lists connections of a user.
+    Connections,
     /// Ends connections of a user.
     Disconnect,
     /// A channel's publications.
@@ -42,14 +44,17 @@ pub enum Method {
     Subscribe,
     /// Ends their subscriptions.
     Unsubscribe,
+    /// What the back end knows of connections.
+    UpdateAttributes,
 }
 
 impl Method {
     /// Every method.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Batch,
         Self::Broadcast,
         Self::Channels,
+        Self::Connections,
         Self::Disconnect,
         Self::History,
         Self::HistoryRemove,
@@ -61,6 +66,7 @@ impl Method {
         Self::Rpc,
         Self::Subscribe,
         Self::Unsubscribe,
+        Self::UpdateAttributes,
     ];
 
     /// As paths, batches and legacy requests call it.
@@ -69,6 +75,7 @@ impl Method {
             Self::Batch => "batch",
             Self::Broadcast => "broadcast",
             Self::Channels => "channels",
+            Self::Connections => "connections",
             Self::Disconnect => "disconnect",
             Self::History => "history",
             Self::HistoryRemove => "history_remove",
@@ -80,6 +87,7 @@ impl Method {
             Self::Rpc => "rpc",
             Self::Subscribe => "subscribe",
             Self::Unsubscribe => "unsubscribe",
+            Self::UpdateAttributes => "update_attributes",
         }
     }
 
@@ -120,6 +128,10 @@ pub enum Call<'a> {
     HistoryRemove(OfChannel),
     /// `channels`.
     Channels(Channels),
+    /// `connections`.
+    Connections(OfUser),
+    /// `update_attributes`.
+    UpdateAttributes(UpdateAttributes<'a>),
     /// `info`.
     Info,
     /// `rpc`.
@@ -146,6 +158,8 @@ impl<'a> Call<'a> {
             Method::History => Self::History(serde_json::from_slice(params)?),
             Method::HistoryRemove => Self::HistoryRemove(serde_json::from_slice(params)?),
             Method::Channels => Self::Channels(serde_json::from_slice(params)?),
+            Method::Connections => Self::Connections(serde_json::from_slice(params)?),
+            Method::UpdateAttributes => Self::UpdateAttributes(serde_json::from_slice(params)?),
             Method::Info => serde_json::from_slice::<serde::de::IgnoredAny>(params).map(|_| Self::Info)?,
             Method::Rpc => Self::Rpc(serde_json::from_slice(params)?),
         })
@@ -356,6 +370,31 @@ pub struct Channels {
     /// Glob; "": all.
     #[serde(default, deserialize_with = "or_default")]
     pub pattern: String,
+}
+
+/// Of `connections`.
+#[derive(Deserialize)]
+pub struct OfUser {
+    /// Whose.
+    #[serde(default, deserialize_with = "or_default")]
+    pub user: String,
+}
+
+/// Of `update_attributes`.
+#[derive(Deserialize)]
+pub struct UpdateAttributes<'a> {
+    /// Of whose connections.
+    #[serde(default, deserialize_with = "or_default")]
+    pub user: String,
+    /// Only the client of this id.
+    #[serde(default, deserialize_with = "or_default")]
+    pub client: String,
+    /// Only the client of this session.
+    #[serde(default, deserialize_with = "or_default")]
+    pub session: String,
+    /// A merge patch: a JSON object.
+    #[serde(borrow, default)]
+    pub attributes: Option<&'a RawValue>,
 }
 
 /// Of `rpc`.

@@ -132,6 +132,8 @@ impl Api {
             Call::History(request) => self.history(request).await,
             Call::HistoryRemove(request) => self.remove_history(&request.channel).await,
             Call::Channels(request) => self.channels(&request.pattern).await,
+            Call::Connections(request) => self.connections(request.user).await,
+            Call::UpdateAttributes(request) => self.update_attributes(request).await,
             Call::Info => self.info().await,
             // Methods of the application's own would be the back end's, which asks here.
             Call::Rpc(request) if request.method.is_empty() => Err(Failure::BAD_REQUEST),

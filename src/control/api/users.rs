@@ -1,4 +1,5 @@
-//! `subscribe`, `unsubscribe`, `disconnect`, `refresh`: what is done with connections of a user.
+//! `subscribe`, `unsubscribe`, `disconnect`, `refresh`: what is done with connections of a user. `connections`,
+//! `update_attributes`: what is known of them.
 
 use std::{
     sync::Arc,
@@ -11,12 +12,12 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::{
-    Api, Failure,
-    call::{Disconnect, Refresh, Subscribe, Unsubscribe},
+    Api, Failure, answers,
+    call::{Disconnect, Refresh, Subscribe, Unsubscribe, UpdateAttributes},
 };
 use crate::{
-    mesh::{Addressees, Position, ToShard, UserAction, UserRequest},
-    protocol::{self, Grant},
+    mesh::{Addressees, Answer, DevicesFound, Position, ToShard, UserAction, UserRequest},
+    protocol::{self, AttributesPatch, Grant},
 };
 
 /// The result of what has none.
@@ -70,10 +71,48 @@ impl Api {
         self.act(request.user, addressees(request.client, request.session), action).await
     }
 
+    /// The connections of a user, on all shards.
+    pub(super) async fn connections(&self, user: String) -> Result<String, Failure> {
+        let mut devices = Vec::new();
+        for answer in self.ask_about(user, Addressees::default(), UserAction::List).await? {
+            match answer {
+                Answer::Devices(DevicesFound::Devices(mut found)) => devices.append(&mut found),
+                Answer::Devices(DevicesFound::TooMany) => return Err(Failure::LIMIT_EXCEEDED),
+                other => unreachable!("a shard answers {other:?} to a question for connections"),
+            }
+        }
+        answers::connections(&devices)
+    }
+
+    /// Changes what is known of a user's connections.
+    pub(super) async fn update_attributes(&self, request: UpdateAttributes<'_>) -> Result<String, Failure> {
+        let attributes = request.attributes.ok_or(Failure::BAD_REQUEST)?.get().as_bytes();
+        let patch = AttributesPatch::read(attributes, &self.config.attributes).map_err(|_| Failure::BAD_REQUEST)?;
+        let addressees = addressees(request.client, request.session);
+        let (mut updated_all, mut refused_all) = (0, 0);
+        for answer in self.ask_about(request.user, addressees, UserAction::ChangeAttributes { patch }).await? {
+            let Answer::Changed { updated, refused } = answer else {
+                unreachable!("a shard answers {answer:?} to a change of attributes")
+            };
+            updated_all += updated;
+            refused_all += refused;
+        }
+        Ok(format!("{{\"updated\":{updated_all},\"refused\":{refused_all}}}"))
+    }
+
     async fn act(&self, user: String, addressees: Addressees, action: UserAction) -> Result<String, Failure> {
-        let request = Arc::new(UserRequest { user, addressees, action });
-        self.shards.ask_all(|reply_to| ToShard::User { request: Arc::clone(&request), reply_to }).await?;
+        self.ask_about(user, addressees, action).await?;
         Ok(NOTHING.to_owned())
+    }
+
+    async fn ask_about(
+        &self,
+        user: String,
+        addressees: Addressees,
+        action: UserAction,
+    ) -> Result<Vec<Answer>, Failure> {
+        let request = Arc::new(UserRequest { user, addressees, action });
+        Ok(self.shards.ask_all(|reply_to| ToShard::User { request: Arc::clone(&request), reply_to }).await?)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The commands: one table, from which lookup, arity, authentication, counting and `COMMAND` come.
 
+mod devices;
 mod handshake;
 mod introspection;
 mod publication;
@@ -69,6 +70,14 @@ pub(super) const TABLE: &[CommandSpec] = &[
         "pubsub",
         "Sends to every connection of this host; replies their number",
         publication::broadcast,
+    ),
+    command("tg.connections", 2, "pubsub", "Lists a user's connections", devices::connections),
+    command(
+        "tg.attributes",
+        4,
+        "pubsub",
+        "Changes what is known of a user's connections: user client|* json; replies their number",
+        devices::attributes,
     ),
     command("ping", -1, "connection", "Replies PONG, or its argument", handshake::ping),
     command("multi", 1, "transactions", "Queues the following commands", transaction::multi).immediate(),
