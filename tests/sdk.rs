@@ -132,6 +132,20 @@ fn channels() {
 }
 
 #[test]
+fn devices() {
+    const USER_CONNECTIONS_MAX: &str = "3";
+    for encoding in ENCODINGS {
+        let server = Server::start(&format!(
+            "client.user_connections_max = {USER_CONNECTIONS_MAX}\napi.keys = [\"a key of the tests\"]\n\
+             attributes.size_max = 100"
+        ));
+        let mut script = script::node(&server, "devices.mjs");
+        script.env("TEST_ENCODING", encoding).env("TEST_API_KEY", "a key of the tests");
+        script::run(script.env("TEST_USER_CONNECTIONS_MAX", USER_CONNECTIONS_MAX));
+    }
+}
+
+#[test]
 fn encodings() {
     let server = Server::start(BINARY);
     script::run(&mut script::node(&server, "encodings.mjs"));

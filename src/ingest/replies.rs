@@ -277,6 +277,45 @@ mod tests {
     }
 
     #[test]
+    fn devices_are_maps_and_too_many_are_an_error() {
+        let device = Device {
+            client: "c".to_owned(),
+            transport: "sse",
+            encoding: crate::protocol::Encoding::Json,
+            name: "js".into(),
+            version: "".into(),
+            attributes: Some(b"{}"[..].into()),
+            channels: vec!["#a".into()],
+        };
+        let mut replies = Replies::default();
+        let waiting = || Waiting::Devices { shards_left: 2, found: Some(Vec::new()) };
+        replies.push_waiting(waiting(), Version::Three);
+        replies.answer(0, Answer::Devices(DevicesFound::Devices(vec![device.clone()])));
+        replies.answer(0, Answer::Devices(DevicesFound::Devices(Vec::new())));
+        assert_eq!(
+            output(&mut replies),
+            "*1\r\n%6\r\n$6\r\nclient\r\n$1\r\nc\r\n$9\r\ntransport\r\n$3\r\nsse\r\n$8\r\nprotocol\r\n$4\r\njson\r\n\
+             $4\r\nname\r\n$2\r\njs\r\n$10\r\nattributes\r\n$2\r\n{}\r\n$8\r\nchannels\r\n*1\r\n$2\r\n#a\r\n"
+        );
+        replies.push_waiting(waiting(), Version::Two);
+        replies.answer(1, Answer::Devices(DevicesFound::TooMany));
+        replies.answer(1, Answer::Devices(DevicesFound::Devices(vec![device])));
+        assert_eq!(output(&mut replies), "-ERR the user has more than 1000 connections on one shard\r\n");
+        for (answers, reply) in [([(2, 0), (1, 1)], ":3\r\n"), ([(0, 0), (0, 0)], ":0\r\n")] {
+            let sequence = replies.next_sequence();
+            replies.push_waiting(Waiting::Changed { shards_left: 2, updated: 0, refused: 0 }, Version::Two);
+            for (updated, refused) in answers {
+                replies.answer(sequence, Answer::Changed { updated, refused });
+            }
+            assert_eq!(output(&mut replies), reply);
+        }
+        let sequence = replies.next_sequence();
+        replies.push_waiting(Waiting::Changed { shards_left: 1, updated: 0, refused: 0 }, Version::Two);
+        replies.answer(sequence, Answer::Changed { updated: 0, refused: 1 });
+        assert!(output(&mut replies).starts_with("-ERR the connections would have more attributes"));
+    }
+
+    #[test]
     fn answers_of_several_shards_are_one_reply() {
         let hasher = ChannelHasher::with_key([0; 16]);
         let mut replies = Replies::default();

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::{
-    mesh::{Addressees, Answer, Position, ToControl, UserAction, UserRequest},
-    protocol::{Claims, Grant, mint},
+    limits::LISTED_CONNECTIONS_MAX,
+    mesh::{Addressees, Answer, Device, DevicesFound, Position, ToControl, UserAction, UserRequest},
+    protocol::{AttributesPatch, Claims, Encoding, Grant, mint},
 };
 
 const SECRET: &str = "a secret of the tests";
@@ -23,22 +24,29 @@ fn connect(stage: &mut Stage, shard: usize, user: &str) -> Client {
 
 /// Asks every shard: the connections that they have found, by shard.
 fn act(stage: &mut Stage, user: &str, addressees: Addressees, action: UserAction) -> Vec<u32> {
+    let connections = ask(stage, user, addressees, action).into_iter().map(|answer| match answer {
+        Answer::Connections(connections) => connections,
+        other => panic!("{other:?}"),
+    });
+    connections.collect()
+}
+
+/// Asks every shard: the answers, by shard.
+fn ask(stage: &mut Stage, user: &str, addressees: Addressees, action: UserAction) -> Vec<Answer> {
     let request = Arc::new(UserRequest { user: user.to_owned(), addressees, action });
     for (part, outlet) in (0..).zip(&mut stage.control.to_shards) {
         let reply_to = ReplyTo::Control { ticket: 7, part };
         outlet.send(ToShard::User { request: Arc::clone(&request), reply_to });
     }
     stage.settle();
-    let mut found = vec![None; stage.shards.len()];
+    let mut found: Vec<Option<Answer>> = stage.shards.iter().map(|_| None).collect();
     for queue in &stage.control.inbound {
         while let Ok(message) = queue.try_recv() {
-            let ToControl::Answer { ticket: 7, part, answer: Answer::Connections(connections) } = message else {
-                panic!("{message:?}")
-            };
-            assert_eq!(found[part as usize].replace(connections), None, "each shard answers once");
+            let ToControl::Answer { ticket: 7, part, answer } = message else { panic!("{message:?}") };
+            assert!(found[part as usize].replace(answer).is_none(), "each shard answers once");
         }
     }
-    found.into_iter().map(|connections| connections.expect("each shard answers")).collect()
+    found.into_iter().map(|answer| answer.expect("each shard answers")).collect()
 }
 
 fn everyone() -> Addressees {
@@ -193,4 +201,90 @@ fn users_are_counted_once() {
         stage.settle();
         assert_eq!(users(&stage), left);
     }
+}
+
+/// A user's connections on all shards.
+fn list(stage: &mut Stage, user: &str) -> Vec<Device> {
+    let found = ask(stage, user, everyone(), UserAction::List).into_iter().flat_map(|answer| match answer {
+        Answer::Devices(DevicesFound::Devices(devices)) => devices,
+        other => panic!("{other:?}"),
+    });
+    found.collect()
+}
+
+fn change(stage: &mut Stage, addressees: Addressees, patch: &str) -> (u32, u32) {
+    let patch = AttributesPatch::read(patch.as_bytes(), &stage.shards[0].state.config.attributes).unwrap();
+    let answers = ask(stage, "eve", addressees, UserAction::ChangeAttributes { patch });
+    answers.into_iter().fold((0, 0), |(updated_all, refused_all), answer| match answer {
+        Answer::Changed { updated, refused } => (updated_all + updated, refused_all + refused),
+        other => panic!("{other:?}"),
+    })
+}
+
+#[test]
+fn devices_are_listed_with_what_is_known_of_them() {
+    let mut stage = stage(2);
+    let mut named = stage.stranger(0, ROOM);
+    let claims = serde_json::json!({"sub": "eve", "meta": {"plan": "gold"}, "channels": ["plain:b", "plain:a"]});
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
+    named.say(&format!(r#"{{"id":1,"connect":{{"token":"{token}","name":"js","version":"5.8.0"}}}}"#));
+    stage.settle();
+    let reply: serde_json::Value = serde_json::from_str(&named.hear()[0]).unwrap();
+    let second = connect(&mut stage, 1, "eve");
+    connect(&mut stage, 1, "bob");
+    second.say(r##"{"id":2,"unsubscribe":{"channel":"#eve"}}"##);
+    stage.settle();
+    let devices = list(&mut stage, "eve");
+    let expected = Device {
+        client: reply["connect"]["client"].as_str().unwrap().to_owned(),
+        transport: "websocket",
+        encoding: Encoding::Json,
+        name: "js".into(),
+        version: "5.8.0".into(),
+        attributes: Some(br#"{"plan":"gold"}"#[..].into()),
+        channels: ["#eve", "plain:a", "plain:b"].map(Into::into).into(),
+    };
+    assert_eq!(devices[0], expected);
+    assert_eq!((devices.len(), &devices[1].channels, &devices[1].attributes), (2, &Vec::new(), &None));
+    drop(named);
+    stage.settle();
+    assert_eq!(list(&mut stage, "eve").len(), 1);
+    assert!(list(&mut stage, "nobody").is_empty());
+}
+
+#[test]
+fn attributes_change_while_they_are_within_the_limits() {
+    let mut stage = Stage::new(2, 1024, |config| {
+        config.client.token.hmac_secret = Some(SECRET.into());
+        config.attributes.bytes_max = 40;
+    });
+    let _clients = [0, 1].map(|shard| connect(&mut stage, shard, "eve"));
+    let _other = connect(&mut stage, 0, "bob");
+    let attributes = |stage: &mut Stage| -> Vec<String> {
+        let devices = list(stage, "eve").into_iter();
+        devices.map(|device| String::from_utf8(device.attributes.unwrap_or_default().into()).unwrap()).collect()
+    };
+    assert_eq!(change(&mut stage, everyone(), r#"{"a":1}"#), (2, 0));
+    let client = list(&mut stage, "eve")[1].client.clone();
+    let second = || Addressees { client: Some(client.clone()), ..everyone() };
+    assert_eq!(change(&mut stage, second(), &format!(r#"{{"b":"{}"}}"#, "x".repeat(20))), (1, 0));
+    let both = [r#"{"a":1}"#.to_owned(), format!(r#"{{"a":1,"b":"{}"}}"#, "x".repeat(20))];
+    assert_eq!(attributes(&mut stage), both);
+    assert_eq!(change(&mut stage, everyone(), r#"{"c":"0123456789"}"#), (1, 1), "one would have too much");
+    assert_eq!(attributes(&mut stage), [r#"{"a":1,"c":"0123456789"}"#, &both[1]]);
+    assert_eq!(change(&mut stage, everyone(), r#"{"a":null,"b":null,"c":null}"#), (2, 0));
+    assert_eq!(attributes(&mut stage), ["", ""]);
+    let extras = stage.shards.iter().flat_map(|shard| shard.state.connections.iter());
+    assert!(extras.into_iter().all(|(_, connection)| connection.extra.is_none()), "nothing is kept of what is gone");
+    assert_eq!(change(&mut stage, Addressees { client: Some("x".to_owned()), ..everyone() }, "{}"), (0, 0));
+}
+
+#[test]
+fn too_many_connections_are_not_listed() {
+    let mut stage = stage(1);
+    let devices = vec![0; LISTED_CONNECTIONS_MAX + 1];
+    let _client = connect(&mut stage, 0, "eve");
+    assert!(matches!(stage.shards[0].state.list(&devices), Answer::Devices(DevicesFound::TooMany)));
+    assert!(matches!(stage.shards[0].state.list(&devices[1..]), Answer::Devices(DevicesFound::Devices(_))));
 }
