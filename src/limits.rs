@@ -51,6 +51,10 @@ pub const FILTER_DEPTH_MAX: usize = 16;
 /// Bytes of names and values in a filter by tags.
 pub const FILTER_BYTES_MAX: usize = 4 * 1024;
 
+/// Comparisons, operations and values in all filters of one channel's subscriptions on a shard: a publication is tested
+/// against all of them in a millisecond or two. One filter more is refused.
+pub const CHANNEL_FILTER_NODES_MAX: usize = 32 * 1024;
+
 /// Longest WebSocket frame header that a client sends, in bytes: 2, 8 of length, 4 of mask.
 pub const FRAME_HEADER_BYTES_MAX: usize = 14;
 

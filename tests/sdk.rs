@@ -84,6 +84,19 @@ allow_subscribe_for_anonymous = true
 allowed_delta_types = ["fossil"]
 "#;
 
+/// Subscriptions may ask for a part of what is published.
+const FILTERS: &str = r#"
+[[channel.namespaces]]
+name = "ticker"
+allow_subscribe_for_client = true
+allow_subscribe_for_anonymous = true
+history_size = 100
+history_ttl = "10m"
+force_recovery = true
+allow_tags_filter = true
+allowed_delta_types = ["fossil"]
+"#;
+
 /// How clients encode what they say.
 const ENCODINGS: [&str; 2] = ["json", "protobuf"];
 
@@ -155,6 +168,14 @@ fn encodings() {
 fn deltas() {
     let server = Server::start(DELTAS);
     script::run(&mut script::node(&server, "deltas.mjs"));
+}
+
+#[test]
+fn filters() {
+    for encoding in ENCODINGS {
+        let server = Server::start(FILTERS);
+        script::run(script::node(&server, "filters.mjs").env("TEST_ENCODING", encoding));
+    }
 }
 
 #[test]

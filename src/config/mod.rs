@@ -355,6 +355,8 @@ pub struct Namespace {
     pub force_recovery_mode: RecoveryMode,
     /// A subscription gets the latest publication although it does not ask to recover.
     pub auto_cache_recover: bool,
+    /// Subscriptions may ask for those publications only whose tags pass a filter.
+    pub allow_tags_filter: bool,
     /// Deltas that subscriptions may ask for.
     pub allowed_delta_types: Vec<DeltaType>,
     /// Every publication may be sent as a delta, also where its producer does not say so.

@@ -638,6 +638,13 @@ pub(super) static NAMESPACE_OPTIONS: &[Key<Namespace>] = &[
         "A subscription is given the latest publication at once, whether it asks to recover or not. Needs the mode \
          \"cache\".",
     ),
+    key(
+        "allow_tags_filter",
+        Boolean(|namespace| &mut namespace.allow_tags_filter),
+        "false",
+        "A subscription may ask for those publications only whose tags pass a filter. A publication is tested once for \
+         each different filter.",
+    ),
     with_example(
         key(
             "allowed_delta_types",

@@ -183,6 +183,7 @@ fn every_field_is_set_by_a_key() {
         allow_recovery: true,
         force_recovery_mode: RecoveryMode::Cache,
         auto_cache_recover: true,
+        allow_tags_filter: true,
         allowed_delta_types: vec![DeltaType::Fossil],
         delta_publish: true,
         format: PayloadFormat::Binary,

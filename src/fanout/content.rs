@@ -1,6 +1,6 @@
 //! What a topic's subscribers are sent of a channel's publications.
 
-use super::Form;
+use super::{Filter, Form};
 
 /// What a topic's subscribers are sent of a channel's publications.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -10,6 +10,8 @@ pub enum Content {
     Whole,
     /// Each, as a patch to the one before where that is shorter (protocol.md section 10).
     Deltas,
+    /// Those whose tags pass, whole (protocol.md section 22).
+    Filtered(Box<Filter>),
 }
 
 /// The form of a topic and the kind of its content, in the one byte that a topic's record has for both.
@@ -19,7 +21,10 @@ pub struct Variant(u8);
 /// Beside the bits of the form: the content is [`Content::Deltas`].
 const DELTAS: u8 = 1 << 7;
 
-const _: () = assert!(Form::BITS & DELTAS == 0);
+/// The content is [`Content::Filtered`].
+const FILTERED: u8 = 1 << 6;
+
+const _: () = assert!(Form::BITS & (DELTAS | FILTERED) == 0);
 
 impl Variant {
     /// The variant of these.
@@ -27,6 +32,7 @@ impl Variant {
         let kind = match content {
             Content::Whole => 0,
             Content::Deltas => DELTAS,
+            Content::Filtered(_) => FILTERED,
         };
         Self(form.bits() | kind)
     }
@@ -40,6 +46,11 @@ impl Variant {
     pub fn has_deltas(self) -> bool {
         self.0 & DELTAS != 0
     }
+
+    /// Whether the content is [`Content::Filtered`].
+    pub fn is_filtered(self) -> bool {
+        self.0 & FILTERED != 0
+    }
 }
 
 #[cfg(test)]
@@ -47,7 +58,7 @@ mod tests {
     use super::*;
     use crate::{
         fanout::Carrier,
-        protocol::{Encoding, Shape},
+        protocol::{Encoding, FilterNode, Shape},
     };
 
     #[test]
@@ -55,9 +66,16 @@ mod tests {
         for form in
             [Form::default(), Form::OTHER, Form::new(Encoding::Protobuf, Shape::Unidirectional, Carrier::Chunks)]
         {
-            for (content, has_deltas) in [(Content::Whole, false), (Content::Deltas, true)] {
+            let node = FilterNode { key: "a".into(), cmp: "ex".into(), ..FilterNode::default() };
+            let filtered = Content::Filtered(Box::new(Filter::new(&node).expect("a valid filter")));
+            for (content, has_deltas, is_filtered) in
+                [(Content::Whole, false, false), (Content::Deltas, true, false), (filtered, false, true)]
+            {
                 let variant = Variant::new(form, &content);
-                assert_eq!((variant.form(), variant.has_deltas()), (form, has_deltas));
+                assert_eq!(
+                    (variant.form(), variant.has_deltas(), variant.is_filtered()),
+                    (form, has_deltas, is_filtered)
+                );
             }
         }
     }

@@ -13,9 +13,17 @@ use crate::{
     protocol::{FilterNode, Tags},
 };
 
-/// A condition on a publication's tags. Equal conditions, equally written, are equal.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Filter {
+/// A condition on publications' tags. Equal ones, equally written, are equal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    condition: Condition,
+    nodes: u32,
+    bytes: u32,
+}
+
+/// What a filter asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Condition {
     /// A tag compares so.
     Tag {
         /// Its name; "" names no tag.
@@ -24,16 +32,16 @@ pub enum Filter {
         comparison: Comparison,
     },
     /// All of them hold.
-    And(Box<[Filter]>),
+    And(Box<[Condition]>),
     /// One of them holds.
-    Or(Box<[Filter]>),
+    Or(Box<[Condition]>),
     /// It does not hold.
-    Not(Box<Filter>),
+    Not(Box<Condition>),
 }
 
 /// What is asked of one tag.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Comparison {
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Comparison {
     /// `eq`: it is there, and is this.
     Equal(Box<str>),
     /// `neq`: it is absent, or something else.
@@ -57,8 +65,8 @@ pub enum Comparison {
 }
 
 /// How two numbers compare.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Order {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
     /// The tag's is less.
     Less,
     /// It is less or equal.
@@ -93,16 +101,35 @@ impl Filter {
     /// A filter out of what a client has sent.
     pub fn new(node: &FilterNode<'_>) -> Result<Self, FilterError> {
         let mut budget = Budget { nodes: FILTER_NODES_MAX, bytes: FILTER_BYTES_MAX };
-        compile(node, &mut budget, FILTER_DEPTH_MAX)
+        let condition = compile(node, &mut budget, FILTER_DEPTH_MAX)?;
+        let taken = |max: usize, left: usize| u32::try_from(max - left).expect("limits of filters are small");
+        let (nodes, bytes) = (taken(FILTER_NODES_MAX, budget.nodes), taken(FILTER_BYTES_MAX, budget.bytes));
+        Ok(Self { condition, nodes, bytes })
+    }
+
+    /// Comparisons, operations and values: what a test of one publication costs.
+    pub fn nodes(&self) -> usize {
+        self.nodes as usize
+    }
+
+    /// Bytes held, about.
+    pub fn bytes(&self) -> usize {
+        self.nodes() * size_of::<Condition>() + self.bytes as usize
     }
 
     /// Whether a publication with these tags passes.
     pub fn matches(&self, tags: Option<&Tags>) -> bool {
+        self.condition.holds(tags)
+    }
+}
+
+impl Condition {
+    fn holds(&self, tags: Option<&Tags>) -> bool {
         match self {
             Self::Tag { key, comparison } => comparison.matches(tags.and_then(|tags| tags.get(key))),
-            Self::And(filters) => filters.iter().all(|filter| filter.matches(tags)),
-            Self::Or(filters) => filters.iter().any(|filter| filter.matches(tags)),
-            Self::Not(filter) => !filter.matches(tags),
+            Self::And(conditions) => conditions.iter().all(|condition| condition.holds(tags)),
+            Self::Or(conditions) => conditions.iter().any(|condition| condition.holds(tags)),
+            Self::Not(condition) => !condition.holds(tags),
         }
     }
 }
@@ -157,27 +184,27 @@ impl Budget {
     }
 }
 
-fn compile(node: &FilterNode<'_>, budget: &mut Budget, depth: usize) -> Result<Filter, FilterError> {
+fn compile(node: &FilterNode<'_>, budget: &mut Budget, depth: usize) -> Result<Condition, FilterError> {
     let values_bytes: usize = node.vals.iter().map(|value| value.len()).sum();
     budget.take(1 + node.vals.len(), node.key.len() + node.val.len() + values_bytes)?;
     let depth = depth.checked_sub(1).ok_or(FilterError::TooLarge)?;
-    let mut nodes = || -> Result<Box<[Filter]>, FilterError> {
+    let mut nodes = || -> Result<Box<[Condition]>, FilterError> {
         node.nodes.iter().map(|node| compile(node, budget, depth)).collect()
     };
     match &*node.op {
         "" => compile_comparison(node),
         "and" | "or" if node.nodes.is_empty() => Err(FilterError::WrongNodes),
-        "and" => Ok(Filter::And(nodes()?)),
-        "or" => Ok(Filter::Or(nodes()?)),
+        "and" => Ok(Condition::And(nodes()?)),
+        "or" => Ok(Condition::Or(nodes()?)),
         "not" => match &node.nodes[..] {
-            [node] => Ok(Filter::Not(Box::new(compile(node, budget, depth)?))),
+            [node] => Ok(Condition::Not(Box::new(compile(node, budget, depth)?))),
             _ => Err(FilterError::WrongNodes),
         },
         _ => Err(FilterError::UnknownOperation),
     }
 }
 
-fn compile_comparison(node: &FilterNode<'_>) -> Result<Filter, FilterError> {
+fn compile_comparison(node: &FilterNode<'_>) -> Result<Condition, FilterError> {
     // The operand of a comparison with one, with several, and with none.
     let value = || -> Result<Box<str>, FilterError> {
         let is_right = !node.key.is_empty() && !node.val.is_empty() && node.vals.is_empty();
@@ -207,7 +234,7 @@ fn compile_comparison(node: &FilterNode<'_>) -> Result<Filter, FilterError> {
         "gte" => Comparison::Number(Order::GreaterOrEqual, value()?),
         _ => return Err(FilterError::UnknownComparison),
     };
-    Ok(Filter::Tag { key: (&*node.key).into(), comparison })
+    Ok(Condition::Tag { key: (&*node.key).into(), comparison })
 }
 
 /// A decimal number of any length, taken apart: prices compare exactly, as floating-point numbers would not.
@@ -250,7 +277,7 @@ impl<'a> Decimal<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::borrow::Cow;
+    use std::{borrow::Cow, collections::BTreeMap};
 
     use proptest::prelude::*;
 
@@ -390,9 +417,89 @@ mod tests {
         let new = |val| Filter::new(&joined("not", vec![leaf("a", "eq", val)])).unwrap();
         assert_eq!(new("b"), new("b"));
         assert_ne!(new("b"), new("c"));
+        assert_eq!((new("b").nodes(), new("b").bytes()), (2, 2 * size_of::<Condition>() + 2));
+    }
+
+    /// What a filter means, said in another way: by what it keeps of all values that there are, in numbers of hundredths.
+    fn keeps(node: &FilterNode<'_>, given: &BTreeMap<String, String>) -> bool {
+        let value = given.get(&*node.key).map(String::as_str);
+        let hundredths = |text: &str| -> Option<i64> {
+            let number: f64 =
+                text.parse().ok().filter(|_| !text.contains(|letter| !"0123456789.-".contains(letter)))?;
+            Some((number * 100.0).round() as i64)
+        };
+        let difference = || Some(hundredths(value?)? - hundredths(&node.val)?);
+        let vals = || node.vals.iter().any(|candidate| candidate == value.unwrap_or(""));
+        match (&*node.op, &*node.cmp) {
+            ("and", _) => node.nodes.iter().filter(|node| keeps(node, given)).count() == node.nodes.len(),
+            ("or", _) => node.nodes.iter().filter(|node| keeps(node, given)).count() > 0,
+            ("not", _) => node.nodes.iter().filter(|node| keeps(node, given)).count() == 0,
+            (_, "eq") => value.is_some() && value.unwrap() == node.val,
+            (_, "neq") => value.is_none() || value.unwrap() != node.val,
+            (_, "in") => vals(),
+            (_, "nin") => !vals(),
+            (_, "ex") => given.contains_key(&*node.key),
+            (_, "nex") => !given.contains_key(&*node.key),
+            (_, "sw") => value.is_some_and(|value| value.find(&*node.val) == Some(0)),
+            (_, "ew") => value.is_some_and(|value| value.rsplit(&*node.val).next() == Some("")),
+            (_, "ct") => value.is_some_and(|value| value.matches(&*node.val).count() > 0),
+            (_, "lt") => difference().is_some_and(|difference| difference < 0),
+            (_, "lte") => difference().is_some_and(|difference| difference <= 0),
+            (_, "gt") => difference().is_some_and(|difference| difference > 0),
+            (_, "gte") => difference().is_some_and(|difference| difference >= 0),
+            _ => unreachable!("no other is made here"),
+        }
+    }
+
+    /// Texts that are often equal, within each other, or numbers of at most two decimals.
+    fn texts() -> impl Strategy<Value = String> {
+        prop_oneof!["[ab]{1,3}", "-?[0-9]{1,3}", "-?[0-9]{1,2}[.][0-9]{1,2}", "[ab]{0,1}[0-9.]{1,3}x"]
+    }
+
+    fn filters() -> impl Strategy<Value = FilterNode<'static>> {
+        let key = || "[kl]";
+        let with_one = proptest::sample::select(vec!["eq", "neq", "sw", "ew", "ct", "lt", "lte", "gt", "gte"]);
+        let one = (key(), with_one, texts()).prop_map(|(key, cmp, val)| FilterNode {
+            key: key.into(),
+            cmp: cmp.into(),
+            val: val.into(),
+            ..FilterNode::default()
+        });
+        let with_many = proptest::sample::select(vec!["in", "nin"]);
+        let vals = proptest::collection::vec(prop_oneof![texts(), Just(String::new())], 1..4);
+        let many = (key(), with_many, vals).prop_map(|(key, cmp, vals)| FilterNode {
+            key: key.into(),
+            cmp: cmp.into(),
+            vals: vals.into_iter().map(Cow::Owned).collect(),
+            ..FilterNode::default()
+        });
+        let none = (key(), proptest::sample::select(vec!["ex", "nex"])).prop_map(|(key, cmp)| FilterNode {
+            key: key.into(),
+            cmp: cmp.into(),
+            ..FilterNode::default()
+        });
+        prop_oneof![4 => one, 2 => many, 1 => none].prop_recursive(4, 30, 4, |node| {
+            let some = proptest::collection::vec(node.clone(), 1..4);
+            let joined = (proptest::sample::select(vec!["and", "or"]), some);
+            prop_oneof![
+                2 => joined.prop_map(|(op, nodes)| FilterNode { op: op.into(), nodes, ..FilterNode::default() }),
+                1 => node.prop_map(|node| FilterNode { op: "not".into(), nodes: vec![node], ..FilterNode::default() }),
+            ]
+        })
     }
 
     proptest! {
+        #[test]
+        fn filters_agree_with_a_naive_reading(
+            node in filters(),
+            given in proptest::collection::btree_map("[kl]", texts(), 0..3),
+        ) {
+            let tags: Tags = given.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let filter = Filter::new(&node).expect("within the limits");
+            prop_assert_eq!(filter.matches(Some(&tags)), keeps(&node, &given));
+            prop_assert_eq!(filter.matches(None), keeps(&node, &BTreeMap::new()));
+        }
+
         #[test]
         fn whole_numbers_compare_like_integers(left: i64, right: i64) {
             let (left_text, right_text) = (left.to_string(), format!("{right}.000"));

@@ -39,7 +39,7 @@ pub use self::{
     batch::Batch,
     chain::{Chain, Patches},
     content::Content,
-    filter::{Comparison, Filter, FilterError, Order},
+    filter::{Filter, FilterError},
     form::{Carrier, Form},
     glob::glob_matches,
     outbox::{Outbox, Overflow},

@@ -451,6 +451,37 @@ mod tests {
         assert_eq!(push(&mut outbox, &large, &mut dropped), Err(Overflow::Disconnect));
     }
 
+    /// Frames that are patches to each other.
+    fn chain(topic: u32, policy: SlowConsumerPolicy, frames: &[&str]) -> Rc<Batch> {
+        let frames = batch(topic, policy, frames);
+        Rc::new(Batch { is_chain: true, ..Rc::into_inner(frames).expect("nobody else has it") })
+    }
+
+    #[test]
+    fn patches_are_dropped_together_and_whole_ones_go_on() {
+        let (mut outbox, mut dropped) = (Outbox::default(), 0);
+        let policy = SlowConsumerPolicy::DropOldest;
+        let (first, second) = (chain(1, policy, &["p1", "p2", "p3"]), chain(1, policy, &["p4"]));
+        outbox.push_rest(Some(&first), 1, 6, &first.bytes[1..], true);
+        push(&mut outbox, &batch(2, policy, &["aa"]), &mut dropped).unwrap();
+        push(&mut outbox, &second, &mut dropped).unwrap();
+        push(&mut outbox, &batch(1, policy, &["whole5", "whole6"]), &mut dropped).unwrap();
+        assert_eq!((text(&outbox).as_str(), dropped), ("1aawhole5whole6", 3), "without p2 nothing could be made of p4");
+        push(&mut outbox, &batch(1, policy, &["whole7"]), &mut dropped).unwrap();
+        assert_eq!((text(&outbox).as_str(), dropped), ("1whole5whole6whole7", 4));
+    }
+
+    #[test]
+    fn patches_that_lead_to_the_latest_stay_until_it_comes_whole() {
+        let (mut outbox, mut dropped) = (Outbox::default(), 0);
+        let patches = chain(1, SlowConsumerPolicy::Latest, &["p1", "p2", "p3"]);
+        outbox.push_rest(Some(&patches), 0, 6, &patches.bytes, false);
+        push(&mut outbox, &batch(2, SlowConsumerPolicy::DropOldest, &["0123456789"; 2]), &mut dropped).unwrap();
+        assert_eq!((text(&outbox).as_str(), dropped), ("p1p2p30123456789", 1));
+        push(&mut outbox, &batch(1, SlowConsumerPolicy::Latest, &["whole"]), &mut dropped).unwrap();
+        assert_eq!((text(&outbox).as_str(), dropped), ("0123456789whole", 4));
+    }
+
     #[test]
     fn resync_forgets_the_channel_and_says_so() {
         let (mut outbox, mut dropped) = (Outbox::default(), 0);

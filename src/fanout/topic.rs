@@ -3,17 +3,19 @@
 //! What a topic always needs is in its record ([`super::directory`]); what it needs at times is here: a list where it has
 //! several members, and an [`Activity`] while something goes on. A personal channel with one client has neither.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use slab::Slab;
 
 use super::{
-    Chain, Content, Form,
+    Chain, Content, Filter, Form,
     chain::Chains,
     content::Variant,
     directory::{Directory, Kind},
     members::Members,
 };
-use crate::{config::SlowConsumerPolicy, mesh::ChannelName};
+use crate::{config::SlowConsumerPolicy, mesh::ChannelName, protocol::Tags};
 
 /// Topics that are counted as the busiest.
 const BUSIEST_MAX: usize = 20;
@@ -45,6 +47,9 @@ pub struct Topics {
     list_bytes: usize,
     activities: Slab<Activity>,
     chains: Chains,
+    /// Those of filtered topics.
+    filters: BTreeMap<u32, Filter>,
+    filter_bytes: usize,
     subscriptions: u64,
     /// The topics with the most deliveries, in no order, kept as deliveries happen: looking for them among a million
     /// would hold the shard up.
@@ -92,7 +97,11 @@ impl Topics {
     /// The topic of a channel in a form and with a content.
     pub fn find(&self, hash: u64, name: &str, form: Form, content: &Content) -> Option<u32> {
         let variant = Variant::new(form, content);
-        self.of_channel(hash, name).find(|index| self.directory.get(*index).variant == variant)
+        self.of_channel(hash, name).find(|index| {
+            let is_filter = |filter| self.filters.get(index) == Some(filter);
+            self.directory.get(*index).variant == variant
+                && !matches!(content, Content::Filtered(filter) if !is_filter(filter))
+        })
     }
 
     /// The topic of a channel in a form and with a content, made if there is none.
@@ -107,8 +116,13 @@ impl Topics {
             return index;
         }
         let index = self.directory.insert(channel, Variant::new(form, content), policy());
-        if *content == Content::Deltas {
-            self.chains.insert(index);
+        match content {
+            Content::Whole => {}
+            Content::Deltas => self.chains.insert(index),
+            Content::Filtered(filter) => {
+                self.filter_bytes += filter.bytes();
+                self.filters.insert(index, Filter::clone(filter));
+            }
         }
         index
     }
@@ -131,6 +145,22 @@ impl Topics {
     /// Whether a topic's content is [`Content::Deltas`].
     pub fn has_deltas(&self, index: u32) -> bool {
         self.directory.get(index).variant.has_deltas()
+    }
+
+    /// Whether a topic's content is [`Content::Filtered`].
+    pub fn is_filtered(&self, index: u32) -> bool {
+        self.directory.get(index).variant.is_filtered()
+    }
+
+    /// Whether a topic's subscribers are sent publications with these tags.
+    pub fn passes(&self, index: u32, tags: Option<&Tags>) -> bool {
+        !self.is_filtered(index) || self.filters[&index].matches(tags)
+    }
+
+    /// What a publication's tests by all filters of a channel cost, in nodes.
+    pub fn filter_nodes(&self, hash: u64, name: &str) -> usize {
+        let filtered = self.of_channel(hash, name).filter(|index| self.is_filtered(*index));
+        filtered.map(|index| self.filters[&index].nodes()).sum()
     }
 
     /// Where a topic of deltas stands.
@@ -299,6 +329,9 @@ impl Topics {
         if self.has_deltas(index) {
             self.chains.remove(index);
         }
+        if let Some(filter) = self.filters.remove(&index) {
+            self.filter_bytes -= filter.bytes();
+        }
         self.directory.remove(index);
         true
     }
@@ -443,7 +476,9 @@ impl Topics {
             + self.lists.capacity() * size_of::<Members>()
             + self.list_bytes
             + self.activities.capacity() * size_of::<Activity>()
-            + self.chains.bytes()) as u64
+            + self.chains.bytes()
+            + self.filters.len() * size_of::<(u32, Filter)>()
+            + self.filter_bytes) as u64
     }
 }
 

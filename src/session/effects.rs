@@ -3,7 +3,11 @@
 use bytes::Bytes;
 
 use super::{Forwarded, Reason, Uplink};
-use crate::{fanout::Form, mesh::Position, protocol::Payload};
+use crate::{
+    fanout::{Content, Form},
+    mesh::Position,
+    protocol::Payload,
+};
 
 /// Everything that needs tables or other shards. Each call is carried out at once, so that what
 /// it writes lies in its place between the replies of the same turn.
@@ -144,8 +148,8 @@ pub struct Terms {
     pub recoverable: bool,
     /// The client's last position, if it wants what it missed; an epoch "" is any.
     pub recover: Option<Position>,
-    /// It is sent publications as patches to each other where that is shorter.
-    pub delta: bool,
+    /// What of the channel's publications it is sent.
+    pub content: Content,
     /// Better no subscription than one with a gap.
     pub reject_unrecovered: bool,
     /// Whoever asks who is subscribed is told of it.

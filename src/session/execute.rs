@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     config::{DeltaType, Namespace},
+    fanout::{Content, Filter},
     mesh::Position,
     protocol::{
         Command, Disconnect, Encoding, ErrorCode, Grant, HistoryRequest, Method, Payload, PublishRequest,
@@ -70,9 +71,6 @@ impl<E: Effects> Conversation<'_, E> {
         if request.kind != 0 {
             return Err(ErrorCode::NotAvailable.into());
         }
-        if request.tags_filter.is_some() {
-            return Err(ErrorCode::BadRequest.into());
-        }
         permission::check_name(&self.rules.config.namespaces, channel)?;
         if self.effects.is_subscribed(channel) {
             return Err(ErrorCode::AlreadySubscribed.into());
@@ -87,8 +85,7 @@ impl<E: Effects> Conversation<'_, E> {
         if self.effects.subscriptions() >= self.rules.config.client.channels_max as usize {
             return Err(ErrorCode::LimitExceeded.into());
         }
-        let delta = request.delta == DELTA_FOSSIL && namespace.allowed_delta_types.contains(&DeltaType::Fossil);
-        let terms = Terms { delta, ..Terms::granted(namespace, &grant, request) };
+        let terms = Terms { content: content(namespace, request)?, ..Terms::granted(namespace, &grant, request) };
         self.effects.subscribe(SubscribeCommand { command, channel, terms });
         Ok(Flow::Continue)
     }
@@ -168,8 +165,8 @@ impl Terms {
             recoverable,
             recover: (recoverable && (request.recover || namespace.auto_cache_recover))
                 .then(|| Position { offset: request.offset, epoch: request.epoch.as_ref().into() }),
-            // No SDK takes deltas of subscriptions that the server makes.
-            delta: false,
+            // No SDK asks for anything else where the server subscribes it.
+            content: Content::Whole,
             reject_unrecovered: request.flag & SubscribeRequest::REJECT_UNRECOVERED != 0,
             emit_presence: overrides.presence.unwrap_or(namespace.presence),
             emit_join_leave: overrides.join_leave.unwrap_or(namespace.join_leave),
@@ -180,6 +177,21 @@ impl Terms {
             data: grant.data.clone(),
             chan_info: grant.info.clone(),
         }
+    }
+}
+
+/// What a client's subscription is sent: what it asks for, as far as the namespace allows it.
+fn content(namespace: &Namespace, request: &SubscribeRequest<'_>) -> Result<Content, Refusal> {
+    let wants_deltas = !request.delta.is_empty();
+    match &request.tags_filter {
+        Some(filter) => {
+            // A patch to a publication that did not pass would be no use.
+            let is_allowed = namespace.allow_tags_filter && !wants_deltas;
+            let filter = Filter::new(filter).ok().filter(|_| is_allowed).ok_or(ErrorCode::BadRequest)?;
+            Ok(Content::Filtered(Box::new(filter)))
+        }
+        None if wants_deltas && namespace.allowed_delta_types.contains(&DeltaType::Fossil) => Ok(Content::Deltas),
+        None => Ok(Content::Whole),
     }
 }
 

@@ -236,7 +236,7 @@ impl State {
 
     /// Encodes a publication once, next to those of the topic that the turn has brought already.
     fn deliver_to(&mut self, topic: u32, publication: &Publication) {
-        if self.topics.subscribers(topic).is_empty() {
+        if self.topics.subscribers(topic).is_empty() || !self.topics.passes(topic, publication.tags.as_ref()) {
             return;
         }
         let form = self.topics.form(topic);

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config::SlowConsumerPolicy,
     fanout::{Content, Marks, Outbox, Subscription, Topics},
-    limits::{HISTORY_REPLY_BYTES_MAX, SUBSCRIBER_COUNT_AGE_MS_MAX},
+    limits::{CHANNEL_FILTER_NODES_MAX, HISTORY_REPLY_BYTES_MAX, SUBSCRIBER_COUNT_AGE_MS_MAX},
     mesh::{ChannelName, Recovery, Subscribe, Subscribed, ToShard},
     protocol::{ErrorCode, Push, Reply, ServerSubscription, SubscribeResult, Unsubscribe},
     session::{self, Connect, ConnectReply, Flow, Phase, ServerSide, Terms},
@@ -115,8 +115,10 @@ impl State {
                 _ => self.reply(index, command, &ErrorCode::AlreadySubscribed.into()),
             };
         }
-        let content = if terms.delta { Content::Deltas } else { Content::Whole };
-        let topic = self.find_or_insert_topic(index, &channel, &content);
+        if !self.may_filter(index, &channel, &terms.content) {
+            return self.reply(index, command, &ErrorCode::LimitExceeded.into());
+        }
+        let topic = self.find_or_insert_topic(index, &channel, &terms.content);
         let mut topics = self.topics.of_channel(channel.hash, &channel.name);
         let has_subscribers = topics.any(|topic| !self.topics.subscribers(topic).is_empty());
         drop(topics);
@@ -164,6 +166,7 @@ impl State {
         let is_meant =
             |topics: &Topics, pending: &Pending| pending.command == command && topics.name(pending.topic) == &**channel;
         let Some(Pending { topic, marks, .. }) = self.take_pending(index, is_meant) else { return };
+        self.filter_recovered(topic, &mut subscribed);
         if let Some(Recovery::Recovered { publications, .. }) = &subscribed.recovery
             && !self.can_read(index, publications)
         {
@@ -202,6 +205,28 @@ impl State {
             }
         }
         self.connection_mut(index).drop_empty_extra();
+    }
+
+    /// Whether a subscription's filter, if it has one, is among its channel's or finds room there.
+    fn may_filter(&self, index: u32, channel: &ChannelName, content: &Content) -> bool {
+        let ChannelName { hash, name } = channel;
+        let Content::Filtered(filter) = content else { return true };
+        self.topics.find(*hash, name, self.connection(index).form, content).is_some()
+            || self.topics.filter_nodes(*hash, name) + filter.nodes() <= CHANNEL_FILTER_NODES_MAX
+    }
+
+    /// Takes away of what was recovered what does not pass the subscription's filter. The client goes on from the last
+    /// that passes; where none does, from the top: had it stayed where it was, it would soon be too far behind.
+    fn filter_recovered(&self, topic: u32, subscribed: &mut Subscribed) {
+        let Subscribed { recovery: Some(Recovery::Recovered { from, publications }), position, .. } = subscribed else {
+            return;
+        };
+        if self.topics.is_filtered(topic) {
+            publications.retain(|publication| self.topics.passes(topic, publication.tags.as_ref()));
+            if let Some(position) = position.as_ref().filter(|_| publications.is_empty()) {
+                *from = position.offset;
+            }
+        }
     }
 
     /// Takes a subscription that waits for its home shard away, if there is one that `is_meant`.

@@ -12,7 +12,7 @@ use tidegate::{
 
 use crate::{
     frames,
-    ledger::{Ledger, Place, Producer, Promise, Reception, Seen, promise},
+    ledger::{Content, Ledger, Place, Producer, Promise, Reception, Seen, promise, tag},
 };
 
 /// The secret of the simulated server's tokens.
@@ -80,7 +80,7 @@ enum Command {
         channel: String,
         from: Option<Place>,
         rejects: bool,
-        has_deltas: bool,
+        content: Content,
     },
     Unsubscribe {
         channel: String,
@@ -258,7 +258,7 @@ impl Client {
             None => json!({}),
             Some(user) => {
                 let channel = format!("#{user}");
-                self.receptions.insert(channel.clone(), Reception::ask(&channel, Seen::new(), false));
+                self.receptions.insert(channel.clone(), Reception::ask(&channel, Seen::new(), Content::Whole));
                 json!({ "token": mint(SECRET.as_bytes(), &Claims { sub: user, ..Claims::default() }) })
             }
         };
@@ -334,9 +334,9 @@ impl Client {
                 assert!(subs.keys().eq(self.receptions.keys()), "{reply}");
                 self.receptions.values_mut().for_each(|reception| reception.make(world.ledger, None));
             }
-            Command::Subscribe { channel, from, has_deltas, .. } => {
+            Command::Subscribe { channel, from, content, .. } => {
                 let result = &reply["subscribe"];
-                assert_eq!(result.get("delta").is_some(), has_deltas, "{channel}: {result}");
+                assert_eq!(result.get("delta").is_some(), content == Content::Deltas, "{channel}: {result}");
                 let Some(reception) = self.receptions.get_mut(&channel) else { return };
                 let place = result["epoch"].as_str().map(|epoch| Place {
                     epoch: epoch.to_owned(),
@@ -360,7 +360,10 @@ impl Client {
                         reception.make(world.ledger, Some(Place { epoch, offset: latest - 1 }));
                     }
                     Some(from) if is_recovered => {
-                        assert_eq!(place.as_ref(), Some(&from), "{channel}: recovery begins where the client stood");
+                        // Where nothing passes the filter, the client goes on from the top.
+                        let is_at_top = reception.is_filtered() && publications.is_empty();
+                        let begins = is_at_top || place.as_ref() == Some(&from);
+                        assert!(begins, "{channel}: recovery from {from:?} begins at {place:?}");
                         reception.make(world.ledger, place);
                     }
                     Some(from) => {
@@ -514,13 +517,16 @@ impl Client {
             request["offset"] = json!(from.offset);
             request["epoch"] = json!(from.epoch);
         }
-        let has_deltas = world.random.chance(1, 2);
-        if has_deltas {
-            request["delta"] = json!("fossil");
+        let content = world.random.one_of(&[Content::Whole, Content::Deltas, Content::Deltas, Content::Even]);
+        let (name, value) = tag(2);
+        match content {
+            Content::Whole => {}
+            Content::Deltas => request["delta"] = json!("fossil"),
+            Content::Even => request["tf"] = json!({ "key": name, "cmp": "eq", "val": value }),
         }
         let seen = self.seen.remove(channel).unwrap_or_default();
-        self.receptions.insert(channel.to_owned(), Reception::ask(channel, seen, has_deltas));
-        let id = self.next_id(Command::Subscribe { channel: channel.to_owned(), from, rejects, has_deltas });
+        self.receptions.insert(channel.to_owned(), Reception::ask(channel, seen, content));
+        let id = self.next_id(Command::Subscribe { channel: channel.to_owned(), from, rejects, content });
         Some(json!({ "id": id, "subscribe": request }))
     }
 
@@ -534,8 +540,10 @@ impl Client {
     }
 
     fn publish(&mut self, channel: &str, world: &mut World<'_>) -> Value {
-        let is_in = self.receptions.get(channel).is_some_and(Reception::is_made);
-        let sees_own = is_in && !channel.starts_with("sync:") && !self.awaits_unsubscribe(channel);
+        let hears_all = |reception: &Reception| reception.is_made() && !reception.is_filtered();
+        let sees_own = self.receptions.get(channel).is_some_and(hears_all)
+            && !channel.starts_with("sync:")
+            && !self.awaits_unsubscribe(channel);
         let count = world.ledger.send(channel, self.number, world.network.now_ms());
         let id = self.next_id(Command::Publish { channel: channel.to_owned(), count, sees_own });
         let data = payload(channel, self.number, count, world.random);

@@ -49,8 +49,40 @@ impl Promise {
     }
 }
 
-/// Whoever publishes.
+/// Whoever publishes: producers at the ingest port, and clients.
 pub type Producer = u32;
+
+/// The first of the clients.
+pub const CLIENTS: Producer = 100;
+
+/// What the publications of producers at the ingest port are tagged with. Clients cannot tag.
+pub fn tag(count: u64) -> (&'static str, &'static str) {
+    ("parity", if count.is_multiple_of(2) { "even" } else { "odd" })
+}
+
+/// What a subscription brings of a channel's publications.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Each, whole.
+    Whole,
+    /// Each, as patches to each other.
+    Deltas,
+    /// Those with an even count, by a filter.
+    Even,
+}
+
+impl Content {
+    /// The first of a producer's publications that is for the subscription, after this one.
+    fn after(self, count: u64) -> u64 {
+        if self == Self::Even { count / 2 * 2 + 2 } else { count + 1 }
+    }
+
+    /// How many are for it of a producer's publications after one, and up to another.
+    fn between(self, after: u64, to: u64) -> u64 {
+        let step = if self == Self::Even { 2 } else { 1 };
+        (to / step).saturating_sub(after / step)
+    }
+}
 
 /// Where a stream stood.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -158,9 +190,8 @@ pub struct Reception {
     sent_before: BTreeMap<Producer, u64>,
     is_made: bool,
     last: Seen,
-    /// Publications come as patches to each other.
-    has_deltas: bool,
-    /// What came last, where they do.
+    content: Content,
+    /// The payload that came last, where they are patches to each other.
     payload: Option<Vec<u8>>,
     /// Up to where all was seen.
     pub place: Option<Place>,
@@ -168,7 +199,7 @@ pub struct Reception {
 
 impl Reception {
     /// The client asks for it, having seen what it has seen on the same connection.
-    pub fn ask(channel: &str, seen_before: Seen, has_deltas: bool) -> Self {
+    pub fn ask(channel: &str, seen_before: Seen, content: Content) -> Self {
         Self {
             channel: channel.to_owned(),
             promise: promise(channel),
@@ -176,7 +207,7 @@ impl Reception {
             sent_before: BTreeMap::new(),
             is_made: false,
             last: BTreeMap::new(),
-            has_deltas,
+            content,
             payload: None,
             place: None,
         }
@@ -189,6 +220,11 @@ impl Reception {
         self.is_made = true;
         self.sent_before = ledger.past(&self.channel).sent.clone();
         self.place = place;
+    }
+
+    /// Whether all publications are for it.
+    pub fn is_filtered(&self) -> bool {
+        self.content == Content::Even
     }
 
     pub fn is_made(&self) -> bool {
@@ -207,38 +243,47 @@ impl Reception {
 
     /// A publication is seen, live or recovered.
     pub fn see(&mut self, ledger: &mut Ledger, producer: Producer, count: u64, offset: u64, is_live: bool) {
-        let Self { channel, seen_before, sent_before, last, .. } = self;
+        let is_filtered = self.is_filtered();
+        let Self { channel, seen_before, sent_before, last, content, .. } = self;
         assert!(self.is_made, "{channel}: a publication before the subscription's reply");
+        assert!(
+            !is_filtered || producer < CLIENTS && count.is_multiple_of(2),
+            "{channel}: {count} of {producer} does not pass"
+        );
         ledger.seen += 1;
         let previous = last.insert(producer, count);
         if let Some(place) = &mut self.place {
-            assert_eq!(offset, place.offset + 1, "{channel}: offsets rise by one");
+            assert!(
+                offset == place.offset + 1 || is_filtered && offset > place.offset,
+                "{channel}: {offset} after {place:?}"
+            );
             place.offset = offset;
             ledger.place(channel, place, producer, count);
         } else {
             assert_eq!(offset, 0, "{channel} has no stream");
         }
         let is_lossy = matches!(self.promise, Promise::Last | Promise::Some);
-        let first_expected = sent_before.get(&producer).copied().unwrap_or(0) + 1;
+        let first_expected = content.after(sent_before.get(&producer).copied().unwrap_or(0));
         match previous {
             Some(previous) => {
                 assert!(count > previous, "{channel}: {count} of {producer} after {previous}");
-                assert!(is_lossy || count == previous + 1, "{channel}: {count} of {producer} after {previous}");
-                ledger.unseen += count - previous - 1;
+                let is_next = count == content.after(previous);
+                assert!(is_lossy || is_next, "{channel}: {count} of {producer} after {previous}");
+                ledger.unseen += content.between(previous, count) - 1;
             }
             None => {
                 let seen = seen_before.get(&producer).copied().unwrap_or(0);
                 assert!(!is_live || count > seen, "{channel}: {count} of {producer} was seen before");
                 let is_in_time = is_lossy || !is_live || count <= first_expected;
                 assert!(is_in_time, "{channel}: {producer} begins with {count} instead of {first_expected}");
-                ledger.unseen += count.saturating_sub(first_expected);
+                ledger.unseen += content.between(first_expected, count);
             }
         }
     }
 
     /// The payload of a publication that has come, as a text or a patch where the subscription has deltas.
     pub fn payload(&mut self, ledger: &mut Ledger, publication: &Value) -> Value {
-        if !self.has_deltas {
+        if self.content != Content::Deltas {
             assert!(publication.get("delta").is_none(), "{}: {publication}", self.channel);
             return publication["data"].clone();
         }
@@ -269,15 +314,21 @@ impl Reception {
     pub fn check_complete(&self, ledger: &mut Ledger) {
         let mut unseen = 0;
         let past = ledger.past(&self.channel);
-        for (producer, &answered) in &past.answered {
+        let content = self.content;
+        let is_for_it = |producer: &Producer| !self.is_filtered() || *producer < CLIENTS;
+        for (producer, &answered) in past.answered.iter().filter(|(producer, _)| is_for_it(producer)) {
             let last = self.last(*producer).max(self.sent_before.get(producer).copied().unwrap_or(0));
             if self.promise == Promise::Some {
-                unseen += answered.saturating_sub(last);
+                unseen += content.between(last, answered);
             } else {
-                assert!(last >= answered, "{}: {producer} published {answered}, seen {last}", self.channel);
+                assert!(
+                    content.between(last, answered) == 0,
+                    "{}: {producer} published {answered}, seen {last}",
+                    self.channel
+                );
             }
         }
-        if let Some(place) = &self.place {
+        if let Some(place) = self.place.as_ref().filter(|_| !self.is_filtered()) {
             let top = past.placed.keys().filter(|known| known.epoch == place.epoch).map(|known| known.offset).max();
             assert!(place.offset >= top.unwrap_or(0), "{}: seen up to {place:?} of {top:?}", self.channel);
         }

@@ -10,7 +10,7 @@ use tidegate::{
 
 use crate::{
     client::{CHANNELS, has_one_producer, payload},
-    ledger::{Ledger, Place, Producer, promise},
+    ledger::{Ledger, Place, Producer, promise, tag},
 };
 
 /// Producers at the ingest port. Their numbers are below those of clients.
@@ -129,7 +129,7 @@ impl Producers {
             idempotency_key: publication.key.clone(),
             skip_history: false,
             delta: false,
-            tags: None,
+            tags: Some([tag(publication.count)].into_iter().collect()),
             info: None,
             reply_to: ReplyTo::Ingest { connection: u64::from(publication.producer), sequence },
         })));

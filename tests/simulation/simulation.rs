@@ -19,7 +19,7 @@ use tidegate::{
 
 use crate::{
     client::{CHANNELS, Client, SECRET, World, has_members},
-    ledger::{HISTORY_SIZE, HISTORY_TTL_MS, Ledger},
+    ledger::{CLIENTS, HISTORY_SIZE, HISTORY_TTL_MS, Ledger},
     producers::Producers,
 };
 
@@ -117,7 +117,7 @@ impl Simulation {
             admission,
             clients: Vec::new(),
             clients_max: 2 + random.below(10) as usize,
-            next_client: 100,
+            next_client: CLIENTS,
             users: (0..random.below(4)).map(|number| format!("user{number}")).collect(),
             ledger: Ledger::default(),
             events: BTreeMap::new(),
@@ -281,7 +281,7 @@ impl Simulation {
 
     fn outline(mut self) -> Outline {
         let Ledger { seen, unseen, patches, .. } = self.ledger;
-        let clients = u64::from(self.next_client - 100);
+        let clients = u64::from(self.next_client - CLIENTS);
         self.events.extend([("clients", clients), ("seen", seen), ("unseen", unseen), ("patches", patches)]);
         Outline { fingerprint: self.network.fingerprint(), events: self.events }
     }
@@ -477,6 +477,7 @@ fn config(random: &mut Random) -> Config {
             history_ttl_ms: if history_size > 0 { HISTORY_TTL_MS } else { 0 },
             force_recovery: history_size > 0,
             slow_consumer,
+            allow_tags_filter: true,
             allowed_delta_types: vec![DeltaType::Fossil],
             delta_publish: true,
             ..Namespace::default()

@@ -1,6 +1,6 @@
 //! Publications as patches to each other: who is sent what, and that every client ends with what was published.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     channel::Random,
     config::DeltaType,
-    fanout::{Carrier, Form},
+    fanout::{Carrier, Content, Form},
     protocol::{Encoding, Shape, apply_delta},
     session::Terms,
 };
@@ -20,17 +20,18 @@ struct Follower {
     payloads: BTreeMap<String, Vec<u8>>,
     /// Patches among what it was given.
     patches: usize,
-    /// Everything, in order.
-    heard: Vec<Value>,
+    /// The channels that it is subscribed to with deltas.
+    channels: BTreeSet<String>,
 }
 
 impl Follower {
     fn new(client: Client) -> Self {
-        Self { client, payloads: BTreeMap::new(), patches: 0, heard: Vec::new() }
+        Self { client, payloads: BTreeMap::new(), patches: 0, channels: BTreeSet::new() }
     }
 
     /// Subscribes with deltas, perhaps to what was missed.
     fn subscribe(&mut self, stage: &mut Stage, channel: &str, more: &str) -> Value {
+        self.channels.insert(channel.to_owned());
         self.client.say(&format!(r#"{{"id":7,"subscribe":{{"channel":"{channel}","delta":"fossil"{more}}}}}"#));
         stage.settle();
         let heard = self.hear();
@@ -52,6 +53,7 @@ impl Follower {
             for line in payload.split(|byte| *byte == b'\n') {
                 let message: Value = serde_json::from_slice(line).unwrap();
                 let channel = message["push"]["channel"].as_str().map(str::to_owned);
+                let channel = channel.filter(|channel| self.channels.contains(channel));
                 if let (Some(channel), Some(publication)) = (channel, message["push"].get("pub")) {
                     self.take(&channel, publication);
                 }
@@ -61,7 +63,6 @@ impl Follower {
                 heard.push(message);
             }
         }
-        self.heard.extend(heard.iter().cloned());
         heard
     }
 
@@ -80,6 +81,12 @@ impl Follower {
 
     fn payload(&self, channel: &str) -> &str {
         self.payloads.get(channel).map_or("", |payload| str::from_utf8(payload).expect("text"))
+    }
+}
+
+impl Stage {
+    fn publish_other(&mut self, letters: usize) {
+        self.publish("oldest:other", &format!("\"{}\"", "x".repeat(letters)), true);
     }
 }
 
@@ -279,7 +286,7 @@ fn a_patch_is_made_once_for_all_forms() {
     let index = state.connections.iter().map(|(index, _)| index).next_back().unwrap();
     let form = Form::new(Encoding::Protobuf, Shape::Bidirectional, Carrier::WebSocket);
     state.connections[index].form = form;
-    state.begin_subscribe(index as u32, "plain:1", 2, Terms { delta: true, ..Terms::default() });
+    state.begin_subscribe(index as u32, "plain:1", 2, Terms { content: Content::Deltas, ..Terms::default() });
     stage.settle();
     let mut binary = connection;
     binary.read(usize::MAX);
@@ -295,6 +302,47 @@ fn a_patch_is_made_once_for_all_forms() {
     assert!(opcode == 2 && whole.windows(data.len()).any(|window| window == data), "bytes are not quoted");
     let (_, patch) = binary.take_frame().unwrap();
     assert!(patch.len() < 60 && patch.ends_with(&[0x40, 1]), "field 8, delta, is true: {patch:?}");
+}
+
+#[test]
+fn nothing_is_patched_against_what_was_dropped_for_another_channels_sake() {
+    const OUTBOX_BYTES_MAX: usize = 1_500;
+    let mut stage = Stage::new(1, 1024, |config| {
+        with_deltas(config);
+        config.shards.outbox_bytes_max = OUTBOX_BYTES_MAX as u32;
+    });
+    let mut client = stage.client(0, 400);
+    client.say(r#"{"id":2,"subscribe":{"channel":"oldest:other"}}"#);
+    stage.settle();
+    client.hear();
+    let mut follower = Follower::new(client);
+    follower.subscribe(&mut stage, "oldest:1", "");
+    stage.publish("oldest:1", &payload(1), true);
+    stage.settle();
+    follower.hear();
+
+    // A patch waits behind what the socket has taken in part.
+    stage.publish_other(900);
+    stage.publish("oldest:1", &payload(2), true);
+    stage.settle();
+    // It goes for the next publication of the other channel, for which alone there is room then.
+    let waiting = stage.shards[0].figures().outbox_bytes as usize;
+    let frame_overhead = r#"0000{"push":{"channel":"oldest:other","pub":{"data":""}}}"#.len();
+    stage.publish_other(OUTBOX_BYTES_MAX + 40 - waiting - frame_overhead);
+    stage.settle();
+    let dropped = stage.shards[0].figures().dropped;
+    assert_eq!(dropped.iter().map(|(_, count)| count).sum::<u64>(), 1, "{dropped:?}");
+    for _ in 0..20 {
+        follower.hear();
+        stage.settle();
+    }
+    assert_eq!((follower.payload("oldest:1"), stage.shards[0].figures().outboxes), (&*payload(1), 0));
+    for (number, is_patched) in [(3, false), (4, true)] {
+        stage.publish("oldest:1", &payload(number), true);
+        stage.settle();
+        assert_eq!(is_patch(&follower.hear()[0]), is_patched);
+        assert_eq!(follower.payload("oldest:1"), payload(number));
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod connecting;
 mod deltas;
 mod encodings;
 mod ending;
+mod filters;
 mod heartbeats;
 mod members;
 mod pressure;
