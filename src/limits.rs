@@ -222,7 +222,7 @@ pub const INGEST_RETRY_MS: u64 = 1;
 pub const IDLE_CLIENT_BYTES_MAX: usize = 120;
 
 /// A connection's slot.
-pub const CONNECTION_BYTES: usize = 72;
+pub const CONNECTION_BYTES: usize = 64;
 
 /// The record of a topic; here that of the personal channel.
 pub const TOPIC_BYTES: usize = 24;

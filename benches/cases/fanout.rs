@@ -1,7 +1,5 @@
 //! One topic and its subscribers: what a turn does for them, made of the pieces that the shard uses.
 
-use slab::Slab;
-
 use super::publication::{CHANNEL, PUBLICATION};
 use tidegate::{
     config::SlowConsumerPolicy,
@@ -9,14 +7,14 @@ use tidegate::{
     mesh::ChannelHasher,
     protocol::{Encoding, Push, Shape},
     session::Session,
-    shard::Connection,
+    shard::{Connection, ConnectionSlab},
     uring::Socket,
     websocket::frame::{self, Data, OpCode},
 };
 
 /// A topic with subscribers that can keep up.
 pub struct Audience {
-    connections: Slab<Connection>,
+    connections: ConnectionSlab,
     topics: Topics,
     topic: u32,
     turn: Turn,
@@ -25,8 +23,12 @@ pub struct Audience {
 impl Audience {
     /// Of so many subscribers.
     pub fn new(subscribers: u32) -> Self {
-        let mut audience =
-            Self { connections: Slab::new(), topics: Topics::default(), topic: 0, turn: Turn::default() };
+        let mut audience = Self {
+            connections: ConnectionSlab::for_connections(subscribers as usize),
+            topics: Topics::default(),
+            topic: 0,
+            turn: Turn::default(),
+        };
         let channel = ChannelHasher::with_key([7; 16]).name(CHANNEL);
         let (form, content) = (Form::default(), Content::default());
         audience.topic = audience.topics.find_or_insert(&channel, form, &content, SlowConsumerPolicy::default);

@@ -1,13 +1,15 @@
 //! A shard's slots, of the size that connections have.
 
-use slab::Slab;
-
 use super::shuffle::shuffled;
-use tidegate::{session::Session, shard::Connection, uring::Socket};
+use tidegate::{
+    session::Session,
+    shard::{Connection, ConnectionSlab},
+    uring::Socket,
+};
 
 /// Many connections.
 pub struct Slots {
-    slots: Slab<Connection>,
+    slots: ConnectionSlab,
     /// Slots in no order.
     order: Vec<u32>,
 }
@@ -15,7 +17,8 @@ pub struct Slots {
 impl Slots {
     /// So many.
     pub fn new(connections: u32) -> Self {
-        let mut slots = Self { slots: Slab::new(), order: shuffled(connections) };
+        let mut slots =
+            Self { slots: ConnectionSlab::for_connections(connections as usize), order: shuffled(connections) };
         slots.insert(connections as usize);
         slots
     }

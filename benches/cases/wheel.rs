@@ -1,12 +1,10 @@
 //! The timers of many connections, in the slots where they live in service.
 
-use slab::Slab;
-
 use super::shuffle::shuffled;
 use tidegate::{
     session::Session,
     shard::{
-        Connection,
+        Connection, ConnectionSlab,
         wheel::{TICK_MS, TimerLinks, Timers, Wheel},
     },
     uring::Socket,
@@ -25,7 +23,7 @@ pub struct Heartbeats {
     due: Vec<u32>,
 }
 
-struct Links(Slab<Connection>);
+struct Links(ConnectionSlab);
 
 impl Timers for Links {
     fn links(&mut self, index: u32) -> &mut TimerLinks {
@@ -36,7 +34,7 @@ impl Timers for Links {
 impl Heartbeats {
     /// Of so many connections.
     pub fn new(connections: u32) -> Self {
-        let mut slots = Slab::with_capacity(connections as usize);
+        let mut slots = ConnectionSlab::for_connections(connections as usize);
         for generation in 0..connections {
             slots.insert(Connection::new(Socket(3), generation, Session::default()));
         }

@@ -3,8 +3,8 @@
 //! Owns one compact entry per channel with subscribers, keyed by the 64-bit hash of its name and
 //! by nothing else: a personal channel per user is the common case, a million of them on a shard,
 //! and their names are held already by the shards that their subscribers live on. An entry is 10
-//! bytes, in a bucket with some twenty others that is as long as they are; with its part of the
-//! bucket, a channel costs some 12 bytes at any number of channels.
+//! bytes, in a bucket with some twenty others that is as long as they are and sorted by hash; with
+//! its part of the bucket, a channel costs some 12 bytes at any number of channels.
 //!
 //! Invariants:
 //! - Counts are absolute: a shard says how many subscribers it has now, so a count that was told
@@ -56,16 +56,17 @@ impl InterestTable {
     /// `shard` has `subscribers` subscribers of the channel now.
     pub(super) fn set(&mut self, hash: u64, shard: u16, subscribers: u32) {
         assert!(usize::from(shard) < SHARDS_MAX, "a shard's bit must fit the set of shards");
-        match self.find(hash) {
-            Some((place, position)) => {
+        let place = bucket(hash, self.buckets.len());
+        match self.position(place, hash) {
+            Ok(position) => {
                 let counts = self.buckets[place][position].counts();
                 match self.change(hash, counts, shard, subscribers) {
                     Some(counts) => self.buckets[place][position] = Entry::new(hash, counts),
                     None => self.remove(place, position),
                 }
             }
-            None if subscribers == 0 => {}
-            None => {
+            Err(_) if subscribers == 0 => {}
+            Err(_) => {
                 let counts = self.counts_of_one(hash, shard, subscribers);
                 self.insert(Entry::new(hash, counts));
             }
@@ -74,7 +75,8 @@ impl InterestTable {
 
     /// Who wants the channel's publications now.
     pub(super) fn get(&self, hash: u64) -> Interest {
-        let Some((place, position)) = self.find(hash) else { return Interest::default() };
+        let place = bucket(hash, self.buckets.len());
+        let Ok(position) = self.position(place, hash) else { return Interest::default() };
         match self.buckets[place][position].counts().read() {
             Some((shard, subscribers)) => Interest { shards: 1 << shard, subscribers },
             None => {
@@ -99,10 +101,9 @@ impl InterestTable {
             + lists
     }
 
-    fn find(&self, hash: u64) -> Option<(usize, usize)> {
-        let place = bucket(hash, self.buckets.len());
-        let position = self.buckets[place].iter().position(|entry| entry.hash() == hash)?;
-        Some((place, position))
+    /// Where a hash is in its bucket, or would be.
+    fn position(&self, place: usize, hash: u64) -> Result<usize, usize> {
+        self.buckets[place].binary_search_by_key(&hash, Entry::hash)
     }
 
     fn insert(&mut self, entry: Entry) {
@@ -110,13 +111,17 @@ impl InterestTable {
             self.split();
         }
         let place = bucket(entry.hash(), self.buckets.len());
-        push(&mut self.buckets[place], entry);
+        let position = self.position(place, entry.hash()).expect_err("an entry is added once");
+        let mut entries = std::mem::take(&mut self.buckets[place]).into_vec();
+        entries.reserve_exact(1);
+        entries.insert(position, entry);
+        self.buckets[place] = entries.into();
         self.channels += 1;
     }
 
     fn remove(&mut self, place: usize, position: usize) {
         let mut entries = std::mem::take(&mut self.buckets[place]).into_vec();
-        entries.swap_remove(position);
+        entries.remove(position);
         self.buckets[place] = entries.into();
         self.channels -= 1;
         // A quarter of the entries for which there are buckets: floods come and go, and their memory with them.
@@ -142,6 +147,7 @@ impl InterestTable {
         let place = bucket(self.buckets.len() as u64, self.buckets.len());
         let mut entries = std::mem::take(&mut self.buckets[place]).into_vec();
         entries.extend(last);
+        entries.sort_unstable_by_key(Entry::hash);
         self.buckets[place] = entries.into();
         if self.buckets.len() * 4 < self.buckets.capacity() {
             self.buckets.shrink_to(self.buckets.len() * 2);
@@ -190,14 +196,6 @@ impl InterestTable {
 
 /// What the allocator spends on an allocation beside its bytes: a word, and half of its unit of 16 bytes.
 const ALLOCATION_BYTES: usize = 16;
-
-/// Adds to a list that is as long as it must be.
-fn push(entries: &mut Box<[Entry]>, entry: Entry) {
-    let mut longer = std::mem::take(entries).into_vec();
-    longer.reserve_exact(1);
-    longer.push(entry);
-    *entries = longer.into();
-}
 
 /// A hash and its counts: 10 bytes, which is why they are bytes. Numbers would be aligned, and make them 16.
 #[derive(Debug, Clone, Copy)]

@@ -34,6 +34,11 @@ impl Batch {
         self.is_chain = false;
     }
 
+    /// Bytes of memory that it takes, used or not.
+    pub fn bytes_held(&self) -> usize {
+        size_of::<Self>() + self.bytes.capacity() + self.ends.capacity() * size_of::<u32>()
+    }
+
     /// Marks the end of the frame that was just written.
     pub fn end_frame(&mut self) {
         self.ends.push(u32::try_from(self.bytes.len()).expect("a turn brings less than 4 GiB"));

@@ -137,7 +137,8 @@ impl Directory {
     /// The next topic of a topic's channel.
     pub fn next(&self, index: u32) -> Option<u32> {
         let record = self.get(index);
-        self.seek(record.next, record.hash, self.name(index))
+        // Mostly there is none: then the name is of no interest.
+        if record.next == NONE { None } else { self.seek(record.next, record.hash, self.name(index)) }
     }
 
     /// The first topic of a topic's channel.

@@ -125,7 +125,11 @@ impl Form {
 
     /// Appends a ping.
     pub fn write_ping(self, out: &mut Vec<u8>) {
-        self.carry(out, |out| out.extend_from_slice(self.encoding().ping()));
+        let ping = self.encoding().ping();
+        match self.carrier() {
+            Carrier::WebSocket => frame::write(out, self.opcode(), ping),
+            Carrier::Events | Carrier::Chunks => self.carry(out, |out| out.extend_from_slice(ping)),
+        }
     }
 
     /// Puts around a message, which `write` appends, what carries it.

@@ -43,7 +43,7 @@ pub use self::{
     form::{Carrier, Form},
     glob::glob_matches,
     outbox::{Outbox, Overflow},
-    subscription::{Marks, Subscription, Subscriptions},
+    subscription::{FurtherSubscriptions, Marks, Subscription, Subscriptions},
     topic::Topics,
     turn::{Entry, Piece, Turn},
 };

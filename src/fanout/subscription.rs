@@ -1,5 +1,7 @@
 //! The topics that one connection is in.
 
+use super::arena::Arena;
+
 /// A connection's place among a topic's members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subscription {
@@ -85,96 +87,178 @@ impl Subscription {
     }
 }
 
-/// The topics that one connection is in: two in place (a user's personal channel and one more), the rest in a list that
-/// exists only then.
+/// The topics that one connection is in: two in place (a user's personal channel and one more), the rest in
+/// [`FurtherSubscriptions`].
 #[derive(Debug)]
 pub struct Subscriptions {
     inline: [Subscription; 2],
-    #[expect(clippy::box_collection, reason = "a thin pointer: most connections have no list")]
-    more: Option<Box<Vec<Subscription>>>,
+    /// The first block of the rest.
+    further: u32,
 }
 
-const _: () = assert!(size_of::<Subscriptions>() == 24);
+const _: () = assert!(size_of::<Subscriptions>() == 20);
 
 impl Default for Subscriptions {
     fn default() -> Self {
-        Self { inline: [Subscription::NONE; 2], more: None }
+        Self { inline: [Subscription::NONE; 2], further: NO_BLOCK }
     }
 }
 
 impl Subscriptions {
     /// How many, silent ones excluded.
-    pub fn subscribed(&self) -> usize {
-        self.iter().filter(|subscription| !subscription.is_silent()).count()
+    pub fn subscribed(&self, further: &FurtherSubscriptions) -> usize {
+        self.iter(further).filter(|subscription| !subscription.is_silent()).count()
     }
 
     /// Whether there is none, not even a silent one.
     pub fn is_empty(&self) -> bool {
-        self.iter().next().is_none()
+        self.further == NO_BLOCK && self.inline.iter().all(|place| !place.is_some())
     }
 
     /// All of them, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = Subscription> + '_ {
-        let more = self.more.iter().flat_map(|more| more.iter());
-        self.inline.iter().chain(more).copied().filter(|subscription| subscription.is_some())
+    pub fn iter<'a>(&'a self, further: &'a FurtherSubscriptions) -> impl Iterator<Item = Subscription> + 'a {
+        let all = self.inline.iter().chain(further.of_chain(self.further));
+        all.copied().filter(|subscription| subscription.is_some())
     }
 
-    /// Bytes of the list, if there is one: what lies in the slot is not counted.
-    pub fn list_bytes(&self) -> usize {
-        self.more
-            .as_ref()
-            .map_or(0, |more| size_of::<Vec<Subscription>>() + more.capacity() * size_of::<Subscription>())
+    /// The topic that was the first to be inserted, of a connection that has not left it.
+    pub fn first_topic(&self) -> u32 {
+        self.inline[0].topic
     }
 
     /// Adds one to a topic that is not among them.
-    pub fn insert(&mut self, subscription: Subscription) {
-        debug_assert!(self.position(subscription.topic).is_none(), "a connection is subscribed to a topic once");
+    pub fn insert(&mut self, further: &mut FurtherSubscriptions, subscription: Subscription) {
+        debug_assert!(self.find(further, subscription.topic).is_none(), "a connection is subscribed to a topic once");
         match self.inline.iter_mut().find(|place| !place.is_some()) {
             Some(place) => *place = subscription,
-            None => super::push_tightly(self.more.get_or_insert_default(), subscription),
+            None => further.insert(&mut self.further, subscription),
         }
     }
 
     /// The one to a topic.
-    pub fn find(&self, topic: u32) -> Option<Subscription> {
-        self.iter().find(|subscription| subscription.topic == topic)
+    pub fn find(&self, further: &FurtherSubscriptions, topic: u32) -> Option<Subscription> {
+        let inline = self.inline.iter().find(|place| place.topic == topic);
+        inline.or_else(|| further.of_chain(self.further).find(|place| place.topic == topic)).copied()
     }
 
     /// Where the connection stands in a topic's list.
-    pub fn position(&self, topic: u32) -> Option<u32> {
-        self.find(topic).map(Subscription::position)
+    pub fn position(&self, further: &FurtherSubscriptions, topic: u32) -> Option<u32> {
+        self.find(further, topic).map(Subscription::position)
     }
 
     /// The topic's list was rearranged.
-    pub fn set_position(&mut self, topic: u32, position: u32) {
-        let subscription = self.find_mut(topic);
+    pub fn set_position(&mut self, further: &mut FurtherSubscriptions, topic: u32, position: u32) {
+        let subscription = self.find_mut(further, topic);
         assert!(position <= POSITION_MAX, "memory ends before a shard has 2^27 connections");
         subscription.place = subscription.place & !POSITION_MAX | position;
     }
 
     /// The connection has begun or ceased to be subscribed to a topic that it is in: what was there before.
-    pub fn replace(&mut self, subscription: Subscription) -> Subscription {
-        std::mem::replace(self.find_mut(subscription.topic), subscription)
+    pub fn replace(&mut self, further: &mut FurtherSubscriptions, subscription: Subscription) -> Subscription {
+        std::mem::replace(self.find_mut(further, subscription.topic), subscription)
     }
 
-    fn find_mut(&mut self, topic: u32) -> &mut Subscription {
-        let more = self.more.iter_mut().flat_map(|more| more.iter_mut());
-        let mut all = self.inline.iter_mut().chain(more);
-        all.find(|subscription| subscription.topic == topic).expect("a topic lists only its members")
+    fn find_mut<'a>(&'a mut self, further: &'a mut FurtherSubscriptions, topic: u32) -> &'a mut Subscription {
+        let inline = self.inline.iter().position(|place| place.topic == topic);
+        let place = match inline {
+            Some(index) => Some(&mut self.inline[index]),
+            None => further.find_mut(self.further, topic),
+        };
+        place.expect("a topic lists only its members")
     }
 
     /// Takes one away.
-    pub fn remove(&mut self, topic: u32) -> Option<Subscription> {
-        if let Some(place) = self.inline.iter_mut().find(|place| place.topic == topic) {
-            return Some(std::mem::replace(place, Subscription::NONE));
+    pub fn remove(&mut self, further: &mut FurtherSubscriptions, topic: u32) -> Option<Subscription> {
+        match self.inline.iter_mut().find(|place| place.topic == topic) {
+            Some(place) => Some(std::mem::replace(place, Subscription::NONE)),
+            None => further.remove(&mut self.further, topic),
         }
-        let more = self.more.as_mut()?;
-        let index = more.iter().position(|subscription| subscription.topic == topic)?;
-        let subscription = more.swap_remove(index);
-        if more.is_empty() {
-            self.more = None;
+    }
+}
+
+/// Places of a block: more would be empty in the last block of each connection, fewer would cost more bytes of chain.
+const BLOCK_PLACES: usize = 4;
+
+/// No block: the end of a chain.
+const NO_BLOCK: u32 = u32::MAX;
+
+/// The subscriptions of a shard's connections for which there is no place in their slots: a chain of small blocks for each
+/// connection that has some.
+///
+/// Invariant: of a chain's blocks only the first has empty places, and these behind its others.
+#[derive(Debug)]
+pub struct FurtherSubscriptions {
+    blocks: Arena<Block>,
+    /// The first of the blocks that are in no chain.
+    free: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    places: [Subscription; BLOCK_PLACES],
+    next: u32,
+}
+
+impl Default for FurtherSubscriptions {
+    fn default() -> Self {
+        Self { blocks: Arena::default(), free: NO_BLOCK }
+    }
+}
+
+impl FurtherSubscriptions {
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.blocks.bytes()
+    }
+
+    fn blocks_of_chain(&self, first: u32) -> impl Iterator<Item = u32> {
+        let exists = |index: &u32| *index != NO_BLOCK;
+        let next = move |index: &u32| Some(self.blocks.get(*index).next).filter(exists);
+        std::iter::successors(Some(first).filter(exists), next)
+    }
+
+    fn of_chain(&self, first: u32) -> impl Iterator<Item = &Subscription> {
+        self.blocks_of_chain(first).flat_map(|block| &self.blocks.get(block).places)
+    }
+
+    fn insert(&mut self, first: &mut u32, subscription: Subscription) {
+        if *first != NO_BLOCK
+            && let Some(place) = self.blocks.get_mut(*first).places.iter_mut().find(|place| !place.is_some())
+        {
+            *place = subscription;
+            return;
         }
-        Some(subscription)
+        let mut block = Block { places: [Subscription::NONE; BLOCK_PLACES], next: *first };
+        block.places[0] = subscription;
+        *first = match self.free {
+            NO_BLOCK => self.blocks.push(block),
+            index => {
+                self.free = std::mem::replace(self.blocks.get_mut(index), block).next;
+                index
+            }
+        };
+    }
+
+    fn find_mut(&mut self, first: u32, topic: u32) -> Option<&mut Subscription> {
+        let has_topic = |block: &u32| self.blocks.get(*block).places.iter().any(|place| place.topic == topic);
+        let block = self.blocks_of_chain(first).find(has_topic)?;
+        self.blocks.get_mut(block).places.iter_mut().find(|place| place.topic == topic)
+    }
+
+    fn remove(&mut self, first: &mut u32, topic: u32) -> Option<Subscription> {
+        let removed = *self.find_mut(*first, topic)?;
+        // The chain's last one takes the place.
+        let block = self.blocks.get_mut(*first);
+        let last = block.places.iter().rposition(|place| place.is_some()).expect("no block of a chain is empty");
+        let moved = block.places[last];
+        *self.find_mut(*first, topic).expect("it was just found") = moved;
+        let block = self.blocks.get_mut(*first);
+        block.places[last] = Subscription::NONE;
+        if last == 0 {
+            let next = std::mem::replace(&mut block.next, self.free);
+            self.free = std::mem::replace(first, next);
+        }
+        Some(removed)
     }
 }
 
@@ -186,40 +270,43 @@ mod tests {
 
     #[test]
     fn subscriptions_come_and_go_in_any_order() {
-        let mut subscriptions = Subscriptions::default();
+        let (mut further, mut subscriptions) = (FurtherSubscriptions::default(), Subscriptions::default());
         for topic in 0..5 {
-            subscriptions.insert(Subscription::new(topic, topic * 10, Marks { is_server_side: topic == 4, ..PLAIN }));
+            subscriptions.insert(
+                &mut further,
+                Subscription::new(topic, topic * 10, Marks { is_server_side: topic == 4, ..PLAIN }),
+            );
         }
-        assert_eq!(subscriptions.subscribed(), 5);
-        assert_eq!(subscriptions.remove(0).map(Subscription::position), Some(0));
-        assert_eq!(subscriptions.remove(3).map(Subscription::position), Some(30));
-        assert_eq!(subscriptions.remove(3), None);
-        subscriptions.set_position(4, 7);
-        assert_eq!(subscriptions.position(4), Some(7));
-        assert!(subscriptions.find(4).is_some_and(|subscription| subscription.marks().is_server_side));
-        subscriptions.insert(Subscription::new(9, 1, PLAIN));
-        let mut rest: Vec<u32> = subscriptions.iter().map(|subscription| subscription.topic).collect();
+        assert_eq!(subscriptions.subscribed(&further), 5);
+        assert_eq!(subscriptions.remove(&mut further, 0).map(Subscription::position), Some(0));
+        assert_eq!(subscriptions.remove(&mut further, 3).map(Subscription::position), Some(30));
+        assert_eq!(subscriptions.remove(&mut further, 3), None);
+        subscriptions.set_position(&mut further, 4, 7);
+        assert_eq!(subscriptions.position(&further, 4), Some(7));
+        assert!(subscriptions.find(&further, 4).is_some_and(|subscription| subscription.marks().is_server_side));
+        subscriptions.insert(&mut further, Subscription::new(9, 1, PLAIN));
+        let mut rest: Vec<u32> = subscriptions.iter(&further).map(|subscription| subscription.topic).collect();
         for topic in &rest {
-            let position = subscriptions.remove(*topic).map(Subscription::position);
+            let position = subscriptions.remove(&mut further, *topic).map(Subscription::position);
             assert_eq!(position, Some([0, 10, 20, 0, 7, 0, 0, 0, 0, 1][*topic as usize]));
         }
         rest.sort_unstable();
         assert_eq!(rest, [1, 2, 4, 9]);
         assert!(subscriptions.is_empty());
-        assert!(subscriptions.more.is_none(), "the list goes with its last element");
+        assert_eq!(subscriptions.further, NO_BLOCK, "a block goes with its last subscription");
     }
 
     #[test]
     fn a_silent_place_keeps_its_mark_when_it_moves() {
-        let mut subscriptions = Subscriptions::default();
-        subscriptions.insert(Subscription::silent(1, 4));
-        subscriptions.insert(Subscription::new(2, 0, PLAIN));
-        assert_eq!(subscriptions.subscribed(), 1);
-        subscriptions.set_position(1, 2);
-        assert_eq!(subscriptions.find(1), Some(Subscription::silent(1, 2)));
-        subscriptions.replace(Subscription::new(1, 0, PLAIN));
-        assert_eq!(subscriptions.subscribed(), 2);
-        assert_eq!(subscriptions.remove(1), Some(Subscription::new(1, 0, PLAIN)));
+        let (mut further, mut subscriptions) = (FurtherSubscriptions::default(), Subscriptions::default());
+        subscriptions.insert(&mut further, Subscription::silent(1, 4));
+        subscriptions.insert(&mut further, Subscription::new(2, 0, PLAIN));
+        assert_eq!(subscriptions.subscribed(&further), 1);
+        subscriptions.set_position(&mut further, 1, 2);
+        assert_eq!(subscriptions.find(&further, 1), Some(Subscription::silent(1, 2)));
+        subscriptions.replace(&mut further, Subscription::new(1, 0, PLAIN));
+        assert_eq!(subscriptions.subscribed(&further), 2);
+        assert_eq!(subscriptions.remove(&mut further, 1), Some(Subscription::new(1, 0, PLAIN)));
     }
 
     #[test]
@@ -227,13 +314,36 @@ mod tests {
         for bits in 0..8 {
             let marks =
                 Marks { is_server_side: bits & 1 != 0, is_known_at_home: bits & 2 != 0, hears_joins: bits & 4 != 0 };
-            let mut subscriptions = Subscriptions::default();
+            let (mut further, mut subscriptions) = (FurtherSubscriptions::default(), Subscriptions::default());
             let has_base = bits & 1 == 0;
-            subscriptions.insert(Subscription::new(1, POSITION_MAX, marks).with_base(true).with_base(has_base));
-            subscriptions.set_position(1, 5);
-            let subscription = subscriptions.find(1).unwrap();
+            let subscription = Subscription::new(1, POSITION_MAX, marks).with_base(true).with_base(has_base);
+            subscriptions.insert(&mut further, subscription);
+            subscriptions.set_position(&mut further, 1, 5);
+            let subscription = subscriptions.find(&further, 1).unwrap();
             assert_eq!((subscription.marks(), subscription.position(), subscription.is_silent()), (marks, 5, false));
             assert_eq!(subscription.has_base(), has_base);
         }
+    }
+
+    #[test]
+    fn blocks_are_used_again_and_cost_little() {
+        let mut further = FurtherSubscriptions::default();
+        let mut connections: Vec<Subscriptions> = (0..500).map(|_| Subscriptions::default()).collect();
+        for round in 0..3 {
+            for connection in &mut connections {
+                for topic in 0..10 {
+                    connection.insert(&mut further, Subscription::new(topic, topic + round, PLAIN));
+                }
+            }
+            for connection in &mut connections {
+                assert_eq!(connection.subscribed(&further), 10);
+                for topic in 0..10 {
+                    let removed = connection.remove(&mut further, (topic * 7) % 10);
+                    assert_eq!(removed.map(Subscription::position), Some((topic * 7) % 10 + round));
+                }
+                assert!(connection.is_empty());
+            }
+        }
+        assert_eq!(further.blocks.len(), 500 * 2, "eight of ten are in two blocks of four");
     }
 }

@@ -8,14 +8,15 @@ use std::rc::Rc;
 use super::Batch;
 use crate::config::SlowConsumerPolicy;
 
-/// Batches that are kept for the next turn's use.
-const SPARE_BATCHES_MAX: usize = 64;
-
-/// A spare batch keeps no more memory than this.
-const SPARE_BATCH_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of batches that are kept for the next turns' use: as many of one publication each as a turn takes from a queue,
+/// or a few long ones.
+const SPARE_BYTES_MAX: usize = 256 * 1024;
 
 /// The replies' buffer keeps no more memory than this from turn to turn.
 const REPLIES_BYTES_KEPT_MAX: usize = 256 * 1024;
+
+/// Why an open or spare batch may be changed.
+const UNSHARED: &str = "outboxes refer to closed batches only";
 
 /// In [`Piece::batch`]: the bytes are in [`Turn::replies`].
 const REPLIES: u32 = u32::MAX;
@@ -61,8 +62,10 @@ pub struct Turn {
     batches: Vec<Rc<Batch>>,
     /// Bytes of all batches, open ones among them.
     batch_bytes: usize,
-    open: Vec<Option<Batch>>,
-    spare: Vec<Batch>,
+    open: Vec<Option<Rc<Batch>>>,
+    /// Batches that nobody else refers to.
+    spare: Vec<Rc<Batch>>,
+    spare_bytes: usize,
     entries: Vec<Entry>,
     pieces: Vec<Piece>,
 }
@@ -79,15 +82,16 @@ impl Turn {
     }
 
     fn open(&mut self, topic: u32, policy: SlowConsumerPolicy, is_news: bool) -> u32 {
-        let mut batch = self.spare.pop().unwrap_or_default();
-        batch.reset(topic, policy, is_news);
+        let mut batch = self.spare.pop().inspect(|spare| self.spare_bytes -= spare.bytes_held()).unwrap_or_default();
+        Rc::get_mut(&mut batch).expect(UNSHARED).reset(topic, policy, is_news);
         self.open.push(Some(batch));
         (self.open.len() - 1) as u32
     }
 
     /// An open batch.
     pub fn open_batch_mut(&mut self, index: u32) -> &mut Batch {
-        self.open[index as usize].as_mut().expect("a topic forgets its batch when it is closed")
+        let batch = self.open[index as usize].as_mut().expect("a topic forgets its batch when it is closed");
+        Rc::get_mut(batch).expect(UNSHARED)
     }
 
     /// Whether an open batch is for the news of who comes and goes.
@@ -100,7 +104,8 @@ impl Turn {
         let batch = self.open_batch_mut(open);
         let start = batch.ends.last().map_or(0, |end| *end as usize);
         batch.end_frame();
-        self.batch_bytes += self.open_batch_mut(open).bytes.len() - start;
+        let bytes = batch.bytes.len() - start;
+        self.batch_bytes += bytes;
     }
 
     /// Bytes of everything that the turn has brought so far.
@@ -117,7 +122,7 @@ impl Turn {
     pub fn close_batch(&mut self, open: u32) -> (u32, u32) {
         let batch = self.open[open as usize].take().expect("a topic forgets its batch when it is closed");
         let bytes = batch.ends.last().copied().unwrap_or(0);
-        self.batches.push(Rc::new(batch));
+        self.batches.push(batch);
         ((self.batches.len() - 1) as u32, bytes)
     }
 
@@ -194,10 +199,9 @@ impl Turn {
         self.replies.clear();
         self.replies.shrink_to(REPLIES_BYTES_KEPT_MAX);
         for batch in self.batches.drain(..) {
-            if self.spare.len() < SPARE_BATCHES_MAX
-                && let Ok(batch) = Rc::try_unwrap(batch)
-                && batch.bytes.capacity() <= SPARE_BATCH_BYTES_MAX
-            {
+            let bytes = batch.bytes_held();
+            if self.spare_bytes + bytes <= SPARE_BYTES_MAX && Rc::strong_count(&batch) == 1 {
+                self.spare_bytes += bytes;
                 self.spare.push(batch);
             }
         }

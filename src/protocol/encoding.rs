@@ -56,7 +56,7 @@ impl Encoding {
         }
     }
 
-    /// A ping: an empty message (protocol.md section 6).
+    /// A ping, and its pong: an empty message (protocol.md section 6).
     pub const fn ping(self) -> &'static [u8] {
         match self {
             Self::Json => b"{}",

@@ -16,7 +16,7 @@ fn write_string(out: &mut Vec<u8>, text: &[u8]) {
     out.reserve(text.len() + 2);
     out.push(b'"');
     let mut rest = text;
-    while let Some(position) = rest.iter().position(|byte| *byte < 0x20 || *byte == b'"' || *byte == b'\\') {
+    while let Some(position) = special(rest) {
         out.extend_from_slice(&rest[..position]);
         match rest[position] {
             byte @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', byte]),
@@ -34,20 +34,32 @@ fn write_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
 }
 
-/// Appends a number.
-fn write_integer(out: &mut Vec<u8>, mut number: u64) {
-    // 2^64 has 20 digits.
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
+/// Where the first byte is that does not stand for itself in a string: a control character, a quote or a backslash. Eight
+/// are looked at together.
+#[inline]
+fn special(text: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 0xff;
+    const TOPS: u64 = ONES << 7;
+    // A byte's top bit where the byte is below `bound` (at most 0x80), and maybe in bytes behind such a one.
+    let below = |word: u64, bound: u64| word.wrapping_sub(ONES * bound) & !word & TOPS;
+
+    let (words, tail) = text.as_chunks();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let quote = ONES * u64::from(b'"');
+        let backslash = ONES * u64::from(b'\\');
+        let found = below(word, 0x20) | below(word ^ quote, 1) | below(word ^ backslash, 1);
+        if found != 0 {
+            return Some(index * 8 + found.trailing_zeros() as usize / 8);
         }
     }
-    out.extend_from_slice(&digits[start..]);
+    let in_tail = tail.iter().position(|byte| matches!(byte, ..0x20 | b'"' | b'\\'))?;
+    Some(words.len() * 8 + in_tail)
+}
+
+/// Appends a number.
+fn write_integer(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Appends a JSON text as it is, but for line feeds: within JSON they can only be white space between tokens.
@@ -180,6 +192,12 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn the_first_special_byte_is_found(text in prop::collection::vec(prop_oneof![4 => any::<u8>(), 1 => Just(b'"'), 9 => Just(b'a')], 0..40)) {
+            let expected = text.iter().position(|byte| *byte < 0x20 || *byte == b'"' || *byte == b'\\');
+            prop_assert_eq!(special(&text), expected);
+        }
+
         #[test]
         fn strings_are_read_back_as_they_were(text in ".*") {
             let mut out = Vec::new();

@@ -186,6 +186,10 @@ impl<E: Effects> Conversation<'_, E> {
     fn hear_message(&mut self, payload: &[u8]) -> Flow {
         let form = self.effects.form();
         if !form.is_one_way() {
+            // By far the most messages are pongs.
+            if payload == form.encoding().ping() && self.session.take_pong() {
+                return Flow::Continue;
+            }
             return self.run(form.encoding().decode(payload));
         }
         // After its first message a client that only listens has nothing to say.

@@ -56,11 +56,11 @@ impl<E: Effects> Conversation<'_, E> {
     }
 
     fn hear_pong(&mut self) -> Result<Flow, Refusal> {
-        if !self.session.awaiting_pong() || self.session.has(Flag::FramePings) {
-            return Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::PongUnexpected));
+        if self.session.take_pong() {
+            Ok(Flow::Continue)
+        } else {
+            Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::PongUnexpected))
         }
-        self.session.clear(Flag::AwaitingPong);
-        Ok(Flow::Continue)
     }
 
     fn subscribe(&mut self, command: u32, request: &SubscribeRequest<'_>) -> Result<Flow, Refusal> {

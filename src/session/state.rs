@@ -78,6 +78,15 @@ impl Session {
         self.has(Flag::AwaitingPong)
     }
 
+    /// A pong has arrived as a message: whether one was awaited.
+    pub(super) fn take_pong(&mut self) -> bool {
+        let was_awaited = self.awaiting_pong() && !self.has(Flag::FramePings);
+        if was_awaited {
+            self.clear(Flag::AwaitingPong);
+        }
+        was_awaited
+    }
+
     /// Whether the client is the console, which may subscribe and publish everywhere.
     pub fn is_operator(&self) -> bool {
         self.has(Flag::Operator)

@@ -14,16 +14,8 @@ use crate::{
     uring::{Socket, Token},
 };
 
-/// In [`Connection::user`]: the client is anonymous, or not known yet.
-pub const NO_USER: u32 = u32::MAX;
-
-/// In [`Connection::user`]: the client was refused a place in the process's count of connections.
-pub const REFUSED: u32 = u32::MAX - 1;
-
-/// In [`Connection::user`]: the connection has a place for uplinks, and will have no user.
-pub const UPLINK: u32 = u32::MAX - 2;
-
 /// A client's socket and all that is known of it.
+#[repr(align(64))]
 pub struct Connection {
     /// Its socket.
     pub socket: Socket,
@@ -35,14 +27,14 @@ pub struct Connection {
     pub subscriptions: Subscriptions,
     /// What it needs at times.
     pub extra: Option<Box<Extra>>,
-    /// The topic of its user's personal channel, which keeps the user's id; the connection is in it, if only silently.
-    pub user: u32,
     /// When its token expires, in seconds since 1970; 0: never.
     pub expires_unix_seconds: u32,
     /// What it is given this turn.
     pub entry: u32,
     /// Where its conversation stands.
     pub session: Session,
+    /// What its program calls itself, by [`Programs`](super::programs::Programs).
+    pub program: u16,
     /// How it is written to.
     pub form: Form,
     flags: u16,
@@ -75,6 +67,12 @@ pub enum Flag {
     Connected = 8,
     /// It has left its topics and is on its way out.
     Left = 9,
+    /// It has a user.
+    Identified = 10,
+    /// It was refused a place in the process's count of connections.
+    Refused = 11,
+    /// It has a place for uplinks, and will have no user.
+    Uplink = 12,
 }
 
 /// What a connection needs at times.
@@ -140,10 +138,10 @@ impl Connection {
             timer: TimerLinks::default(),
             subscriptions: Subscriptions::default(),
             extra: None,
-            user: NO_USER,
             expires_unix_seconds: 0,
             entry: Turn::NO_ENTRY,
             session,
+            program: 0,
             form: Form::default(),
             flags: 0,
         }
@@ -152,6 +150,12 @@ impl Connection {
     /// Its name in requests to the kernel, at this index.
     pub fn token(&self, index: u32) -> Token {
         Token::new(index, self.generation)
+    }
+
+    /// The topic of its user's personal channel, which keeps the user's id; none: the client is anonymous, or not known
+    /// yet. The connection is in it from the moment when it is known, if only silently, so that topic is its first.
+    pub fn user_topic(&self) -> Option<u32> {
+        self.has(Flag::Identified).then(|| self.subscriptions.first_topic())
     }
 
     /// Whether a flag is set.

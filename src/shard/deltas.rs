@@ -84,8 +84,8 @@ impl State {
 
     fn set_base(&mut self, index: u32, topic: u32, has_base: bool) {
         let subscriptions = &mut self.connections[index as usize].subscriptions;
-        if let Some(subscription) = subscriptions.find(topic) {
-            subscriptions.replace(subscription.with_base(has_base));
+        if let Some(subscription) = subscriptions.find(&self.further, topic) {
+            subscriptions.replace(&mut self.further, subscription.with_base(has_base));
             self.topics.chain_mut(topic).lacks_base |= !has_base;
         }
     }

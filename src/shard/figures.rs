@@ -122,6 +122,7 @@ impl State {
 
     /// Bytes of the tables that exist for connections: their slots, the topics and their lists.
     fn connection_bytes(&self) -> u64 {
-        (self.connections.capacity() * size_of::<Connection>() + self.programs.bytes()) as u64 + self.topics.bytes()
+        let slots = self.connections.capacity() * size_of::<Connection>();
+        (slots + self.further.bytes() + self.programs.bytes()) as u64 + self.topics.bytes()
     }
 }

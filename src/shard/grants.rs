@@ -91,7 +91,7 @@ impl State {
         while let Some(&(expires, index, topic)) = self.expiries.first()
             && self.subscription_end(expires) <= self.now_unix_seconds
         {
-            let subscription = self.connection(index).subscriptions.find(topic);
+            let subscription = self.connection(index).subscriptions.find(&self.further, topic);
             match subscription.filter(|subscription| !subscription.is_silent()) {
                 // Its home shard has yet to answer; then it is over.
                 None => self.set_subscription_expiry(index, topic, Some(u64::from(expires) + 1)),

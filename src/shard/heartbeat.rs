@@ -12,14 +12,19 @@ use crate::{
 /// A network is bad when a round trip takes longer than this part of the pong's time.
 const ROUND_TRIP_PART_OF_PONG: u32 = 8;
 
+/// Clients that are pinged together.
+const HEARTBEATS_TOGETHER: u32 = 32;
+
 impl State {
     /// The first ping comes at some time in the second half of the interval: evenly spread, however many clients
-    /// connect together.
+    /// connect together. A few that connect one after the other are pinged together, because what memory holds of them,
+    /// here and in the kernel, lies side by side.
     pub fn begin_heartbeat(&mut self, index: u32) {
         let ping_ms = u64::from(self.config.client.ping_ms);
         // Multiples of the golden ratio, taken without their whole part, fill an interval evenly at any count.
-        self.counters.heartbeats_begun = self.counters.heartbeats_begun.wrapping_add(0x9e37_79b9);
-        let spread = (ping_ms / 2 * u64::from(self.counters.heartbeats_begun)) >> 32;
+        let group = self.counters.heartbeats_begun / HEARTBEATS_TOGETHER;
+        self.counters.heartbeats_begun = self.counters.heartbeats_begun.wrapping_add(1);
+        let spread = (ping_ms / 2 * u64::from(group.wrapping_mul(0x9e37_79b9))) >> 32;
         self.schedule_heartbeat(index, ping_ms - ping_ms / 2 + spread);
     }
 

@@ -257,7 +257,7 @@ impl State {
     /// Hands out the open batches of all topics that a connection is in.
     fn hand_out_to(&mut self, index: u32) {
         let topics: Vec<u32> =
-            self.connection(index).subscriptions.iter().map(|subscription| subscription.topic).collect();
+            self.connection(index).subscriptions.iter(&self.further).map(|subscription| subscription.topic).collect();
         for topic in topics {
             self.hand_out(topic);
         }

@@ -19,8 +19,9 @@ impl State {
 
     fn device(&self, index: u32) -> Device {
         let connection = self.connection(index);
-        let (name, version) = self.programs.get(index);
-        let subscriptions = connection.subscriptions.iter().filter(|subscription| !subscription.is_silent());
+        let (name, version) = self.programs.get(connection.program);
+        let subscriptions =
+            connection.subscriptions.iter(&self.further).filter(|subscription| !subscription.is_silent());
         let mut channels: Vec<Box<str>> =
             subscriptions.map(|subscription| self.topics.name(subscription.topic).into()).collect();
         channels.sort_unstable();

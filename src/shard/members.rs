@@ -46,7 +46,8 @@ impl State {
     /// What others see of a client has changed, wherever it is: the home shards that know it are told.
     pub fn client_renewed(&mut self, index: u32) {
         let connection = self.connection(index);
-        let subscribed = connection.subscriptions.iter().map(|subscription| (subscription.topic, subscription.marks()));
+        let subscribed =
+            connection.subscriptions.iter(&self.further).map(|subscription| (subscription.topic, subscription.marks()));
         let pending = connection.extra.iter().flat_map(|extra| &extra.pending);
         let pending = pending.map(|pending| (pending.topic, pending.marks));
         let topics: Vec<u32> =
@@ -57,7 +58,7 @@ impl State {
     /// The same for one channel.
     pub fn subscriber_renewed(&mut self, index: u32, topic: u32) {
         let connection = self.connection(index);
-        let subscription = connection.subscriptions.find(topic).map(|subscription| subscription.marks());
+        let subscription = connection.subscriptions.find(&self.further, topic).map(|subscription| subscription.marks());
         let pending = connection.extra.iter().flat_map(|extra| &extra.pending);
         let pending = pending.filter(|pending| pending.topic == topic).map(|pending| pending.marks);
         if subscription.into_iter().chain(pending).any(|marks| marks.is_known_at_home) {

@@ -31,6 +31,7 @@ mod members;
 mod peer;
 mod programs;
 mod session_ids;
+mod slab;
 mod state;
 mod subscribing;
 #[cfg(test)]
@@ -47,6 +48,7 @@ use nix::errno::Errno;
 pub use self::{
     connection::Connection,
     listener::open as open_listeners,
+    slab::ConnectionSlab,
     thread::{ShardThread, StartError, spawn},
 };
 use self::{

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{connection::UPLINK, state::State};
+use super::{connection::Flag, state::State};
 use crate::{
     fanout::Form,
     mesh::{History, Presence, Publish, ReplyTo, ToShard, Uplink},
@@ -60,7 +60,7 @@ impl Effects for Peer<'_> {
     }
 
     fn has_place(&self) -> bool {
-        self.state.connection(self.index).user != UPLINK
+        !self.state.connection(self.index).has(Flag::Uplink)
     }
 
     fn now_unix_seconds(&self) -> u64 {
@@ -81,7 +81,8 @@ impl Effects for Peer<'_> {
 
     fn subscriptions(&self) -> usize {
         let connection = self.state.connection(self.index);
-        connection.subscriptions.subscribed() + connection.extra.as_ref().map_or(0, |extra| extra.pending.len())
+        connection.subscriptions.subscribed(&self.state.further)
+            + connection.extra.as_ref().map_or(0, |extra| extra.pending.len())
     }
 
     fn connect(&mut self, connect: Connect) -> Flow {

@@ -6,22 +6,21 @@ use std::{
     sync::Arc,
 };
 
-use slab::Slab;
-
 use super::{
     ClientIds, DRAIN_WAVE_MS, ShardOptions,
-    connection::{Connection, Flag, NO_USER, Pending, REFUSED, UPLINK},
+    connection::{Connection, Flag, Pending},
     figures::Counters,
     keys::KeyWaiters,
     peer::Peer,
     programs::Programs,
     session_ids::SessionIds,
+    slab::ConnectionSlab,
     wheel::{TimerLinks, Timers, Wheel},
 };
 use crate::{
     channel::Channels,
     config::Config,
-    fanout::{Overflow, Patches, Topics, Turn},
+    fanout::{FurtherSubscriptions, Overflow, Patches, Topics, Turn},
     limits::{CLIENT_REQUESTS_MAX, CLOSE_HANDSHAKE_MS_MAX, CLOSE_HANDSHAKE_STOPPING_MS_MAX, HELD_RETRY_MS},
     mesh::{Admission, ChannelHasher, ConnectionId, Place, Publish, ShardMesh, ToShard, Uplink},
     protocol::Disconnect,
@@ -44,7 +43,9 @@ pub struct State {
     pub core: u32,
     pub now_ms: u64,
     pub now_unix_seconds: u64,
-    pub connections: Slab<Connection>,
+    pub connections: ConnectionSlab,
+    /// What of the connections' subscriptions has no place in their slots.
+    pub further: FurtherSubscriptions,
     pub programs: Programs,
     pub topics: Topics,
     pub channels: Channels,
@@ -108,6 +109,7 @@ struct Drain {
 
 impl State {
     pub fn new(options: ShardOptions, now_ms: u64, now_unix_seconds: u64) -> Self {
+        let connections = ConnectionSlab::for_connections(options.config.client.connections_max as usize);
         Self {
             channels: Channels::new(Arc::clone(&options.config), options.mesh.shard, options.seed),
             rules: Rc::new(options.rules),
@@ -120,7 +122,8 @@ impl State {
             core: options.core,
             now_ms,
             now_unix_seconds,
-            connections: Slab::new(),
+            connections,
+            further: FurtherSubscriptions::default(),
             programs: Programs::default(),
             topics: Topics::default(),
             turn: Turn::default(),
@@ -224,11 +227,11 @@ impl State {
         match self.admission.enter() {
             Some(Place::Client) => self.schedule_phase_deadline(index),
             Some(Place::Uplink) => {
-                self.connection_mut(index).user = UPLINK;
+                self.connection_mut(index).set(Flag::Uplink);
                 self.schedule_phase_deadline(index);
             }
             None => {
-                self.connection_mut(index).user = REFUSED;
+                self.connection_mut(index).set(Flag::Refused);
                 self.disconnect(index, Disconnect::CONNECTION_LIMIT, Reason::ConnectionsExhausted);
             }
         }
@@ -329,8 +332,9 @@ impl State {
             self.counters.connections -= 1;
         }
         self.leave_user(index);
+        self.connection_mut(index).clear(Flag::Identified);
         loop {
-            let first = self.connection(index).subscriptions.iter().next();
+            let first = self.connection(index).subscriptions.iter(&self.further).next();
             let Some(subscription) = first else { break };
             self.detach(index, subscription.topic);
         }
@@ -344,9 +348,6 @@ impl State {
             self.writable.push(index);
         }
         let connection = self.connection_mut(index);
-        if connection.user < UPLINK {
-            connection.user = NO_USER;
-        }
         let pending = connection.extra.as_mut().map(|extra| {
             extra.connecting = None;
             extra.info = None;
@@ -368,11 +369,11 @@ impl State {
         self.cancel_timer(index);
         let connection = self.connections.remove(index as usize);
         assert!(connection.subscriptions.is_empty(), "a connection leaves its topics before it goes");
-        self.programs.forget(index);
-        match connection.user {
-            REFUSED => {}
-            UPLINK => self.admission.leave(Place::Uplink),
-            _ => self.admission.leave(Place::Client),
+        self.programs.remove(connection.program);
+        if connection.has(Flag::Uplink) {
+            self.admission.leave(Place::Uplink);
+        } else if !connection.has(Flag::Refused) {
+            self.admission.leave(Place::Client);
         }
         self.closes.push((connection.socket, connection.token(index), connection.has(Flag::WritableParked)));
     }
@@ -470,7 +471,7 @@ impl State {
 }
 
 /// The wheel's way to the timers in the slots.
-struct Links<'a>(&'a mut Slab<Connection>);
+struct Links<'a>(&'a mut ConnectionSlab);
 
 impl Timers for Links<'_> {
     fn links(&mut self, index: u32) -> &mut TimerLinks {

@@ -22,8 +22,9 @@ use crate::{
 impl State {
     /// A client has proved who it is: its server-side subscriptions are made, then it is told.
     pub fn begin_connect(&mut self, index: u32, connect: Connect) -> Flow {
-        self.programs.set(index, &connect.name, &connect.version);
+        let program = self.programs.add(&connect.name, &connect.version);
         let connection = self.connection_mut(index);
+        connection.program = program;
         connection.expires_unix_seconds = connect.expires_at.map_or(0, |at| u32::try_from(at).unwrap_or(u32::MAX));
         let extra = connection.extra_mut();
         extra.info = connect.info;
@@ -305,7 +306,7 @@ impl State {
     /// Ends a subscription, or answers its command by `refusal` if it waits for its home shard. Whether there was one
     /// that the client knows of.
     fn end_subscription(&mut self, index: u32, topic: u32, refusal: ErrorCode) -> bool {
-        let subscription = self.connection(index).subscriptions.find(topic);
+        let subscription = self.connection(index).subscriptions.find(&self.further, topic);
         if subscription.is_some_and(|subscription| !subscription.is_silent()) {
             if let Some(connecting) =
                 self.connections[index as usize].extra.as_mut().and_then(|extra| extra.connecting.as_mut())
@@ -351,37 +352,40 @@ impl State {
 
     /// Makes a connection a subscriber of a topic. In that of its user it is already, but silent.
     fn enter_topic(&mut self, index: u32, topic: u32, marks: Marks) {
-        let member = self.connection(index).subscriptions.position(topic);
+        let member = self.connection(index).subscriptions.position(&self.further, topic);
+        let (connections, further) = (&mut self.connections, &mut self.further);
         let moved = |connection: u32, position| {
-            self.connections[connection as usize].subscriptions.set_position(topic, position);
+            connections[connection as usize].subscriptions.set_position(further, topic, position);
         };
         match member {
             Some(position) => {
                 let position = self.topics.make_subscriber(topic, position, moved);
                 let subscription = Subscription::new(topic, position, marks);
-                self.connection_mut(index).subscriptions.replace(subscription);
+                self.connections[index as usize].subscriptions.replace(&mut self.further, subscription);
             }
             None => {
                 let position = self.topics.attach(topic, index, moved);
                 let subscription = Subscription::new(topic, position, marks);
-                self.connection_mut(index).subscriptions.insert(subscription);
+                self.connections[index as usize].subscriptions.insert(&mut self.further, subscription);
             }
         }
     }
 
     /// Ends a subscription. In the topic of its user the connection stays, silent.
     pub fn leave_topic(&mut self, index: u32, topic: u32) {
-        if self.connection(index).user != topic {
+        if self.connection(index).user_topic() != Some(topic) {
             return self.detach(index, topic);
         }
         self.revoke(index, topic);
         self.hand_out(topic);
-        let connections = &mut self.connections;
-        let position = connections[index as usize].subscriptions.position(topic).expect("the caller has seen it");
+        let (connections, further) = (&mut self.connections, &mut self.further);
+        let position =
+            connections[index as usize].subscriptions.position(further, topic).expect("the caller has seen it");
         let position = self.topics.make_silent(topic, position, |connection, position| {
-            connections[connection as usize].subscriptions.set_position(topic, position);
+            connections[connection as usize].subscriptions.set_position(further, topic, position);
         });
-        let before = connections[index as usize].subscriptions.replace(Subscription::silent(topic, position));
+        let silent = Subscription::silent(topic, position);
+        let before = connections[index as usize].subscriptions.replace(further, silent);
         self.subscription_ended(index, topic, before.marks());
         self.release_topic(topic);
     }
@@ -390,10 +394,10 @@ impl State {
     pub fn detach(&mut self, index: u32, topic: u32) {
         self.revoke(index, topic);
         self.hand_out(topic);
-        let connections = &mut self.connections;
-        let left = connections[index as usize].subscriptions.remove(topic).expect("the caller has seen it");
+        let (connections, further) = (&mut self.connections, &mut self.further);
+        let left = connections[index as usize].subscriptions.remove(further, topic).expect("the caller has seen it");
         self.topics.detach(topic, left.position(), |connection, position| {
-            connections[connection as usize].subscriptions.set_position(topic, position);
+            connections[connection as usize].subscriptions.set_position(further, topic, position);
         });
         if left.is_silent() {
             self.topics.remove_if_unused(topic);
@@ -471,7 +475,7 @@ impl State {
     /// Whether a connection is subscribed to a topic, or about to be.
     pub fn is_subscribed(&self, index: u32, topic: u32) -> bool {
         let connection = self.connection(index);
-        connection.subscriptions.find(topic).is_some_and(|subscription| !subscription.is_silent())
+        connection.subscriptions.find(&self.further, topic).is_some_and(|subscription| !subscription.is_silent())
             || connection.extra.as_ref().is_some_and(|extra| extra.pending.iter().any(|pending| pending.topic == topic))
     }
 

@@ -6,7 +6,7 @@
 //! when he has the answer reaches the new subscriber.
 
 use super::{
-    connection::{ClientIds, Flag, NO_USER},
+    connection::{ClientIds, Flag},
     state::State,
 };
 use crate::{
@@ -89,7 +89,7 @@ impl State {
     }
 
     fn anonymous_connections(&self) -> Vec<u32> {
-        let anonymous = self.connections.iter().filter(|(_, connection)| connection.user == NO_USER);
+        let anonymous = self.connections.iter().filter(|(_, connection)| connection.user_topic().is_none());
         anonymous.map(|(index, _)| index as u32).filter(|index| self.has_user(*index)).collect()
     }
 
@@ -119,7 +119,7 @@ impl State {
     /// Ends all subscriptions of a client, those that wait for their home shards among them.
     fn unsubscribe_from_all(&mut self, index: u32) {
         let connection = self.connection(index);
-        let made = connection.subscriptions.iter().filter(|subscription| !subscription.is_silent());
+        let made = connection.subscriptions.iter(&self.further).filter(|subscription| !subscription.is_silent());
         let pending = connection.extra.iter().flat_map(|extra| &extra.pending).map(|pending| pending.topic);
         let topics: Vec<u32> = made.map(|subscription| subscription.topic).chain(pending).collect();
         for topic in topics {

@@ -8,7 +8,7 @@
 //! its user could never have as many again.
 
 use super::{
-    connection::{AwaitedAdmission, NO_USER, REFUSED, UPLINK},
+    connection::{AwaitedAdmission, Flag},
     state::State,
 };
 use crate::{
@@ -56,8 +56,9 @@ impl State {
     /// A connection is on its way out: its user has one less.
     pub fn leave_user(&mut self, index: u32) {
         self.counters.users -= u64::from(self.is_only_one_of_user(index));
-        let topic = self.connection(index).user;
-        if topic < UPLINK && self.config.client.user_connections_max > 0 {
+        if let Some(topic) = self.connection(index).user_topic()
+            && self.config.client.user_connections_max > 0
+        {
             self.tell_user_left(self.hasher.hash(self.topics.name(topic)));
         }
     }
@@ -75,18 +76,16 @@ impl State {
         let topic = self.find_or_insert_topic(index, &self.personal_channel(user), &Content::Whole);
         self.hand_out(topic);
         let position = self.topics.attach_silent(topic, index);
-        let connection = self.connection_mut(index);
-        connection.user = topic;
-        connection.subscriptions.insert(Subscription::silent(topic, position));
+        let connection = &mut self.connections[index as usize];
+        connection.subscriptions.insert(&mut self.further, Subscription::silent(topic, position));
+        connection.set(Flag::Identified);
         self.counters.users += u64::from(self.is_only_one_of_user(index));
     }
 
     /// The id of a connection's user; "" if it has none.
     pub fn user(&self, index: u32) -> &str {
-        match self.connection(index).user {
-            topic if topic < UPLINK => self.config.client.user_of_personal_channel(self.topics.name(topic)),
-            _ => "",
-        }
+        let topic = self.connection(index).user_topic();
+        topic.map_or("", |topic| self.config.client.user_of_personal_channel(self.topics.name(topic)))
     }
 
     /// A user's connections on this shard, in any form, subscribed to the personal channel or not.
@@ -95,24 +94,20 @@ impl State {
         let topics = self.topics.of_channel(channel.hash, &channel.name);
         let members = topics.flat_map(|topic| self.topics.members(topic).iter().map(move |index| (topic, *index)));
         // Whoever was allowed to subscribe to another user's channel is not that user.
-        members.filter(|(topic, index)| self.connection(*index).user == *topic).map(|(_, index)| index).collect()
+        let is_of_user = |(topic, index): &(u32, u32)| self.connection(*index).user_topic() == Some(*topic);
+        members.filter(is_of_user).map(|(_, index)| index).collect()
     }
 
     /// Whether a connection has a user who has no other connection on this shard.
     fn is_only_one_of_user(&self, index: u32) -> bool {
-        let topic = self.connection(index).user;
-        if topic >= UPLINK {
-            return false;
-        }
+        let Some(topic) = self.connection(index).user_topic() else { return false };
         let name = self.topics.name(topic);
         let topics = self.topics.of_channel(self.hasher.hash(name), name);
         let mut members = topics.flat_map(|topic| self.topics.members(topic).iter().map(move |index| (topic, *index)));
-        !members.any(|(topic, other)| other != index && self.connection(other).user == topic)
+        !members.any(|(topic, other)| other != index && self.connection(other).user_topic() == Some(topic))
     }
 
     fn personal_channel(&self, user: &str) -> ChannelName {
         self.hasher.name(&self.config.client.personal_channel_of(user))
     }
 }
-
-const _: () = assert!(NO_USER > UPLINK && REFUSED > UPLINK);

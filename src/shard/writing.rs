@@ -2,15 +2,9 @@
 
 use std::rc::Rc;
 
-use slab::Slab;
-
-use super::{
-    connection::{Connection, Flag},
-    figures::Counters,
-    state::State,
-};
+use super::{connection::Flag, figures::Counters, slab::ConnectionSlab, state::State};
 use crate::{
-    fanout::{Batch, Entry, Form, Outbox, Overflow, Topics, Turn},
+    fanout::{Batch, Entry, Form, FurtherSubscriptions, Outbox, Overflow, Topics, Turn},
     limits::SEND_BATCH_MAX,
     protocol::{Disconnect, Push, Reply, Unsubscribe},
     session::Reason,
@@ -65,7 +59,7 @@ impl State {
         let Some(open) = self.topics.take_open_batch(topic) else { return };
         if self.turn.is_news(open) {
             let hears = |index: &&u32| {
-                let subscription = self.connections[**index as usize].subscriptions.find(topic);
+                let subscription = self.connections[**index as usize].subscriptions.find(&self.further, topic);
                 subscription.is_some_and(|subscription| subscription.marks().hears_joins)
             };
             let hearers: Vec<u32> = self.topics.subscribers(topic).iter().filter(hears).copied().collect();
@@ -86,6 +80,7 @@ impl State {
     pub fn giving(&mut self) -> (Giving<'_>, &Topics) {
         let giving = Giving {
             connections: &mut self.connections,
+            further: &mut self.further,
             turn: &mut self.turn,
             counters: &mut self.counters,
             overflows: &mut self.overflows,
@@ -127,7 +122,7 @@ impl State {
     /// Takes a slow connection out of a channel, so that its SDK subscribes anew and recovers from its own offset.
     /// A server-side subscription is made with a connection only, so there the SDK has to connect anew.
     fn resync(&mut self, index: u32, topic: u32) {
-        let Some(subscription) = self.connection(index).subscriptions.find(topic) else { return };
+        let Some(subscription) = self.connection(index).subscriptions.find(&self.further, topic) else { return };
         if subscription.marks().is_server_side {
             return self.disconnect(index, Disconnect::INSUFFICIENT_STATE, Reason::Resync);
         }
@@ -281,6 +276,9 @@ impl State {
     }
 
     fn write_entries<K: Kernel>(&mut self, kernel: &mut K) {
+        if self.turn.entries().is_empty() {
+            return;
+        }
         let turn = std::mem::take(&mut self.turn);
         let mut outcomes = Vec::new();
         let mut gathered = Vec::new();
@@ -398,7 +396,8 @@ impl State {
 
 /// What a batch touches when it is given to connections.
 pub struct Giving<'a> {
-    connections: &'a mut Slab<Connection>,
+    connections: &'a mut ConnectionSlab,
+    further: &'a mut FurtherSubscriptions,
     turn: &'a mut Turn,
     counters: &'a mut Counters,
     overflows: &'a mut Vec<(u32, Overflow)>,
@@ -425,10 +424,10 @@ impl Giving<'_> {
         for index in connections {
             let connection = &mut self.connections[*index as usize];
             let may_lose = drops && connection.has(Flag::Backlogged);
-            let subscription = connection.subscriptions.find(topic).expect("a topic lists its members");
+            let subscription = connection.subscriptions.find(self.further, topic).expect("a topic lists its members");
             let takes_patches = subscription.has_base() && !may_lose;
             if subscription.has_base() == may_lose {
-                connection.subscriptions.replace(subscription.with_base(!may_lose));
+                connection.subscriptions.replace(self.further, subscription.with_base(!may_lose));
             }
             lacks_base |= may_lose;
             self.give(*index, if takes_patches { &patches } else { &wholes });

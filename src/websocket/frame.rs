@@ -3,14 +3,13 @@
 //! Owns the header's bytes and the rules that can be judged by them alone. Rules that need to
 //! know what came before (fragments, the size of the whole message) are [`message`](super::message)'s.
 //!
-//! The header is written by `tungstenite`'s codec; it is read by our own, because this one refuses
-//! a bad frame by its first two bytes, sees lengths that are not minimal, names each mistake, and
+//! `tungstenite` has a codec for headers too. Our own refuses a bad frame by its first two bytes, sees
+//! lengths that are not minimal, names each mistake, writes without a detour through a `Write`, and
 //! leaves `tungstenite` an independent reference in the tests.
 //!
 //! Invariant: what is written is one whole frame, unmasked, with FIN. A server never masks
 //! (section 5.1), and frames shared by many connections must stand alone.
 
-use tungstenite::protocol::frame::FrameHeader;
 pub use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use super::{close, violation::Violation};
@@ -19,6 +18,9 @@ use crate::limits::{CONTROL_FRAME_BYTES_MAX, FRAME_HEADER_BYTES_MAX};
 /// Bytes that [`begin`] leaves free: the header of a payload of 126 to 65,535 bytes, the usual
 /// publication. A payload of another length class is moved by [`finish`].
 const RESERVED_BYTES: usize = 4;
+
+/// In a header's first byte: the frame ends its message.
+const FIN: u8 = 0x80;
 
 /// Longest header that the server writes, in bytes: a client's without the mask.
 const WRITTEN_HEADER_BYTES_MAX: usize = FRAME_HEADER_BYTES_MAX - 4;
@@ -118,7 +120,11 @@ pub fn finish(out: &mut Vec<u8>, mark: FrameMark, opcode: OpCode) {
     let payload_start = mark.start + RESERVED_BYTES;
     assert!(payload_start <= out.len(), "a frame's buffer was cut below the place where the frame began");
     let (header, header_bytes) = header(opcode, out.len() - payload_start);
-    out.splice(mark.start..payload_start, header[..header_bytes].iter().copied());
+    if header_bytes == RESERVED_BYTES {
+        out[mark.start..payload_start].copy_from_slice(&header[..RESERVED_BYTES]);
+    } else {
+        out.splice(mark.start..payload_start, header[..header_bytes].iter().copied());
+    }
 }
 
 /// Appends a whole frame to `out`. The payload of a control frame has at most
@@ -144,7 +150,6 @@ pub fn write_close(out: &mut Vec<u8>, code: u16, reason: &str) {
 
 /// FIN and opcode, if the first byte of a header obeys the rules.
 fn check_first(first: u8) -> Result<(bool, OpCode), Violation> {
-    const FIN: u8 = 0x80;
     const RSV1: u8 = 0x40;
     const RSV2_OR_RSV3: u8 = 0x30;
 
@@ -168,10 +173,25 @@ fn header(opcode: OpCode, payload_bytes: usize) -> ([u8; WRITTEN_HEADER_BYTES_MA
         matches!(opcode, OpCode::Data(_)) || payload_bytes <= CONTROL_FRAME_BYTES_MAX,
         "a control frame of {payload_bytes} bytes must not be sent (RFC 6455 section 5.5)"
     );
-    let header = FrameHeader { opcode, ..FrameHeader::default() };
     let mut bytes = [0; WRITTEN_HEADER_BYTES_MAX];
-    header.format(payload_bytes as u64, &mut bytes.as_mut_slice()).expect("the longest header fits");
-    (bytes, header.len(payload_bytes as u64))
+    bytes[0] = FIN | u8::from(opcode);
+    let header_bytes = match payload_bytes {
+        0..126 => {
+            bytes[1] = payload_bytes as u8;
+            2
+        }
+        126..0x1_0000 => {
+            bytes[1] = 126;
+            bytes[2..4].copy_from_slice(&(payload_bytes as u16).to_be_bytes());
+            4
+        }
+        _ => {
+            bytes[1] = 127;
+            bytes[2..10].copy_from_slice(&(payload_bytes as u64).to_be_bytes());
+            10
+        }
+    };
+    (bytes, header_bytes)
 }
 
 #[cfg(test)]
@@ -181,7 +201,10 @@ mod tests {
     use proptest::prelude::*;
     use tungstenite::{
         Message, WebSocket,
-        protocol::{CloseFrame, Role, frame::coding::CloseCode},
+        protocol::{
+            CloseFrame, Role,
+            frame::{FrameHeader, coding::CloseCode},
+        },
     };
 
     use super::*;

@@ -11,14 +11,10 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{Command, Envelope, FilterNode, Headers, Malformed, Method, SubscribeRequest};
+use super::{Command, Envelope, FilterNode, Headers, Malformed, SubscribeRequest};
 
 /// Reads one JSON object.
 pub fn read(line: &[u8]) -> Result<Command<'_>, Malformed> {
-    // The pong, by far the most frequent command.
-    if line == b"{}" {
-        return Ok(Command { id: 0, method: Method::None });
-    }
     read_object::<Envelope<'_>>(line).map(Command::from)
 }
 

@@ -273,7 +273,7 @@ fn users_are_found_by_personal_channels_of_a_namespace_too() {
 }
 
 #[test]
-fn what_sdks_call_themselves_costs_an_idle_client_nothing_in_its_slot() {
+fn what_sdks_call_themselves_costs_an_idle_client_no_memory_outside_of_its_slot() {
     let mut stage = stage(true);
     let mut client = stage.stranger(0, ROOM);
     let token = mint(SECRET.as_bytes(), &Claims { sub: "ann", ..Claims::default() });
@@ -281,9 +281,10 @@ fn what_sdks_call_themselves_costs_an_idle_client_nothing_in_its_slot() {
     stage.settle();
     assert!(client.hear()[0].contains(r#""connect""#));
     let state = &stage.shards[0].state;
-    assert_eq!(state.programs.get(0), ("js", "5.8.0"));
+    let program = state.connections[0].program;
+    assert_eq!(state.programs.get(program), ("js", "5.8.0"));
     assert!(state.connections[0].extra.is_none());
     drop(client);
     stage.settle();
-    assert_eq!(stage.shards[0].state.programs.get(0), ("", ""));
+    assert_eq!(stage.shards[0].state.programs.get(program), ("", ""));
 }
