@@ -211,6 +211,9 @@ pub const KEY_SET_KEYS_MAX: usize = 64;
 /// Bytes of an idempotency key.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
+/// Bytes of a version's epoch: each channel with versions keeps one.
+pub const VERSION_EPOCH_BYTES_MAX: usize = 255;
+
 /// Milliseconds for which nobody is accepted after descriptors or memory for another socket were missing.
 pub const ACCEPT_PAUSE_MS: u64 = 100;
 

@@ -65,6 +65,7 @@ impl Home {
             idempotency_key: None,
             skip_history: false,
             delta: false,
+            version: None,
             tags: None,
             info: None,
             reply_to: ReplyTo::Nobody,

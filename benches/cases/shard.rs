@@ -141,6 +141,7 @@ impl Clients {
             idempotency_key: None,
             skip_history: false,
             delta: false,
+            version: None,
             tags: None,
             info: None,
             reply_to: ReplyTo::Nobody,

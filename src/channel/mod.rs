@@ -62,7 +62,8 @@ pub struct Channels {
 /// What became of a publication, and where it goes.
 #[derive(Debug)]
 pub struct PublishOutcome {
-    /// To be delivered; none: it is a duplicate, and the answer is the one that the first got.
+    /// To be delivered; none: it is a duplicate, and the answer is the one that the first got, or its version is old, and
+    /// the answer is the stream's position.
     pub publication: Option<Arc<Publication>>,
     /// Shards to deliver to, by bit; but see [`Channels::counts_own`].
     pub shards: u64,
@@ -111,7 +112,8 @@ impl Channels {
         }
     }
 
-    /// Numbers, stores in history, and tells where to deliver; a publication whose key is known is neither stored nor delivered.
+    /// Numbers, stores in history, and tells where to deliver; a publication whose key is known, or whose version is not
+    /// newer than the last, is neither stored nor delivered.
     pub fn publish(&mut self, mut publish: Publish, now_ms: u64) -> PublishOutcome {
         self.now_ms = now_ms;
         let interest = self.interests.get(publish.channel.hash);
@@ -126,6 +128,16 @@ impl Channels {
         let has_subscribers = subscribers > 0;
         let stream =
             if publish.skip_history { None } else { self.streams.open(&publish.channel, has_subscribers, now_ms) };
+        if let (Some(stream), Some(version)) = (stream.map(|index| self.streams.stream(index)), &publish.version)
+            && stream.has_seen(version)
+        {
+            let position = Some(stream.position());
+            if let Some(key) = key {
+                self.keys.remember(&publish.channel, &key, position.clone(), now_ms);
+            }
+            self.make_room();
+            return PublishOutcome { publication: None, shards: 0, published: Published { position, subscribers } };
+        }
         let publication = match stream {
             Some(stream) => self.streams.append(stream, publish, has_subscribers, now_ms),
             None => Arc::new(unstored(publish)),

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crate::{
     config::{Namespace, RecoveryMode},
     limits::{HISTORY_REPLY_BYTES_MAX, HISTORY_REPLY_PUBLICATIONS_MAX, STREAM_POSITION_MS, STREAM_UNUSED_MS},
-    mesh::{ChannelName, ClientInfo, Position, Publication, Publish},
+    mesh::{ChannelName, ClientInfo, Position, Publication, Publish, Version},
 };
 
 /// A stream. Its times are milliseconds of the clock that its caller passes on.
@@ -32,6 +32,8 @@ pub(super) struct Stream {
     used_ms: u64,
     /// Of the stored publications.
     stored_bytes: usize,
+    /// The last that a producer has named.
+    version: Option<Box<Version>>,
 }
 
 struct Stored {
@@ -57,6 +59,7 @@ impl Stream {
             stored: VecDeque::new(),
             used_ms: now_ms,
             stored_bytes: 0,
+            version: None,
         }
     }
 
@@ -68,9 +71,19 @@ impl Stream {
         Position { offset: self.top, epoch: Arc::clone(&self.epoch) }
     }
 
+    /// Whether a version is not newer than the last.
+    pub(super) fn has_seen(&self, version: &Version) -> bool {
+        self.version.as_ref().is_some_and(|last| {
+            (version.epoch.is_empty() || version.epoch == last.epoch) && version.number <= last.number
+        })
+    }
+
     /// Numbers and stores.
     pub(super) fn append(&mut self, publish: Publish, now_ms: u64) -> Arc<Publication> {
         self.top += 1;
+        if publish.version.is_some() {
+            self.version = publish.version;
+        }
         let publication = Arc::new(Publication {
             channel: self.channel.clone(),
             // A payload is a slice of the producer's read buffer, all of which would live as long as this slice.
@@ -199,6 +212,7 @@ impl Stream {
             + self.epoch.len()
             + self.stored.capacity() * size_of::<Stored>()
             + self.stored_bytes
+            + self.version.as_ref().map_or(0, |version| size_of::<Version>() + version.epoch.len())
     }
 
     fn is_of_this_stream(&self, position: &Position) -> bool {

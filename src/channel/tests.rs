@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     config::{Namespace, RecoveryMode},
     limits::{HISTORY_REPLY_PUBLICATIONS_MAX, STREAM_POSITION_MS, STREAM_UNUSED_MS},
-    mesh::{ChannelHasher, ClientInfo, ConnectionId, ReplyTo},
+    mesh::{ChannelHasher, ClientInfo, ConnectionId, ReplyTo, Version},
 };
 
 const SIZE: u32 = 5;
@@ -52,6 +52,7 @@ fn publish_of(channel: &ChannelName, number: u64) -> Publish {
         idempotency_key: None,
         skip_history: false,
         delta: false,
+        version: None,
         tags: None,
         info: None,
         reply_to: ReplyTo::Nobody,
@@ -872,4 +873,56 @@ fn subscribers_on_the_home_shard_are_counted_where_somebody_must_know_them() {
         assert_eq!(channels.subscribers(&name), 0);
     }
     assert_eq!(channels.channels(), 0);
+}
+
+// Versions.
+
+fn versioned(channel: &ChannelName, number: u64, epoch: &str) -> Publish {
+    Publish { version: Some(Box::new(Version { number, epoch: epoch.to_owned() })), ..publish_of(channel, number) }
+}
+
+#[test]
+fn a_version_that_is_not_newer_is_dropped_and_answered_with_the_position() {
+    let mut channels = channels();
+    let channel = name("kept:versions");
+    for (number, epoch, offset, is_delivered) in [
+        (5, "a", 1, true),
+        (5, "a", 1, false),
+        (4, "", 1, false),
+        // Of another epoch, any number is new.
+        (1, "b", 2, true),
+        (9, "a", 3, true),
+        (9, "", 3, false),
+        (10, "", 4, true),
+        // What was last had no epoch.
+        (1, "a", 5, true),
+    ] {
+        let outcome = channels.publish(versioned(&channel, number, epoch), 0);
+        let position = outcome.published.position.expect("the namespace keeps history");
+        assert_eq!((position.offset, outcome.publication.is_some()), (offset, is_delivered), "{number} {epoch:?}");
+    }
+    // What has no version is always new, and changes nothing.
+    assert!(channels.publish(publish_of(&channel, 0), 0).publication.is_some());
+    assert!(channels.publish(versioned(&channel, 1, "a"), 0).publication.is_none());
+    // What is not stored is delivered whatever its version.
+    let skipping = Publish { skip_history: true, ..versioned(&channel, 1, "a") };
+    assert!(channels.publish(skipping, 0).publication.is_some());
+    assert!(channels.publish(versioned(&name("plain:versions"), 1, ""), 0).publication.is_some());
+    assert!(channels.publish(versioned(&name("plain:versions"), 1, ""), 0).publication.is_some());
+}
+
+#[test]
+fn history_that_is_removed_leaves_its_position() {
+    let mut channels = channels();
+    let channel = name("kept:removed");
+    let position = publish(&mut channels, &channel, 5, 0);
+    let bytes = channels.history_figures().0;
+    channels.remove_history(&channel);
+    channels.remove_history(&name("kept:nothing"));
+    let found = channels.history(&history_of(&channel, -1, None, false), 0).expect("the stream goes on");
+    assert_eq!((found.publications.len(), found.position), (0, position.clone()));
+    assert!(channels.history_figures().0 < bytes);
+    assert_eq!(channels.history_figures().1, 0, "nothing was lost for want of room");
+    assert_eq!(publish(&mut channels, &channel, 1, 0).offset, position.offset + 1);
+    assert_eq!(history(&mut channels, &channel, 10, None, false), Some(vec![position.offset + 1]));
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::refusal::{ChannelFault, Refusal, quote};
 use crate::{
     config::{ClientConfig, Namespace, Namespaces, PayloadFormat},
-    limits::{CHANNEL_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX},
+    limits::{CHANNEL_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, VERSION_EPOCH_BYTES_MAX},
     protocol::{NotJson, Payload, Tags},
 };
 
@@ -63,6 +63,18 @@ pub(super) fn check_idempotency_key(key: Bytes) -> Result<Bytes, Refusal> {
         1..=IDEMPOTENCY_KEY_BYTES_MAX => Ok(key),
         bytes => Err(Refusal::IdempotencyKey(bytes)),
     }
+}
+
+/// A version's number.
+pub(super) fn check_version(number: &[u8]) -> Result<u64, Refusal> {
+    let text = str::from_utf8(number).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    text.and_then(|text| text.parse().ok()).filter(|number| *number > 0).ok_or(Refusal::Version)
+}
+
+/// What versions' numbers are compared within.
+pub(super) fn check_version_epoch(epoch: &[u8]) -> Result<String, Refusal> {
+    let text = str::from_utf8(epoch).ok().filter(|text| text.len() <= VERSION_EPOCH_BYTES_MAX);
+    text.map(str::to_owned).ok_or(Refusal::VersionEpoch)
 }
 
 fn unknown_namespace(channel: &str, namespaces: &Namespaces) -> Refusal {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use thiserror::Error;
 
 use crate::{
-    limits::{CHANNEL_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, INGEST_LABEL_BYTES_MAX},
+    limits::{CHANNEL_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, INGEST_LABEL_BYTES_MAX, VERSION_EPOCH_BYTES_MAX},
     protocol::AttributesError,
     resp::Reply,
 };
@@ -78,8 +78,14 @@ pub(super) enum Refusal {
     Tags(String),
     #[error("ERR ID must have 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes; these are {0}")]
     IdempotencyKey(usize),
-    #[error("ERR syntax error: expected ID key, SKIPHISTORY, DELTA or TAGS json, got '{0}'")]
+    #[error(
+        "ERR syntax error: expected ID key, SKIPHISTORY, DELTA, TAGS json, VERSION number or VERSIONEPOCH epoch, got '{0}'"
+    )]
     PublishOption(String),
+    #[error("ERR VERSION must be a whole number from 1 to 18446744073709551615")]
+    Version,
+    #[error("ERR VERSIONEPOCH must be text of at most {VERSION_EPOCH_BYTES_MAX} bytes")]
+    VersionEpoch,
     #[error("ERR syntax error: {0} needs a value")]
     OptionWithoutValue(&'static str),
     #[error(
@@ -125,6 +131,8 @@ impl Refusal {
             | Self::ClientName
             | Self::LabelTooLong
             | Self::NotInteger
+            | Self::Version
+            | Self::VersionEpoch
             | Self::PublishOption(_)
             | Self::OptionWithoutValue(_) => "invalid_argument",
             Self::NestedMulti | Self::ExecWithoutMulti | Self::DiscardWithoutMulti | Self::TransactionDiscarded => {

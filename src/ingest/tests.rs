@@ -40,6 +40,7 @@ struct Received {
     skip_history: bool,
     delta: bool,
     tags: Option<String>,
+    version: Option<(u64, String)>,
 }
 
 struct Bench {
@@ -202,6 +203,12 @@ impl PlayedShard {
                 let answer = Answer::Subscribers(counts.collect());
                 to_ingest.send(ToIngest::Answer { connection, sequence, answer });
             }
+            ToShard::User { request, reply_to: ReplyTo::Ingest { connection, sequence } } => {
+                assert_eq!(request.user, "eve");
+                let is_everyone = request.addressees.client.is_none();
+                let answer = Answer::Connections(if is_everyone { 2 } else { u32::from(shard) });
+                to_ingest.send(ToIngest::Answer { connection, sequence, answer });
+            }
             ToShard::ListChannels { pattern, reply_to: ReplyTo::Ingest { connection, sequence } } => {
                 let pattern = pattern.map_or("all".to_owned(), |pattern| String::from_utf8_lossy(&pattern).into());
                 let names = vec![("both".into(), 1), (format!("{pattern}{shard}").into(), 1)];
@@ -221,6 +228,7 @@ impl PlayedShard {
             key: text(publish.idempotency_key),
             skip_history: publish.skip_history,
             delta: publish.delta,
+            version: publish.version.map(|version| (version.number, version.epoch)),
             tags: publish.tags.map(|tags| format!("{tags:?}")),
         };
         let subscribers = String::from_utf8_lossy(&received.data).parse().unwrap_or(1);
@@ -366,6 +374,8 @@ fn publications_travel_as_their_namespace_says() {
     assert_eq!(producer.command(&tagged), "*2\r\n:5\r\n$4\r\nabcd\r\n");
     assert_eq!(producer.command(&["TG.PUBLISH", "kept:a", "1", "SKIPHISTORY"]), "*2\r\n:0\r\n$-1\r\n");
     assert_eq!(producer.command(&["TG.PUBLISH", "kept:a", "1", "DELTA"]), "*2\r\n:5\r\n$4\r\nabcd\r\n");
+    let versioned = ["TG.PUBLISH", "kept:a", "1", "VERSIONEPOCH", "e", "version", "7"];
+    assert_eq!(producer.command(&versioned), "*2\r\n:5\r\n$4\r\nabcd\r\n");
     assert_eq!(producer.command(&["TG.SEND", "t:42", "3"]), ":3\r\n");
     let plain = |channel: &str, data: &str, is_json| Received {
         channel: channel.to_owned(),
@@ -375,6 +385,7 @@ fn publications_travel_as_their_namespace_says() {
         skip_history: false,
         delta: false,
         tags: None,
+        version: None,
     };
     let with_options =
         Received { key: Some("key".to_owned()), tags: Some("{\"a\": \"b\"}".to_owned()), ..plain("kept:a", "1", true) };
@@ -385,6 +396,7 @@ fn publications_travel_as_their_namespace_says() {
         with_options,
         Received { skip_history: true, ..plain("kept:a", "1", true) },
         Received { delta: true, ..plain("kept:a", "1", true) },
+        Received { version: Some((7, "e".to_owned())), ..plain("kept:a", "1", true) },
         plain("#t:42", "3", true),
     ];
     assert_eq!(bench.received(), expected);
@@ -395,6 +407,7 @@ fn wrong_publications_are_refused_and_counted() {
     let mut bench = Bench::new(|config| config.ingest.payload_bytes_max = 100);
     let mut producer = bench.connect();
     let long = "1".repeat(101);
+    let long_epoch = "e".repeat(256);
     let cases: &[(&[&str], &str)] = &[
         (
             &["PUBLISH", "nowhere:a", "1"],
@@ -416,8 +429,20 @@ fn wrong_publications_are_refused_and_counted() {
         (&["TG.PUBLISH", "news:a", "1", "ID"], "-ERR syntax error: ID needs a value\r\n"),
         (
             &["TG.PUBLISH", "news:a", "1", "NX"],
-            "-ERR syntax error: expected ID key, SKIPHISTORY, DELTA or TAGS json, got 'NX'\r\n",
+            "-ERR syntax error: expected ID key, SKIPHISTORY, DELTA, TAGS json, VERSION number or VERSIONEPOCH epoch, got 'NX'\r\n",
         ),
+        (&["TG.PUBLISH", "news:a", "1", "VERSION"], "-ERR syntax error: VERSION needs a value\r\n"),
+        (
+            &["TG.PUBLISH", "news:a", "1", "VERSION", "0"],
+            "-ERR VERSION must be a whole number from 1 to 18446744073709551615\r\n",
+        ),
+        (
+            &["TG.PUBLISH", "news:a", "1", "VERSIONEPOCH", &long_epoch],
+            "-ERR VERSIONEPOCH must be text of at most 255 bytes\r\n",
+        ),
+        (&["TG.DISCONNECT", ""], "-ERR user id must have 1 to 254 bytes of UTF-8 text; these are 0\r\n"),
+        (&["TG.DISCONNECT"], "-ERR wrong number of arguments for 'tg.disconnect' command\r\n"),
+        (&["TG.DISCONNECT", "a", "b", "c"], "-ERR wrong number of arguments for 'tg.disconnect' command\r\n"),
         (&["TG.SEND", "", "1"], "-ERR user id must have 1 to 254 bytes of UTF-8 text; these are 0\r\n"),
         (
             &["TG.BROADCAST", "x"],
@@ -433,8 +458,8 @@ fn wrong_publications_are_refused_and_counted() {
     }
     assert!(bench.received().is_empty());
     assert_eq!((bench.count("payload_not_json"), bench.count("unknown_namespace")), (2, 1));
-    assert_eq!((bench.count("payload_too_long"), bench.count("invalid_argument")), (1, 2));
-    assert_eq!((bench.count("invalid_tags"), bench.count("invalid_user"), bench.count("invalid_channel")), (1, 1, 1));
+    assert_eq!((bench.count("payload_too_long"), bench.count("invalid_argument")), (1, 5));
+    assert_eq!((bench.count("invalid_tags"), bench.count("invalid_user"), bench.count("invalid_channel")), (1, 2, 1));
 }
 
 #[test]
@@ -449,6 +474,8 @@ fn answers_of_all_shards_are_one_reply() {
     let bench = Bench::new(|_| {});
     let mut producer = bench.connect();
     assert_eq!(producer.command(&["TG.BROADCAST", "{}"]), ":21\r\n");
+    assert_eq!(producer.command(&["TG.DISCONNECT", "eve"]), ":4\r\n");
+    assert_eq!(producer.command(&["tg.disconnect", "eve", "some-client"]), ":1\r\n");
     assert_eq!(producer.command(&["PUBSUB", "CHANNELS"]), "*3\r\n$4\r\nall0\r\n$4\r\nall1\r\n$4\r\nboth\r\n");
     assert_eq!(producer.command(&["pubsub", "shardchannels", "x"]), "*3\r\n$4\r\nboth\r\n$2\r\nx0\r\n$2\r\nx1\r\n");
     assert_eq!(

@@ -321,12 +321,23 @@ pub struct Publish {
     pub skip_history: bool,
     /// It may be sent as a patch to the publication before.
     pub delta: bool,
+    /// Which version of the channel's state it is: one that is not newer than the last is dropped.
+    pub version: Option<Box<Version>>,
     /// Strings by name.
     pub tags: Option<Tags>,
     /// The publishing client.
     pub info: Option<Box<ClientInfo>>,
     /// Who waits for the result.
     pub reply_to: ReplyTo,
+}
+
+/// A version of what a channel tells, as its producer counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// From 1.
+    pub number: u64,
+    /// Numbers of one epoch are compared; "": with those of any.
+    pub epoch: String,
 }
 
 /// What became of a publication.

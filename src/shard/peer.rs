@@ -116,6 +116,7 @@ impl Effects for Peer<'_> {
                 idempotency_key: None,
                 skip_history: false,
                 delta: false,
+                version: None,
                 tags: None,
                 info: Some(Box::new(info)),
                 reply_to: ReplyTo::Client { connection, command },

@@ -129,6 +129,7 @@ impl Producers {
             idempotency_key: publication.key.clone(),
             skip_history: false,
             delta: false,
+            version: None,
             tags: Some([tag(publication.count)].into_iter().collect()),
             info: None,
             reply_to: ReplyTo::Ingest { connection: u64::from(publication.producer), sequence },

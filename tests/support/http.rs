@@ -26,6 +26,19 @@ pub fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
     read_response(&mut stream)
 }
 
+/// Posts a body, with header fields that each end with a line's end. The usual `Host` goes unless they have one.
+pub fn post(address: SocketAddr, path: &str, fields: &str, body: &str) -> io::Result<Response> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let host = if fields.starts_with("Host:") { String::new() } else { format!("Host: {address}\r\n") };
+    let length = body.len();
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\n{host}{fields}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )?;
+    read_response(&mut stream)
+}
+
 /// Reads a response until the peer closes, or the body has the length that the head names.
 pub fn read_response(stream: &mut impl Read) -> io::Result<Response> {
     let mut bytes = Vec::new();

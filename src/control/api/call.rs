@@ -217,6 +217,12 @@ pub struct Publication<'a> {
     /// Subscribers that asked for deltas may be sent one.
     #[serde(default, deserialize_with = "or_default")]
     pub delta: bool,
+    /// Which version of the channel's state this is; 0: it has none.
+    #[serde(default, deserialize_with = "or_default")]
+    pub version: u64,
+    /// Numbers of one epoch are compared; "": with those of any.
+    #[serde(default, deserialize_with = "or_default")]
+    pub version_epoch: String,
 }
 
 /// Of `subscribe`.
@@ -413,4 +419,110 @@ fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserial
 /// A value that is there, though it may be null.
 fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_readable(method: Method, params: &str) -> bool {
+        Call::read(method, params.as_bytes()).is_ok()
+    }
+
+    #[test]
+    fn what_is_no_object_or_broken_is_unreadable_to_every_method() {
+        for method in Method::ALL {
+            assert_eq!(Method::of(method.name()), Some(method));
+            assert!(is_readable(method, " {} "), "{}", method.name());
+            assert!(is_readable(method, r#"{"unknown": [1, {}]}"#), "{}", method.name());
+            for params in ["", " ", "null", "[]", "1", "\"{}\"", "{", "{}}", "{} {}", "{\"a\"}", "\u{feff}{}"] {
+                assert!(!is_readable(method, params), "{} {params}", method.name());
+            }
+        }
+        assert_eq!(Method::of("Publish"), None);
+        assert_eq!(Method::of(""), None);
+    }
+
+    #[test]
+    fn fields_of_a_wrong_type_are_unreadable() {
+        use Method::*;
+        let channel_methods = [Publish, Subscribe, Unsubscribe, Presence, PresenceStats, History, HistoryRemove];
+        for method in channel_methods {
+            for value in ["1", "true", "{}", "[\"a\"]"] {
+                assert!(!is_readable(method, &format!("{{\"channel\":{value}}}")), "{} {value}", method.name());
+            }
+            assert!(is_readable(method, r#"{"channel":null}"#), "{}", method.name());
+        }
+        for method in [Subscribe, Unsubscribe, Disconnect, Refresh] {
+            for field in ["user", "client", "session"] {
+                for value in ["42", "[]", "{}", "false"] {
+                    assert!(!is_readable(method, &format!("{{\"{field}\":{value}}}")), "{} {field}", method.name());
+                }
+            }
+        }
+        for (method, params) in [
+            (Broadcast, r#"{"channels":"a"}"#),
+            (Broadcast, r#"{"channels":[1]}"#),
+            (Publish, r#"{"b64data":1}"#),
+            (Publish, r#"{"skip_history":1}"#),
+            (Publish, r#"{"tags":{"a":1}}"#),
+            (Publish, r#"{"tags":["a"]}"#),
+            (Publish, r#"{"idempotency_key":1}"#),
+            (Publish, r#"{"delta":"yes"}"#),
+            (Publish, r#"{"version":-1}"#),
+            (Publish, r#"{"version":1.5}"#),
+            (Publish, r#"{"version":"1"}"#),
+            (Publish, r#"{"version_epoch":1}"#),
+            (Subscribe, r#"{"expire_at":"soon"}"#),
+            (Subscribe, r#"{"b64info":{}}"#),
+            (Subscribe, r#"{"b64data":{}}"#),
+            (Subscribe, r#"{"recover_since":{"offset":-1}}"#),
+            (Subscribe, r#"{"recover_since":7}"#),
+            (Subscribe, r#"{"override":{"presence":true}}"#),
+            (Subscribe, r#"{"override":7}"#),
+            (Disconnect, r#"{"whitelist":"a"}"#),
+            (Disconnect, r#"{"disconnect":3500}"#),
+            (Disconnect, r#"{"disconnect":{"code":"3500"}}"#),
+            (Disconnect, r#"{"disconnect":{"code":4294967296}}"#),
+            (Refresh, r#"{"expired":1}"#),
+            (Refresh, r#"{"expire_at":"never"}"#),
+            (History, r#"{"limit":"all"}"#),
+            (History, r#"{"limit":2147483648}"#),
+            (History, r#"{"since":{"epoch":1}}"#),
+            (History, r#"{"reverse":"yes"}"#),
+            (Channels, r#"{"pattern":1}"#),
+            (Rpc, r#"{"method":1}"#),
+            (Batch, r#"{"commands":{}}"#),
+            (Batch, r#"{"commands":[1]}"#),
+            (Batch, r#"{"commands":[{}]}"#),
+            (Batch, r#"{"commands":[{"nothing":{}}]}"#),
+            (Batch, r#"{"commands":[{"publish":{"channel":1}}]}"#),
+            (Batch, r#"{"commands":[{"batch":{}}]}"#),
+            (Batch, r#"{"parallel":"yes"}"#),
+        ] {
+            assert!(!is_readable(method, params), "{} {params}", method.name());
+        }
+    }
+
+    #[test]
+    fn data_may_be_null_but_is_then_there() {
+        let data = |params| match Call::read(Method::Publish, params) {
+            Ok(Call::Publish(request)) => request.data.map(RawValue::get),
+            _ => panic!("it is readable"),
+        };
+        assert_eq!(data(b"{}"), None);
+        assert_eq!(data(br#"{"data":null}"#), Some("null"));
+        assert_eq!(data(br#"{"data":{"a": 1}}"#), Some(r#"{"a": 1}"#));
+    }
+
+    #[test]
+    fn a_batch_is_read_whole() {
+        let params = br#"{"commands":[{"publish":{"channel":"a"}},{"info":{}}],"parallel":true}"#;
+        let Ok(Call::Batch { calls, is_parallel: true }) = Call::read(Method::Batch, params) else {
+            panic!("it is readable")
+        };
+        assert!(matches!(calls[..], [(Method::Publish, Call::Publish(_)), (Method::Info, Call::Info)]));
+        let long = format!("{{\"commands\":[{}]}}", vec!["{\"info\":{}}"; API_LIST_ITEMS_MAX + 1].join(","));
+        assert!(!is_readable(Method::Batch, &long));
+    }
 }

@@ -97,11 +97,7 @@ impl Api {
 
     /// `{"method":..,"params":..}`, one or more, each answered by a line.
     async fn answer_legacy(&self, body: &Bytes) -> ApiAnswer {
-        let commands = serde_json::Deserializer::from_slice(body).into_iter::<LegacyCommand<'_>>();
-        let Ok(commands) = commands.collect::<Result<Vec<_>, _>>() else { return ApiAnswer::unreadable() };
-        if commands.is_empty() {
-            return ApiAnswer::unreadable();
-        }
+        let Ok(commands) = LegacyCommand::read_all(body) else { return ApiAnswer::unreadable() };
         let mut lines = Vec::with_capacity(commands.len());
         for LegacyCommand { method, params } in commands {
             let params = params.map_or("{}", RawValue::get);
@@ -177,6 +173,19 @@ struct LegacyCommand<'a> {
     method: String,
     #[serde(borrow, default)]
     params: Option<&'a RawValue>,
+}
+
+impl<'a> LegacyCommand<'a> {
+    fn read_all(body: &'a [u8]) -> Result<Vec<Self>, Unreadable> {
+        let texts = serde_json::Deserializer::from_slice(body).into_iter::<&RawValue>();
+        let commands = texts.map(|text| {
+            let text = text?.get();
+            // What reads an object takes a list of its fields, too.
+            if text.starts_with('{') { Ok(serde_json::from_str(text)?) } else { Err(Unreadable) }
+        });
+        let commands = commands.collect::<Result<Vec<_>, Unreadable>>()?;
+        if commands.is_empty() { Err(Unreadable) } else { Ok(commands) }
+    }
 }
 
 impl ApiAnswer {

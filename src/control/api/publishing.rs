@@ -6,8 +6,8 @@ use bytes::Bytes;
 use super::{Api, Failure, answers, call::Publication};
 use crate::{
     config::Namespace,
-    limits::{API_LIST_ITEMS_MAX, CHANNEL_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX},
-    mesh::{ChannelName, Publish, ReplyTo, ToShard},
+    limits::{API_LIST_ITEMS_MAX, CHANNEL_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, VERSION_EPOCH_BYTES_MAX},
+    mesh::{ChannelName, Publish, ReplyTo, ToShard, Version},
     protocol::{Payload, Tags},
 };
 
@@ -67,7 +67,10 @@ impl Api {
             (base64, _) => STANDARD.decode(base64).map_err(|_| Failure::BAD_REQUEST)?.into(),
         };
         let is_fitting = (1..=self.config.ingest.payload_bytes_max as usize).contains(&data.len());
-        if !is_fitting || request.idempotency_key.len() > IDEMPOTENCY_KEY_BYTES_MAX {
+        if !is_fitting
+            || request.idempotency_key.len() > IDEMPOTENCY_KEY_BYTES_MAX
+            || request.version_epoch.len() > VERSION_EPOCH_BYTES_MAX
+        {
             return Err(Failure::BAD_REQUEST);
         }
         let tags = request.tags.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -77,6 +80,8 @@ impl Api {
                 .then(|| Bytes::copy_from_slice(request.idempotency_key.as_bytes())),
             skip_history: request.skip_history,
             delta: request.delta,
+            version: (request.version > 0)
+                .then(|| Box::new(Version { number: request.version, epoch: request.version_epoch.clone() })),
             tags: (!request.tags.is_empty()).then(|| tags.collect()),
         })
     }
@@ -92,6 +97,7 @@ struct Content {
     idempotency_key: Option<Bytes>,
     skip_history: bool,
     delta: bool,
+    version: Option<Box<Version>>,
     tags: Option<Tags>,
 }
 
@@ -104,6 +110,7 @@ impl Content {
             idempotency_key: self.idempotency_key.clone(),
             skip_history: self.skip_history,
             delta: self.delta,
+            version: self.version.clone(),
             tags: self.tags.clone(),
             info: None,
             reply_to,

@@ -1,4 +1,4 @@
-//! TG.CONNECTIONS, TG.ATTRIBUTES: what the back end knows of a user's connections.
+//! TG.CONNECTIONS, TG.ATTRIBUTES, TG.DISCONNECT: what the back end knows of a user's connections, and their end.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::{Call, Outcome};
 use crate::{
     ingest::{payload::check_user, refusal::Refusal, replies::Waiting},
     mesh::{Addressees, ToShard, UserAction, UserRequest},
-    protocol::AttributesPatch,
+    protocol::{AttributesPatch, Disconnect},
 };
 
 /// In place of a client id: every connection of the user.
@@ -27,6 +27,20 @@ pub(super) fn attributes(call: &mut Call<'_>) -> Result<Outcome, Refusal> {
     let addressees = Addressees { client, ..Addressees::default() };
     let shards_left = call.ask_about_user(addressees, UserAction::ChangeAttributes { patch })?;
     Ok(Outcome::Wait(Waiting::Changed { shards_left, updated: 0, refused: 0 }))
+}
+
+/// `TG.DISCONNECT user [client]`.
+pub(super) fn disconnect(call: &mut Call<'_>) -> Result<Outcome, Refusal> {
+    let client = match call.command.len() {
+        2 => None,
+        3 => Some(String::from_utf8_lossy(call.argument(2)).into_owned()),
+        _ => return Err(Refusal::WrongArity("tg.disconnect".to_owned())),
+    };
+    let addressees = Addressees { client, ..Addressees::default() };
+    let told = Disconnect::FORCE_DISCONNECT;
+    let action = UserAction::Disconnect { code: told.code(), reason: told.reason().to_owned() };
+    let shards_left = call.ask_about_user(addressees, action)?;
+    Ok(Outcome::Wait(Waiting::Connections { shards_left, connections: 0 }))
 }
 
 impl Call<'_> {

@@ -6,11 +6,14 @@ use super::{Call, Outcome};
 use crate::{
     config::PayloadFormat,
     ingest::{
-        payload::{check_channel, check_idempotency_key, check_payload, check_tags, check_user},
+        payload::{
+            check_channel, check_idempotency_key, check_payload, check_tags, check_user, check_version,
+            check_version_epoch,
+        },
         refusal::{Refusal, quote},
         replies::Waiting,
     },
-    mesh::{ChannelName, Publish, ReplyTo, ToShard},
+    mesh::{ChannelName, Publish, ReplyTo, ToShard, Version},
     protocol::{Payload, Tags},
 };
 
@@ -21,7 +24,7 @@ pub(super) fn publish(call: &mut Call<'_>) -> Result<Outcome, Refusal> {
     Ok(Outcome::Wait(Waiting::Subscribers))
 }
 
-/// `TG.PUBLISH channel payload [ID key] [SKIPHISTORY] [DELTA] [TAGS json]`.
+/// `TG.PUBLISH channel payload [ID key] [SKIPHISTORY] [DELTA] [TAGS json] [VERSION number] [VERSIONEPOCH epoch]`.
 pub(super) fn publish_positioned(call: &mut Call<'_>) -> Result<Outcome, Refusal> {
     let options = call.check_options()?;
     let (channel, payload) = call.check_publication()?;
@@ -66,6 +69,7 @@ struct Options {
     skip_history: bool,
     delta: bool,
     tags: Option<Tags>,
+    version: Option<Box<Version>>,
 }
 
 impl Call<'_> {
@@ -87,6 +91,7 @@ impl Call<'_> {
 
     fn check_options(&self) -> Result<Options, Refusal> {
         let mut options = Options::default();
+        let (mut version, mut version_epoch) = (None, String::new());
         let mut index = 3;
         while let Some(option) = self.command.argument(index) {
             let value = self.command.share(index + 1);
@@ -98,6 +103,12 @@ impl Call<'_> {
                 let tags = value.ok_or(Refusal::OptionWithoutValue("TAGS"))?;
                 options.tags = Some(check_tags(&tags)?);
                 index += 2;
+            } else if option.eq_ignore_ascii_case(b"VERSION") {
+                version = Some(check_version(&value.ok_or(Refusal::OptionWithoutValue("VERSION"))?)?);
+                index += 2;
+            } else if option.eq_ignore_ascii_case(b"VERSIONEPOCH") {
+                version_epoch = check_version_epoch(&value.ok_or(Refusal::OptionWithoutValue("VERSIONEPOCH"))?)?;
+                index += 2;
             } else if option.eq_ignore_ascii_case(b"SKIPHISTORY") {
                 options.skip_history = true;
                 index += 1;
@@ -108,6 +119,7 @@ impl Call<'_> {
                 return Err(Refusal::PublishOption(quote(option)));
             }
         }
+        options.version = version.map(|number| Box::new(Version { number, epoch: version_epoch }));
         Ok(options)
     }
 
@@ -119,6 +131,7 @@ impl Call<'_> {
             idempotency_key: options.idempotency_key,
             skip_history: options.skip_history,
             delta: options.delta,
+            version: options.version,
             tags: options.tags,
             info: None,
             reply_to: self.reply_to(),

@@ -129,6 +129,7 @@ impl Stage {
             idempotency_key: None,
             skip_history: false,
             delta: false,
+            version: None,
             tags: None,
             info: None,
             reply_to: ReplyTo::Nobody,
