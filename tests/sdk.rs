@@ -63,6 +63,8 @@ allow_history_for_anonymous = true
 history_size = 100
 history_ttl = "10m"
 force_recovery = true
+allowed_delta_types = ["fossil"]
+delta_publish = true
 "#;
 
 /// Publications as patches to each other, always or where their producers say so.

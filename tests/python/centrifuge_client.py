@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from centrifuge import (
     Client,
     ClientEventHandler,
+    DeltaType,
     ReplyError,
     StreamPosition,
     SubscriptionEventHandler,
@@ -23,7 +24,7 @@ PATIENCE_S = 20
 
 
 async def main():
-    for test in (connects, publishes, reads_history, is_refused, recovers, sends_bytes):
+    for test in (connects, publishes, reads_history, is_refused, recovers, takes_deltas, sends_bytes):
         print(test.__name__, flush=True)
         await asyncio.wait_for(test(), 2 * PATIENCE_S)
 
@@ -107,6 +108,34 @@ async def recovers():
     expect([publication.offset for publication in publications], list(range(1, 61)))
     expect((await received.next("subscribed")).recovered, False)
     expect((await received.next("subscribed")).recovered, True)
+    await client.disconnect()
+    await publisher.disconnect()
+    line.cut()
+
+
+async def takes_deltas():
+    publisher, _ = await connected(is_protobuf=not IS_PROTOBUF)
+    line = Line()
+    client, events = await connected(url=await line.open())
+    received = await subscribed(client, "blobs:delta", delta=DeltaType.FOSSIL)
+    values = [{"text": "what stays, ä and all, " * 5, "number": number} for number in range(40)]
+
+    async def publish(some):
+        for value in some:
+            await publisher.publish("blobs:delta", value if IS_PROTOBUF else json.dumps(value).encode())
+
+    await publish(values[:20])
+    publications = [(await received.next("publication")).pub for _ in range(20)]
+    line.cut()
+    await events.next("connecting")
+    await publish(values[20:30])
+    line.is_cut = False
+    publications += [(await received.next("publication")).pub for _ in range(10)]
+    await publish(values[30:])
+    publications += [(await received.next("publication")).pub for _ in range(10)]
+    expect([decoded(publication.data) for publication in publications], values)
+    patches = [publication.delta for publication in publications]
+    expect(patches, [False] + [True] * 19 + [False] * 10 + [True] * 10)
     await client.disconnect()
     await publisher.disconnect()
     line.cut()
@@ -224,9 +253,9 @@ async def connected(**options):
     return client, events
 
 
-async def subscribed(client, channel):
+async def subscribed(client, channel, **options):
     events = SubscriptionEvents()
-    subscription = client.new_subscription(channel, events=events)
+    subscription = client.new_subscription(channel, events=events, **options)
     await subscription.subscribe()
     await subscription.ready(PATIENCE_S)
     return events
