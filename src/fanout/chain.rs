@@ -13,6 +13,9 @@ use bytes::Bytes;
 
 use crate::protocol::DeltaEncoder;
 
+/// Payloads up to this long leave their tables behind for the next patch: some 200 KiB.
+const SOURCE_BYTES_KEPT_MAX: usize = 256 * 1024;
+
 /// Where a topic of deltas stands.
 #[derive(Debug, Default)]
 pub struct Chain {
@@ -118,10 +121,14 @@ impl Patches {
         (!self.bytes.is_empty() && (self.is_text || !must_be_text)).then_some(&self.bytes)
     }
 
-    /// The publication is given to all: lets go of the payloads.
+    /// The publication is given to all: lets go of the payloads, and of the memory that few patches need.
     #[inline]
     pub fn forget(&mut self) {
-        self.ends = None;
+        if let Some((source, _)) = self.ends.take()
+            && source.len() > SOURCE_BYTES_KEPT_MAX
+        {
+            *self = Self::default();
+        }
         self.copied = None;
     }
 }
