@@ -221,7 +221,8 @@ static CLIENT: &[Key<Draft>] = &[
         Boolean(|draft| &mut draft.config.client.insecure),
         "false",
         "For development and tests: every client may connect without a token, as the user \"\", and may subscribe, \
-         publish and read in every channel. History and presence must still be on where they are read.",
+         publish and read in every channel, and publish any bytes in Protobuf, whatever the channel's format. History \
+         and presence must still be on where they are read.",
     ),
 ];
 

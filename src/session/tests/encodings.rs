@@ -1,14 +1,18 @@
 //! The Protobuf encoding over WebSocket: how it is chosen, and that it means what JSON means.
 
 use super::{
-    client,
+    client, config,
     recorder::{Client, HEAD, masked},
+    rules,
 };
 use crate::session::{Flow, Reason};
 
 /// An upgrade to Protobuf, and a connect command with the id 1.
 fn connected() -> Client {
-    let mut client = client();
+    connected_as(client())
+}
+
+fn connected_as(mut client: Client) -> Client {
     let head = HEAD.replace("Host:", "Sec-WebSocket-Protocol: centrifuge-protobuf\r\nHost:");
     assert_eq!(client.send(head.as_bytes()), Flow::Continue);
     let answer = String::from_utf8(std::mem::take(&mut client.shard.output)).expect("a head");
@@ -76,6 +80,18 @@ fn payloads_must_be_json_where_the_namespace_says_so() {
     assert_eq!(client.shard.calls.last().map(String::as_str), Some(r"publish blobs:a \xff\n"));
     let frames = ask(&mut client, &command(2, 7, &field(1, b"blobs:a")));
     assert_eq!(error_code(&frames[0]), 107);
+}
+
+#[test]
+fn a_server_without_rules_passes_any_bytes_on() {
+    let mut config = config();
+    config.client.insecure = true;
+    let mut client = connected_as(Client::new(rules(config)));
+    for (data, published) in [(&b"boom"[..], "publish open:a boom"), (b"{\n}", "publish open:a {}")] {
+        let frames = ask(&mut client, &command(2, 7, &[field(1, b"open:a"), field(2, data)].concat()));
+        assert_eq!(frames, [[4, 0x08, 2, 0x42, 0]]);
+        assert_eq!(client.shard.calls.last().map(String::as_str), Some(published));
+    }
 }
 
 #[test]
