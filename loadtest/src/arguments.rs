@@ -176,6 +176,16 @@ pub struct StormArguments {
     /// How often all are cut.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
+    /// Publications go on meanwhile, and clients recover what they missed: nothing may be lost, nothing doubled. The
+    /// channels need history and recovery.
+    #[arg(long)]
+    pub recover: bool,
+    /// With --recover: publications per second, to one channel after the other.
+    #[arg(long, default_value_t = 100.0, requires = "recover", value_parser = positive)]
+    pub rate: f64,
+    /// With --recover: seconds from a cut to the return.
+    #[arg(long, default_value_t = 1.0, requires = "recover", value_parser = positive)]
+    pub away_seconds: f64,
 }
 
 /// The scenario `churn`.

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::{
     clock::now_ns,
-    dialect::{Dialect, Expectation},
+    dialect::{Answer, Dialect, Expectation, StreamPosition, Subscribed, pushed_offset},
     ledger::Ledger,
     link::{Plan, Slow},
     sequence::SequenceWindow,
@@ -46,6 +46,8 @@ pub struct Swarm {
     wakers: RefCell<Vec<Option<Waker>>>,
     /// By place in the worker: what the client has seen of its streams.
     windows: RefCell<Vec<Windows>>,
+    /// By place in the worker: where the client is in its channel's stream, if it recovers.
+    stream_positions: RefCell<Vec<Option<StreamPosition>>>,
     /// By place in the worker: whether the client is to leave and come back.
     leaving: RefCell<Vec<bool>>,
     counts: Counts,
@@ -85,6 +87,7 @@ impl Swarm {
             ledger: RefCell::new(Ledger::new(plan.channels)),
             wakers: RefCell::new(vec![None; clients]),
             windows: RefCell::new(vec![Windows::from_whatever_comes(); clients]),
+            stream_positions: RefCell::new(vec![None; if plan.dialect.recovers() { clients } else { 0 }]),
             leaving: RefCell::new(vec![false; clients]),
             counts: Counts::default(),
             is_closing: Cell::new(false),
@@ -127,9 +130,11 @@ impl Swarm {
         }
     }
 
-    /// Clients will be opened (again): they must receive everything after these positions.
-    pub fn prepare(&self, positions: &Positions) {
+    /// Clients will be opened (again): they must receive everything after these positions, or, if there are none, after
+    /// what they have received before.
+    pub fn prepare(&self, positions: Option<&Positions>) {
         self.is_closing.set(false);
+        let Some(positions) = positions else { return };
         for (windows, client) in self.windows.borrow_mut().iter_mut().zip(self.plan.clients.clone()) {
             let expecting = |stream| SequenceWindow::expecting(positions.last(stream) + 1);
             let channel = expecting(Stream::Channel(self.channel_of(client)));
@@ -248,7 +253,7 @@ impl Client {
         self.socket.send(&upgrade_request(&plan.host, &plan.path)).await?;
         let rest = self.read_upgrade().await?;
         let mut frames = Vec::new();
-        for text in self.swarm.plan.dialect.opening(self.index)? {
+        for text in self.opening()? {
             frames.extend(client_frame(Opcode::Text, text.as_bytes(), self.mask()));
         }
         self.socket.send(&frames).await?;
@@ -260,6 +265,11 @@ impl Client {
             self.socket.send(&answers).await?;
         }
         Ok(())
+    }
+
+    fn opening(&self) -> Result<Vec<String>> {
+        let positions = self.swarm.stream_positions.borrow();
+        self.swarm.plan.dialect.opening(self.index, positions.get(self.place).and_then(Option::as_ref))
     }
 
     /// Reads the answer to the upgrade request; what came behind it is given back.
@@ -338,6 +348,7 @@ impl Client {
             swarm: &self.swarm,
             windows: &mut self.swarm.windows.borrow_mut()[self.place],
             client: self.index,
+            place: self.place,
             expectation: &mut self.expectation,
             mask,
             now_ns: now_ns(),
@@ -366,6 +377,7 @@ struct Intake<'a> {
     swarm: &'a Swarm,
     windows: &'a mut Windows,
     client: u32,
+    place: usize,
     expectation: &'a mut Expectation,
     mask: [u8; 4],
     now_ns: u64,
@@ -402,8 +414,18 @@ impl Intake<'_> {
             self.answer(Opcode::Text, b"{}");
             return Ok(());
         }
-        if *self.expectation != Expectation::Nothing && self.expectation.meet(line)? {
-            return Ok(());
+        if *self.expectation != Expectation::Nothing
+            && let Some(answer) = self.expectation.meet(line)?
+        {
+            return match answer {
+                Answer::Subscribed(subscribed) if self.swarm.plan.dialect.recovers() => self.recover(subscribed, line),
+                Answer::Subscribed(_) | Answer::Awaited => Ok(()),
+            };
+        }
+        if let Some(Some(position)) = self.swarm.stream_positions.borrow_mut().get_mut(self.place)
+            && let Some(offset) = pushed_offset(line)
+        {
+            position.offset = offset;
         }
         let mut ledger = self.swarm.ledger.borrow_mut();
         let mut finder = self.swarm.finder.borrow_mut();
@@ -421,6 +443,25 @@ impl Intake<'_> {
             return Ok(());
         }
         while let Some((place, stamp)) = finder.find(rest) {
+            self.record(stamp, &mut ledger);
+            rest = &rest[place + STAMP_BYTES..];
+        }
+        Ok(())
+    }
+
+    /// The client is subscribed and has what it missed, all in one line.
+    fn recover(&mut self, subscribed: Subscribed, line: &[u8]) -> Result<()> {
+        let Subscribed { recoverable, recovered, epoch, offset } = subscribed;
+        ensure!(recoverable, "the channel's namespace has no history or does not recover (force_recovery)");
+        let before = self.swarm.stream_positions.borrow_mut()[self.place].replace(StreamPosition { epoch, offset });
+        if let Some(StreamPosition { epoch, offset }) = before {
+            ensure!(recovered, "the server did not recover what came after offset {offset} of epoch {epoch}");
+        }
+        let mut ledger = self.swarm.ledger.borrow_mut();
+        let mut finder = self.swarm.finder.borrow_mut();
+        let mut rest = line;
+        while let Some((place, stamp)) = finder.find(rest) {
+            ledger.record_recovered();
             self.record(stamp, &mut ledger);
             rest = &rest[place + STAMP_BYTES..];
         }

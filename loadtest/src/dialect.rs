@@ -15,6 +15,8 @@ pub enum Dialect {
         identity: Identity,
         /// Names of channels; a client subscribes to one. Empty: clients subscribe to nothing.
         channels: Vec<String>,
+        /// Whether clients that come back ask for what they missed.
+        recovers: bool,
     },
     /// Texts of the operator's: any server that pushes after a message.
     Texts {
@@ -48,15 +50,25 @@ pub enum Identity {
 /// What every SDK says of itself: servers remember it for each connection.
 const PROGRAM: &str = r#""name":"js","version":"5.8.0""#;
 
+/// Where a client is in the stream of its channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamPosition {
+    /// Which stream it is, in the server's words.
+    pub epoch: String,
+    /// Its last publication.
+    pub offset: u64,
+}
+
 impl Dialect {
-    /// Messages that this client sends after the upgrade, in order.
+    /// Messages that this client sends after the upgrade, in order. One that recovers and has been there before does
+    /// so from this position.
     ///
     /// # Errors
     /// If a token cannot be minted.
-    pub fn opening(&self, client: u32) -> Result<Vec<String>> {
+    pub fn opening(&self, client: u32, position: Option<&StreamPosition>) -> Result<Vec<String>> {
         match self {
             Dialect::Bare => Ok(Vec::new()),
-            Dialect::Centrifuge { identity, channels } => {
+            Dialect::Centrifuge { identity, channels, recovers } => {
                 let connect = match identity.token(client)? {
                     Some(token) => format!(r#"{{"id":1,"connect":{{"token":"{token}",{PROGRAM}}}}}"#),
                     None => format!(r#"{{"id":1,"connect":{{{PROGRAM}}}}}"#),
@@ -64,7 +76,15 @@ impl Dialect {
                 // One frame, as SDKs do when they come back: connect and all subscriptions.
                 let Some(channel) = channel_of(channels, client) else { return Ok(vec![connect]) };
                 let channel = serde_json::to_string(channel)?;
-                Ok(vec![format!("{connect}\n{{\"id\":2,\"subscribe\":{{\"channel\":{channel}}}}}")])
+                let recovery = match position.filter(|_| *recovers) {
+                    Some(StreamPosition { epoch, offset }) => {
+                        let epoch = serde_json::to_string(epoch)?;
+                        format!(r#","recoverable":true,"recover":true,"epoch":{epoch},"offset":{offset}"#)
+                    }
+                    None if *recovers => r#","recoverable":true"#.to_owned(),
+                    None => String::new(),
+                };
+                Ok(vec![format!("{connect}\n{{\"id\":2,\"subscribe\":{{\"channel\":{channel}{recovery}}}}}")])
             }
             Dialect::Texts { connect, subscribe, channels, .. } => {
                 let channel = channel_of(channels, client).map_or("", String::as_str);
@@ -72,6 +92,11 @@ impl Dialect {
                 Ok(connect.iter().chain(subscribe).map(fill).collect())
             }
         }
+    }
+
+    /// Whether clients that come back ask for what they missed.
+    pub fn recovers(&self) -> bool {
+        matches!(self, Dialect::Centrifuge { recovers: true, .. })
     }
 
     /// What must be answered before this client is subscribed.
@@ -123,10 +148,55 @@ pub enum Expectation {
     Text(String),
 }
 
+/// Something that a client waited for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A reply of which nothing needs to be known, or the operator's text.
+    Awaited,
+    /// The reply to the subscribe command.
+    Subscribed(Subscribed),
+}
+
+/// What is known of a subscription.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Subscribed {
+    /// Whether the server keeps what is missed.
+    pub recoverable: bool,
+    /// Whether the answer brings all that was missed.
+    pub recovered: bool,
+    /// Which stream it is.
+    pub epoch: String,
+    /// Its last publication.
+    pub offset: u64,
+}
+
 #[derive(Deserialize)]
 struct Reply {
     id: Option<u32>,
     error: Option<ReplyError>,
+    subscribe: Option<Subscribed>,
+}
+
+#[derive(Deserialize)]
+struct Pushed {
+    push: Push,
+}
+
+#[derive(Deserialize)]
+struct Push {
+    #[serde(rename = "pub")]
+    publication: Publication,
+}
+
+#[derive(Deserialize)]
+struct Publication {
+    offset: u64,
+}
+
+/// The place in its channel's stream that a publication pushed in this line has; none if it has none.
+pub fn pushed_offset(line: &[u8]) -> Option<u64> {
+    serde_json::from_slice::<Pushed>(line).ok().map(|pushed| pushed.push.publication.offset)
 }
 
 #[derive(Deserialize)]
@@ -137,26 +207,28 @@ struct ReplyError {
 }
 
 impl Expectation {
-    /// Looks at one line of a message; whether it was what was waited for.
+    /// Looks at one line of a message: what it answers, if it was waited for.
     ///
     /// # Errors
     /// If the server refuses a command.
-    pub fn meet(&mut self, line: &[u8]) -> Result<bool> {
+    pub fn meet(&mut self, line: &[u8]) -> Result<Option<Answer>> {
         match self {
-            Expectation::Nothing => Ok(false),
+            Expectation::Nothing => Ok(None),
             Expectation::Text(text) => {
                 let is_met = memchr::memmem::find(line, text.as_bytes()).is_some();
                 if is_met {
                     *self = Expectation::Nothing;
                 }
-                Ok(is_met)
+                Ok(is_met.then_some(Answer::Awaited))
             }
             Expectation::Replies { connect, subscribe } => {
-                let Ok(Reply { id: Some(id), error }) = serde_json::from_slice(line) else { return Ok(false) };
+                let Ok(Reply { id: Some(id), error, subscribe: subscribed }) = serde_json::from_slice(line) else {
+                    return Ok(None);
+                };
                 let command = match id {
                     1 => "connect",
                     2 => "subscribe",
-                    _ => return Ok(false),
+                    _ => return Ok(None),
                 };
                 if let Some(ReplyError { code, message }) = error {
                     bail!("the server refuses the {command} command: error {code} {message}");
@@ -166,7 +238,7 @@ impl Expectation {
                 if !*connect && !*subscribe {
                     *self = Expectation::Nothing;
                 }
-                Ok(true)
+                Ok(Some(subscribed.map_or(Answer::Awaited, Answer::Subscribed)))
             }
         }
     }
@@ -178,15 +250,34 @@ mod tests {
 
     fn centrifuge(channels: &[&str]) -> Dialect {
         let channels = channels.iter().map(|&channel| channel.to_owned()).collect();
-        Dialect::Centrifuge { identity: Identity::Anonymous, channels }
+        Dialect::Centrifuge { identity: Identity::Anonymous, channels, recovers: false }
     }
 
     #[test]
     fn connect_and_subscribe_share_a_frame() {
-        let opening = centrifuge(&["a", "b\"c"]).opening(3).unwrap();
+        let opening = centrifuge(&["a", "b\"c"]).opening(3, None).unwrap();
         let connect = r#"{"id":1,"connect":{"name":"js","version":"5.8.0"}}"#;
         assert_eq!(opening, [format!("{connect}\n{{\"id\":2,\"subscribe\":{{\"channel\":\"b\\\"c\"}}}}")]);
-        assert_eq!(centrifuge(&[]).opening(3).unwrap(), [connect]);
+        assert_eq!(centrifuge(&[]).opening(3, None).unwrap(), [connect]);
+    }
+
+    #[test]
+    fn who_recovers_says_from_where() {
+        let channels = vec!["a".to_owned()];
+        let dialect = Dialect::Centrifuge { identity: Identity::Anonymous, channels, recovers: true };
+        let first = dialect.opening(0, None).unwrap();
+        assert!(first[0].ends_with(r#""subscribe":{"channel":"a","recoverable":true}}"#), "{first:?}");
+        let position = StreamPosition { epoch: "e".to_owned(), offset: 7 };
+        let second = dialect.opening(0, Some(&position)).unwrap();
+        let recovery = r#""recoverable":true,"recover":true,"epoch":"e","offset":7}}"#;
+        assert!(second[0].ends_with(recovery), "{second:?}");
+        let mut expectation = dialect.expectation(0);
+        let reply =
+            br#"{"id":2,"subscribe":{"recoverable":true,"epoch":"e","offset":9,"recovered":true,"publications":[]}}"#;
+        let subscribed = Subscribed { recoverable: true, recovered: true, epoch: "e".to_owned(), offset: 9 };
+        assert_eq!(expectation.meet(reply).unwrap(), Some(Answer::Subscribed(subscribed)));
+        assert_eq!(pushed_offset(br#"{"push":{"channel":"a","pub":{"data":{"offset":1},"offset":10}}}"#), Some(10));
+        assert_eq!(pushed_offset(br#"{"push":{"channel":"a","pub":{"data":{"offset":1}}}}"#), None);
     }
 
     #[test]
@@ -197,21 +288,21 @@ mod tests {
             ready: Some("ok".to_owned()),
             channels: vec!["x".to_owned(), "y".to_owned()],
         };
-        assert_eq!(texts.opening(5).unwrap(), ["hello 5", "sub y"]);
+        assert_eq!(texts.opening(5, None).unwrap(), ["hello 5", "sub y"]);
         let mut expectation = texts.expectation(5);
-        assert!(!expectation.meet(b"no").unwrap());
-        assert!(expectation.meet(b"all ok").unwrap());
+        assert_eq!(expectation.meet(b"no").unwrap(), None);
+        assert_eq!(expectation.meet(b"all ok").unwrap(), Some(Answer::Awaited));
         assert_eq!(expectation, Expectation::Nothing);
     }
 
     #[test]
     fn replies_are_awaited_by_id() {
         let mut expectation = centrifuge(&["a"]).expectation(0);
-        assert!(expectation.meet(br#"{"id":1,"connect":{"client":"x"}}"#).unwrap());
-        assert!(!expectation.meet(br#"{"push":{"channel":"a","pub":{"data":1}}}"#).unwrap());
-        assert!(!expectation.meet(b"{}").unwrap());
+        assert!(expectation.meet(br#"{"id":1,"connect":{"client":"x"}}"#).unwrap().is_some());
+        assert_eq!(expectation.meet(br#"{"push":{"channel":"a","pub":{"data":1}}}"#).unwrap(), None);
+        assert_eq!(expectation.meet(b"{}").unwrap(), None);
         assert_ne!(expectation, Expectation::Nothing);
-        assert!(expectation.meet(br#"{"id":2,"subscribe":{}}"#).unwrap());
+        assert!(expectation.meet(br#"{"id":2,"subscribe":{}}"#).unwrap().is_some());
         assert_eq!(expectation, Expectation::Nothing);
     }
 

@@ -55,6 +55,8 @@ pub struct Findings {
     pub received: u64,
     /// Messages of slow clients.
     pub received_slowly: u64,
+    /// Of the messages received, those that were missed before.
+    pub recovered: u64,
     /// Bytes received.
     pub received_bytes: u64,
     /// Messages without a stamp.
@@ -122,12 +124,13 @@ impl Fleet {
         self.workers.iter().map(|worker| worker.progress.churned).sum()
     }
 
-    /// Opens all clients; they must receive everything after these positions. Gives back how long each took.
+    /// Opens all clients; they must receive everything after these positions, or, if there are none, after what they
+    /// have received before. Gives back how long each took.
     ///
     /// # Errors
     /// If one cannot be opened.
-    pub fn open(&mut self, attend: bool, positions: &Positions, watch: &mut Watch) -> Result<Option<Summary>> {
-        self.tell_all(&WorkerCommand::Open { attend, positions: positions.clone() })?;
+    pub fn open(&mut self, attend: bool, positions: Option<&Positions>, watch: &mut Watch) -> Result<Option<Summary>> {
+        self.tell_all(&WorkerCommand::Open { attend, positions: positions.cloned() })?;
         let events = self
             .await_all(watch, |event| matches!(event, WorkerEvent::Opened { .. }))
             .with_context(|| format!("{} of {} clients are open", self.open_now(), self.clients))?;
@@ -375,6 +378,7 @@ fn merge(tallies: Vec<Tally>) -> Findings {
         findings.faults.add(&tally.faults);
         findings.received += tally.received;
         findings.received_slowly += tally.received_slowly;
+        findings.recovered += tally.recovered;
         findings.received_bytes += tally.received_bytes;
         findings.unstamped += tally.unstamped;
         findings.pings += tally.pings;

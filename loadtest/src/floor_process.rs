@@ -14,7 +14,8 @@ use anyhow::{Context, Result, bail};
 use crate::{
     clock::{SECOND_NS, now_ns},
     link::{FloorAddressees, FloorBeat, FloorCommand, FloorEvent, FloorSend, Link},
-    producer::{Pace, Pushed, Source},
+    pace::{Pace, Pushed},
+    producer::Source,
     stream::Positions,
 };
 

@@ -26,6 +26,7 @@ pub struct Ledger {
     unstamped: u64,
     pings: u64,
     received_slowly: u64,
+    recovered: u64,
     channels: Vec<ChannelTally>,
     sample_frame: Option<Vec<u8>>,
 }
@@ -58,6 +59,7 @@ impl Ledger {
             unstamped: 0,
             pings: 0,
             received_slowly: 0,
+            recovered: 0,
             channels: vec![ChannelTally::default(); channels as usize],
             sample_frame: None,
         }
@@ -103,6 +105,11 @@ impl Ledger {
         }
         self.faults.lost = lost;
         self.received_slowly += 1;
+    }
+
+    /// The next message was missed and came with the answer to the subscription.
+    pub fn record_recovered(&mut self) {
+        self.recovered += 1;
     }
 
     fn record_publication(&mut self, channel: u32, sequence: u64, latency_us: u64, arrival_us: u64) {
@@ -172,6 +179,7 @@ impl Ledger {
         self.received = 0;
         self.received_bytes = 0;
         self.received_slowly = 0;
+        self.recovered = 0;
         self.unstamped = 0;
         self.pings = 0;
         self.channels.fill(ChannelTally::default());
@@ -186,6 +194,7 @@ impl Ledger {
             faults: self.faults,
             received: self.received,
             received_slowly: self.received_slowly,
+            recovered: self.recovered,
             received_bytes: self.received_bytes,
             unstamped: self.unstamped,
             pings: self.pings,

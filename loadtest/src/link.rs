@@ -77,8 +77,8 @@ pub enum WorkerCommand {
     Open {
         /// Whether clients read from now on.
         attend: bool,
-        /// How far streams are: clients must receive everything after this.
-        positions: Positions,
+        /// How far streams are: clients must receive everything after this; none: after what each has received before.
+        positions: Option<Positions>,
     },
     /// Clients opened without attendance read from now on.
     Attend,
@@ -154,6 +154,8 @@ pub struct Tally {
     pub received: u64,
     /// Messages of slow clients.
     pub received_slowly: u64,
+    /// Of the messages received, those that were missed before.
+    pub recovered: u64,
     /// Bytes received.
     pub received_bytes: u64,
     /// Messages without a stamp that were no pings.

@@ -20,6 +20,7 @@ mod floor_process;
 mod ledger;
 mod link;
 mod metrics;
+mod pace;
 mod proc;
 mod producer;
 mod report;

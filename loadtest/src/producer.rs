@@ -1,14 +1,10 @@
 //! Who pushes: a producer at the ingest port, a producer among the clients (see `text_producer`), or
 //! the floor's server, behind one face.
-//!
-//! Instants are fixed before the first publication and do not move when something is late
-//! (no coordinated omission): a publication that leaves late carries the instant at which it should
-//! have left, and its lateness counts as latency.
 
 use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU64},
     time::Duration,
 };
 
@@ -16,71 +12,12 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
     arguments::{CommonArguments, ProducerArguments},
-    clock::{SECOND_NS, now_ns, sleep_until_ns},
+    pace::{Outlet, Pace, Pushed},
     resp::{ReplyReader, push_command},
     stamp::Stamp,
     stream::{Positions, Stream},
     text_producer::TextProducer,
 };
-
-/// A steady rate.
-#[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    /// Instants per second.
-    pub rate: f64,
-    /// Publications at each instant.
-    pub burst: u32,
-    /// Number of instants.
-    pub instants: u64,
-}
-
-impl Pace {
-    /// This many seconds of a rate; at least one instant.
-    pub fn of_seconds(rate: f64, burst: u32, seconds: f64) -> Pace {
-        Pace { rate, burst, instants: ((rate * seconds).round() as u64).max(1) }
-    }
-
-    /// Publications in all.
-    pub fn publications(&self) -> u64 {
-        self.instants * u64::from(self.burst)
-    }
-
-    /// Seconds that it lasts.
-    pub fn seconds(&self) -> f64 {
-        self.instants as f64 / self.rate
-    }
-
-    /// Nanoseconds from the first instant to this one.
-    pub fn offset_ns(&self, instant: u64) -> u64 {
-        (instant as f64 * SECOND_NS as f64 / self.rate) as u64
-    }
-}
-
-/// What came of pushing.
-#[derive(Debug, Clone, Default)]
-pub struct Pushed {
-    /// Publications that left.
-    pub publications: u64,
-    /// By how much the latest one was late at its departure, in microseconds.
-    pub late_us_max: u64,
-    /// The floor alone: what each loop over all sockets took, in microseconds.
-    pub loops_us: Vec<u64>,
-    /// The floor alone: sends that found a full socket.
-    pub repeated: u64,
-}
-
-impl Pushed {
-    /// What two sources did together.
-    pub fn merge(mut self, mut other: Pushed) -> Pushed {
-        self.loops_us.append(&mut other.loops_us);
-        Pushed {
-            publications: self.publications + other.publications,
-            late_us_max: self.late_us_max.max(other.late_us_max),
-            loops_us: self.loops_us,
-            repeated: self.repeated + other.repeated,
-        }
-    }
-}
 
 /// Something that pushes publications.
 pub trait Source: Send {
@@ -194,30 +131,11 @@ impl RespProducer {
         Ok(producer)
     }
 
-    fn push_burst(&mut self, burst: u32, intended_ns: u64) -> Result<()> {
-        for number in 1..=burst {
-            let stream = self.addressees.stream(self.next);
-            let stamp = Stamp { stream, sequence: self.positions.advance(stream), intended_ns };
-            self.addressees.push_command(self.next, &stamp.payload(self.payload_bytes), &mut self.commands);
-            if number == burst || matches!(self.addressees, Addressees::Users(_)) {
-                self.next = (self.next + 1) % self.addressees.len();
-            }
-        }
-        self.send(u64::from(burst))
-    }
-
     fn send(&mut self, commands: u64) -> Result<()> {
         self.stream.set_nonblocking(false)?;
         self.stream.write_all(&self.commands).context("the ingest port went away")?;
         self.commands.clear();
         self.outstanding += commands;
-        Ok(())
-    }
-
-    /// Takes the replies that are there, without waiting.
-    fn drain_replies(&mut self) -> Result<()> {
-        self.stream.set_nonblocking(true)?;
-        while self.outstanding > 0 && self.read_replies()? {}
         Ok(())
     }
 
@@ -248,22 +166,29 @@ impl RespProducer {
 
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
+impl Outlet for RespProducer {
+    fn push_burst(&mut self, burst: u32, intended_ns: u64) -> Result<()> {
+        for number in 1..=burst {
+            let stream = self.addressees.stream(self.next);
+            let stamp = Stamp { stream, sequence: self.positions.advance(stream), intended_ns };
+            self.addressees.push_command(self.next, &stamp.payload(self.payload_bytes), &mut self.commands);
+            if number == burst || matches!(self.addressees, Addressees::Users(_)) {
+                self.next = (self.next + 1) % self.addressees.len();
+            }
+        }
+        self.send(u64::from(burst))
+    }
+
+    fn drain(&mut self) -> Result<()> {
+        self.stream.set_nonblocking(true)?;
+        while self.outstanding > 0 && self.read_replies()? {}
+        Ok(())
+    }
+}
+
 impl Source for RespProducer {
     fn push(&mut self, pace: &Pace, published: &AtomicU64, stop: &AtomicBool) -> Result<Pushed> {
-        let start_ns = now_ns() + SECOND_NS / 100;
-        let mut pushed = Pushed::default();
-        for instant in 0..pace.instants {
-            if stop.load(Relaxed) {
-                break;
-            }
-            let intended_ns = start_ns + pace.offset_ns(instant);
-            sleep_until_ns(intended_ns);
-            self.push_burst(pace.burst, intended_ns)?;
-            pushed.late_us_max = pushed.late_us_max.max(now_ns().saturating_sub(intended_ns) / 1000);
-            pushed.publications += u64::from(pace.burst);
-            published.fetch_add(u64::from(pace.burst), Relaxed);
-            self.drain_replies()?;
-        }
+        let pushed = pace.keep(self, published, stop)?;
         self.await_replies()?;
         Ok(pushed)
     }
@@ -275,17 +200,9 @@ impl Source for RespProducer {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::{net::TcpListener, sync::atomic::Ordering::Relaxed};
 
     use super::*;
-
-    #[test]
-    fn a_pace_is_a_fixed_timetable() {
-        let pace = Pace::of_seconds(10.0, 16, 2.0);
-        assert_eq!((pace.instants, pace.publications()), (20, 320));
-        assert_eq!(pace.offset_ns(15), 1_500_000_000);
-        assert_eq!(Pace::of_seconds(0.1, 1, 1.0).instants, 1);
-    }
 
     /// An ingest port that answers each PUBLISH with `reply` and hands on what it was sent.
     fn ingest_port(reply: &'static [u8], commands: usize) -> (SocketAddr, std::thread::JoinHandle<Vec<u8>>) {

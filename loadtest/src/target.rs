@@ -134,7 +134,7 @@ pub fn dialect(arguments: &CommonArguments) -> Dialect {
         (None, Some(secret)) => Identity::Distinct { secret: secret.clone() },
         (None, None) => Identity::Anonymous,
     };
-    Dialect::Centrifuge { identity, channels }
+    Dialect::Centrifuge { identity, channels, recovers: false }
 }
 
 /// The names of the command line's channels.

@@ -4,7 +4,7 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::TcpStream,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU64},
     time::Duration,
 };
 
@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
     arguments::CommonArguments,
-    clock::{SECOND_NS, now_ns, sleep_until_ns},
-    producer::{Pace, Pushed, Source},
+    pace::{Outlet, Pace, Pushed},
+    producer::Source,
     stamp::Stamp,
     stream::{Positions, Stream},
     target,
@@ -81,20 +81,6 @@ impl TextProducer {
         }
     }
 
-    fn push_burst(&mut self, burst: u32, intended_ns: u64) -> Result<()> {
-        let mut frames = Vec::new();
-        for _ in 0..burst {
-            let stream = Stream::Channel(self.next as u32);
-            let stamp = Stamp { stream, sequence: self.positions.advance(stream), intended_ns };
-            let payload = stamp.payload(self.payload_bytes);
-            let text = self.text.replace("{channel}", &self.channels[self.next]);
-            let text = text.replace("{payload}", &String::from_utf8_lossy(&payload));
-            frames.extend(client_frame(Opcode::Text, text.as_bytes(), MASK));
-        }
-        self.next = (self.next + 1) % self.channels.len();
-        self.write(&frames)
-    }
-
     fn send(&mut self, text: &str) -> Result<()> {
         self.write(&client_frame(Opcode::Text, text.as_bytes(), MASK))
     }
@@ -102,23 +88,6 @@ impl TextProducer {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.stream.set_nonblocking(false)?;
         self.stream.write_all(bytes).context("the producer's connection broke")
-    }
-
-    /// Takes what has come, so that the server does not have to wait for this client.
-    fn drain(&mut self) -> Result<()> {
-        self.stream.set_nonblocking(true)?;
-        let mut buffer = [0; 64 * 1024];
-        loop {
-            match self.stream.read(&mut buffer) {
-                Ok(0) => bail!("the server ended the producer's connection"),
-                Ok(received) => {
-                    self.take(&buffer[..received])?;
-                    self.stream.set_nonblocking(true)?;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error).context("the producer's connection broke"),
-            }
-        }
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<()> {
@@ -137,23 +106,41 @@ impl TextProducer {
     }
 }
 
+impl Outlet for TextProducer {
+    fn push_burst(&mut self, burst: u32, intended_ns: u64) -> Result<()> {
+        let mut frames = Vec::new();
+        for _ in 0..burst {
+            let stream = Stream::Channel(self.next as u32);
+            let stamp = Stamp { stream, sequence: self.positions.advance(stream), intended_ns };
+            let payload = stamp.payload(self.payload_bytes);
+            let text = self.text.replace("{channel}", &self.channels[self.next]);
+            let text = text.replace("{payload}", &String::from_utf8_lossy(&payload));
+            frames.extend(client_frame(Opcode::Text, text.as_bytes(), MASK));
+        }
+        self.next = (self.next + 1) % self.channels.len();
+        self.write(&frames)
+    }
+
+    fn drain(&mut self) -> Result<()> {
+        self.stream.set_nonblocking(true)?;
+        let mut buffer = [0; 64 * 1024];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => bail!("the server ended the producer's connection"),
+                Ok(received) => {
+                    self.take(&buffer[..received])?;
+                    self.stream.set_nonblocking(true)?;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error).context("the producer's connection broke"),
+            }
+        }
+    }
+}
+
 impl Source for TextProducer {
     fn push(&mut self, pace: &Pace, published: &AtomicU64, stop: &AtomicBool) -> Result<Pushed> {
-        let start_ns = now_ns() + SECOND_NS / 100;
-        let mut pushed = Pushed::default();
-        for instant in 0..pace.instants {
-            if stop.load(Relaxed) {
-                break;
-            }
-            let intended_ns = start_ns + pace.offset_ns(instant);
-            sleep_until_ns(intended_ns);
-            self.push_burst(pace.burst, intended_ns)?;
-            pushed.late_us_max = pushed.late_us_max.max(now_ns().saturating_sub(intended_ns) / 1000);
-            pushed.publications += u64::from(pace.burst);
-            published.fetch_add(u64::from(pace.burst), Relaxed);
-            self.drain()?;
-        }
-        Ok(pushed)
+        pace.keep(self, published, stop)
     }
 
     fn positions(&self) -> &Positions {

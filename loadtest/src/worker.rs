@@ -139,7 +139,7 @@ impl Worker {
         match command {
             WorkerCommand::Plan(_) => bail!("a worker has one plan"),
             WorkerCommand::Open { attend, positions } => {
-                self.swarm.prepare(&positions);
+                self.swarm.prepare(positions.as_ref());
                 self.open(attend);
             }
             WorkerCommand::Attend => {

@@ -97,6 +97,29 @@ fn a_storm_brings_everybody_back() {
 }
 
 #[test]
+fn a_storm_with_recovery_loses_and_doubles_nothing() {
+    let server = Server::start("");
+    let mut arguments = to(&server);
+    arguments.extend(["--ingest".to_owned(), server.ingest_address().to_string()]);
+    let storm = "storm --recover --connections 500 --channels 20 --channel kept:{} --rounds 2 --rate 200";
+    let outcome = Tester::start(storm, &arguments).end().succeeded();
+    let publications = outcome.server("publications meanwhile");
+    assert_eq!(outcome.server(DELIVERED), publications * 25.0);
+    // Two seconds away at 200 publications, to 25 clients each.
+    assert!(outcome.server("of them recovered") > 8_000.0, "{}", outcome.table);
+}
+
+#[test]
+fn a_storm_needs_channels_that_recover() {
+    let server = Server::start("");
+    let mut arguments = to(&server);
+    arguments.extend(["--ingest".to_owned(), server.ingest_address().to_string()]);
+    let outcome = Tester::start("storm --recover --connections 10 --channel open:{}", &arguments).end();
+    assert_eq!(outcome.exit_code, Some(1));
+    assert!(outcome.problems().contains("force_recovery"), "{}", outcome.problems());
+}
+
+#[test]
 fn churn_misses_nothing_while_clients_come_and_go() {
     let server = Server::start("");
     let arguments = "churn --connections 200 --churn-rate 100 --rate 20 --seconds 2 --warmup-seconds 0.5";

@@ -10,7 +10,8 @@ use super::{
 use crate::{
     arguments::ChurnArguments,
     link::Reading,
-    producer::{self, Addressees, Pace},
+    pace::Pace,
+    producer::{self, Addressees},
     report::Report,
     stream::Positions,
     target::{self, Target},

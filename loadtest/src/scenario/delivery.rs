@@ -1,14 +1,18 @@
 //! Pushes publications and waits for them at the clients: the measured part of every scenario with messages.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    thread::ScopedJoinHandle,
+};
 
 use anyhow::{Context, Result, anyhow};
 
 use super::stage::Stage;
 use crate::{
     fleet::Findings,
+    pace::{Pace, Pushed},
     proc::cpu::NamedTime,
-    producer::{Pace, Pushed, Source},
+    producer::Source,
     stream::{Positions, Stream},
 };
 
@@ -114,26 +118,56 @@ pub fn push(
     what: &str,
     pace: fn(&Feed<'_>) -> Pace,
 ) -> Result<Pushed> {
+    stage.watch.show_pushing(what, feeds.iter().map(|feed| pace(feed).publications()).sum());
+    push_while(stage, feeds, receivers, pace, |stage, pushing| {
+        while !pushing.has_ended() {
+            stage.watch.set_pushed(pushing.published.load(Relaxed));
+            stage.wait(0.05)?;
+        }
+        Ok(())
+    })
+}
+
+/// Sources at work.
+pub struct Pushing<'scope> {
+    published: &'scope AtomicU64,
+    threads: Vec<ScopedJoinHandle<'scope, Result<Pushed>>>,
+}
+
+impl Pushing<'_> {
+    /// Whether all have kept their timetables to the end, or failed.
+    pub fn has_ended(&self) -> bool {
+        self.threads.iter().all(|thread| thread.is_finished())
+    }
+}
+
+/// Pushes at the pace while a part is played, and no longer; then waits until all has arrived that will.
+///
+/// # Errors
+/// If the part fails, or the server refuses, drops a client, or goes away.
+pub fn push_while(
+    stage: &mut Stage,
+    feeds: &mut [Feed<'_>],
+    receivers: &Receivers<'_>,
+    pace: fn(&Feed<'_>) -> Pace,
+    part: impl FnOnce(&mut Stage, &Pushing<'_>) -> Result<()>,
+) -> Result<Pushed> {
     let before = positions(feeds);
     let base = stage.fleet.received();
-    stage.watch.show_pushing(what, feeds.iter().map(|feed| pace(feed).publications()).sum());
     let (published, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let pushed = std::thread::scope(|scope| {
-        let pushing: Vec<_> = feeds
+        let threads = feeds
             .iter_mut()
             .map(|feed| {
                 let (pace, published, stop) = (pace(feed), &published, &stop);
                 scope.spawn(move || feed.source.push(&pace, published, stop))
             })
             .collect();
-        let mut attended = Ok(());
-        while attended.is_ok() && !pushing.iter().all(|thread| thread.is_finished()) {
-            stage.watch.set_pushed(published.load(Relaxed));
-            attended = stage.wait(0.05);
-        }
+        let pushing = Pushing { published: &published, threads };
+        let mut attended = part(stage, &pushing);
         stop.store(true, Relaxed);
         let mut all = Ok(Pushed::default());
-        for thread in pushing {
+        for thread in pushing.threads {
             let pushed = thread.join().map_err(|_| anyhow!("a producer's thread panicked")).flatten();
             all = all.and_then(|all| pushed.map(|pushed| all.merge(pushed)));
         }

@@ -22,12 +22,13 @@ use crate::{
     arguments::IdleArguments,
     fleet::Fleet,
     link::{FloorAddressees, Reading},
+    pace::Pace,
     proc::{
         kernel_memory::{KernelGrowth, KernelMemory},
         sockets,
         user_memory::UserMemory,
     },
-    producer::{self, Addressees, Pace},
+    producer::{self, Addressees},
     report::{CONNECTIONS, Goal, MEMORY, Report},
     stream::{Positions, Stream},
     target::{self, Target},
@@ -135,7 +136,7 @@ fn measure_server(arguments: &IdleArguments, target: &Target, report: &mut Repor
     let result = stage.play(&mut points, |stage| {
         let clients = u64::from(arguments.common.connections);
         let mut first = Fleet::start(first_plans, arguments.common.patience_seconds)?;
-        first.open(true, &Positions::default(), &mut stage.watch)?;
+        first.open(true, Some(&Positions::default()), &mut stage.watch)?;
         stage.wait(0.5)?;
         let user_before = stage.pid.map(UserMemory::of_process).transpose()?;
         let (kernel_before, sockets_before) = (KernelMemory::now()?, sockets::tcp_sockets());

@@ -7,5 +7,6 @@ pub mod heartbeat;
 pub mod idle;
 pub mod publishing;
 pub mod ramp;
+pub mod recovery;
 pub mod stage;
 pub mod storm;

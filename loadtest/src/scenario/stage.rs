@@ -47,7 +47,7 @@ impl Stage {
     /// # Errors
     /// If workers cannot be started.
     pub fn server(target: &Target, common: &CommonArguments, reading: Reading) -> Result<Stage> {
-        Stage::new(target, common, &target::dialect(common), reading)
+        Stage::speaking(target, common, &target::dialect(common), reading)
     }
 
     /// The floor's server in its place; no client is open yet.
@@ -64,10 +64,14 @@ impl Stage {
         let common = common.of_floor();
         let floor = FloorProcess::start(target.floor_core(), common.connections, frame, to)?;
         let bare = target.floor(floor.address(), floor.pid());
-        Ok((Stage::new(&bare, &common, &Dialect::Bare, reading)?, floor))
+        Ok((Stage::speaking(&bare, &common, &Dialect::Bare, reading)?, floor))
     }
 
-    fn new(target: &Target, common: &CommonArguments, dialect: &Dialect, reading: Reading) -> Result<Stage> {
+    /// A server whose clients speak this; no client is open yet.
+    ///
+    /// # Errors
+    /// If workers cannot be started.
+    pub fn speaking(target: &Target, common: &CommonArguments, dialect: &Dialect, reading: Reading) -> Result<Stage> {
         let plans = target.plans(common, dialect, reading)?;
         let watch = Watch::begin(target.pid);
         Ok(Stage { fleet: Fleet::start(plans, common.patience_seconds)?, watch, pid: target.pid })
@@ -78,6 +82,18 @@ impl Stage {
     /// # Errors
     /// If one cannot be opened.
     pub fn open(&mut self, what: &str, attend: bool, positions: &Positions) -> Result<Setup> {
+        self.open_after(what, attend, Some(positions))
+    }
+
+    /// Opens all clients again; they must receive everything after what they have received before.
+    ///
+    /// # Errors
+    /// If one cannot be opened.
+    pub fn reopen(&mut self, what: &str) -> Result<Setup> {
+        self.open_after(what, true, None)
+    }
+
+    fn open_after(&mut self, what: &str, attend: bool, positions: Option<&Positions>) -> Result<Setup> {
         let before = self.cpu();
         let started = Instant::now();
         self.watch.show_opening(what, self.fleet.clients());
