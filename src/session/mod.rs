@@ -187,8 +187,10 @@ pub fn disconnect(session: &mut Session, form: Form, disconnect: Disconnect<'_>,
 /// The phase's deadline ([`Session::deadline_ms`]), or the pong's, has passed.
 pub fn deadline_passed<E: Effects>(session: &mut Session, effects: &mut E) -> Flow {
     let (disconnect, reason) = match session.phase {
+        // The request is here, and its answer waits for the session that it is for.
+        Phase::Head if session.has(Flag::Paused) => return Flow::Continue,
         // Kept for a next request that has not come.
-        Phase::Head if session.has(Flag::Answered) && !session.has(Flag::Paused) => {
+        Phase::Head if session.has(Flag::Answered) => {
             session.phase = Phase::Ended;
             return Flow::Drop;
         }

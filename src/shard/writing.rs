@@ -343,6 +343,10 @@ impl State {
                 self.lose_base(index, batch.topic);
             }
         }
+        // An entry is older than the wait for a connect to complete: a stream's head, which nothing may overtake.
+        if let Some(connecting) = self.connecting_mut(index) {
+            connecting.items_ahead += outbox.items();
+        }
         if self.connection(index).has(Flag::Backlogged) {
             // Begun after the entry, by a session that waits for its connect to complete: what was given first goes first.
             self.prepend_outbox(index, outbox);
@@ -353,9 +357,6 @@ impl State {
 
     fn prepend_outbox(&mut self, index: u32, mut first: Outbox) {
         let extra = self.connections[index as usize].extra_mut();
-        if let Some(connecting) = extra.connecting.as_mut() {
-            connecting.items_ahead += first.items();
-        }
         let outbox = extra.outbox.as_mut().expect("Backlogged means that there is an outbox");
         self.outbox_bytes += first.bytes() as u64;
         first.append(std::mem::take(outbox));

@@ -1,6 +1,7 @@
 //! The real loop of the shards against a simulated kernel, under seeds.
 //!
-//! Each seed makes one to three shards, some clients and producers, and an amount of trouble: bytes that
+//! Each seed makes one to three shards, some producers, some clients of every carrier, two-way and one-way, and an
+//! amount of trouble: bytes that
 //! arrive in pieces, late and reordered events, sends that take a part, sockets without room, memory and
 //! descriptors that run out, resets, silent peers, full queues, jumps of the clock. Whatever happens, no
 //! client may miss a publication that it was promised, see one twice or out of order, and when all clients
@@ -8,6 +9,7 @@
 //!
 //! A seed that fails is printed with the command that replays it and tells its story.
 
+mod carrier;
 mod client;
 mod fossil;
 mod frames;
@@ -78,7 +80,10 @@ fn every_seed_keeps_every_promise() {
         "descriptors_exhausted",
         "connections_exhausted",
     ];
-    for (name, once_in) in [("seen", 1), ("clients", 1)].into_iter().chain(rare.map(|name| (name, 10))) {
+    let kinds = ["websockets", "one-way websockets", "streams", "one-way streams"];
+    for (name, once_in) in
+        [("seen", 1)].into_iter().chain(kinds.map(|name| (name, 1))).chain(rare.map(|name| (name, 10)))
+    {
         let count = events.get(name).copied().unwrap_or(0);
         assert!(count * once_in >= seeds, "{name} happened {count} times: the seeds have become tame");
     }

@@ -200,7 +200,9 @@ impl Simulation {
             let mut world = World { network: &self.network, ledger, random, is_calm: true };
             self.clients[index].ask_presence(&mut world);
         }
-        self.settle("the home shards to name those present", |_| true);
+        self.settle("the home shards to name those present", |simulation| {
+            simulation.clients.iter().all(Client::is_answered)
+        });
         for channel in CHANNELS.into_iter().filter(|channel| has_members(channel)) {
             let subscribed = self.clients.iter().filter(|client| client.receptions.contains_key(channel));
             let subscribed: BTreeSet<String> = subscribed.map(|client| client.id.clone()).collect();
@@ -345,7 +347,9 @@ impl Simulation {
         self.next_client += 1;
         let (random, ledger) = (&mut self.random, &mut self.ledger);
         let mut world = World { network: &self.network, ledger, random, is_calm: self.is_calm };
-        self.clients.push(Client::new(number, shards, left, user, trace, &mut world));
+        let client = Client::new(number, shards, left, user, trace, &mut world);
+        *self.events.entry(client.kind()).or_default() += 1;
+        self.clients.push(client);
     }
 
     fn observe(&mut self) {

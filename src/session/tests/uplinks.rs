@@ -20,6 +20,8 @@ fn commands_are_answered_when_their_session_has_taken_them() {
     assert_eq!(client.shard.calls, [FORWARDED]);
     assert_eq!(client.text(), "");
     assert!(client.session.is_paused());
+    let passed = crate::session::deadline_passed(&mut client.session, &mut client.shard);
+    assert_eq!((passed, client.text().as_str()), (Flow::Continue, ""), "what is done is not refused");
     assert_eq!(client.uplink_taken(), Flow::Answered);
     assert_eq!(client.text(), DONE);
     assert!(!client.session.is_paused() && client.transient.is_none());
