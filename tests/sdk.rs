@@ -4,7 +4,10 @@ mod support;
 
 use std::net::{Ipv4Addr, TcpListener};
 
-use support::{script, server::Server};
+use support::{
+    script,
+    server::{Launch, Server},
+};
 
 /// Pings every second and no patience, so that a test of a few seconds sees what takes minutes otherwise.
 const SHORT_TIMES: &str = "client.ping_interval = \"1s\"\nclient.pong_timeout = \"500ms\"\n\
@@ -194,9 +197,11 @@ fn tokens() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let keys_port = listener.local_addr().expect("it is bound").port();
     drop(listener);
-    let server = Server::start(&format!(
-        "client.expired_grace = \"1s\"\nclient.token.jwks_public_endpoint = \"http://127.0.0.1:{keys_port}/keys\""
-    ));
+    let settings = format!(
+        "client.expired_grace = \"1s\"\nclient.token.jwks_public_endpoint = \"https://127.0.0.1:{keys_port}/keys\""
+    );
+    let trusted_certificate = Some("loopback.pem");
+    let server = Server::launch(Launch { settings, trusted_certificate, ..Launch::default() });
     script::run(script::node(&server, "tokens.mjs").env("TEST_KEYS_PORT", keys_port.to_string()));
 }
 

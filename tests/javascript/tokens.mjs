@@ -2,14 +2,16 @@
 
 import assert from 'node:assert/strict';
 import { generateKeyPairSync, sign as signBytes } from 'node:crypto';
-import { createServer } from 'node:http';
+import { readFileSync } from 'node:fs';
+import { createServer } from 'node:https';
 import { once } from 'node:events';
 import { test } from 'node:test';
 import { connectedClient, event, newClient, nowS, subscribed, token, until } from './support.mjs';
 
 // The publisher of keys that the server was told of.
 const publisher = { keys: [], isDown: false, fetches: 0 };
-const web = createServer((request, response) => {
+const read = (name) => readFileSync(new URL(`../keys/${name}`, import.meta.url));
+const web = createServer({ cert: read('loopback.pem'), key: read('loopback.private.pem') }, (request, response) => {
   publisher.fetches += 1;
   response.statusCode = publisher.isDown ? 503 : 200;
   response.setHeader('Content-Type', 'application/json');

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU16, Ordering},
     thread,
@@ -43,6 +43,8 @@ pub struct Launch {
     pub settings: String,
     /// Most descriptors that the process may have, if fewer than usual.
     pub descriptors_max: Option<u32>,
+    /// Whom the process trusts as a server, of the files of `tests/keys`, if it is not the host's authorities.
+    pub trusted_certificate: Option<&'static str>,
     /// With the embedded defaults and a demonstration producer; only the addresses are the test's.
     pub is_demo: bool,
 }
@@ -67,6 +69,9 @@ impl Server {
         let settings = configuration(&launch.settings, &usual);
         fs::write(folder.join("tidegate.toml"), settings).expect("the configuration can be written");
         let mut command = command(&folder, &launch);
+        if let Some(certificate) = launch.trusted_certificate {
+            command.env("SSL_CERT_FILE", Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys").join(certificate));
+        }
         if launch.is_demo {
             command.args(["serve", "--demo"]);
             for (section, address) in [("CLIENT", client), ("INGEST", ingest), ("ADMIN", admin)] {
@@ -189,7 +194,7 @@ fn configuration(settings: &str, usual: &str) -> String {
 }
 
 /// The server's program, its output going to the log in the folder.
-fn command(folder: &std::path::Path, launch: &Launch) -> Command {
+fn command(folder: &Path, launch: &Launch) -> Command {
     let log = File::options().append(true).create(true).open(folder.join("log")).expect("the log can be written");
     let program = std::env::var(PROGRAM_VARIABLE).unwrap_or_else(|_| env!("CARGO_BIN_EXE_tidegate").to_owned());
     let mut command = match launch.descriptors_max {
