@@ -451,11 +451,11 @@ impl Intake<'_> {
 
     /// The client is subscribed and has what it missed, all in one line.
     fn recover(&mut self, subscribed: Subscribed, line: &[u8]) -> Result<()> {
-        let Subscribed { recoverable, recovered, epoch, offset } = subscribed;
-        ensure!(recoverable, "the channel's namespace has no history or does not recover (force_recovery)");
-        let before = self.swarm.stream_positions.borrow_mut()[self.place].replace(StreamPosition { epoch, offset });
+        ensure!(subscribed.recoverable, "the channel's namespace has no history or does not recover (force_recovery)");
+        let is_recovered = subscribed.recovered;
+        let before = self.swarm.stream_positions.borrow_mut()[self.place].replace(subscribed.position());
         if let Some(StreamPosition { epoch, offset }) = before {
-            ensure!(recovered, "the server did not recover what came after offset {offset} of epoch {epoch}");
+            ensure!(is_recovered, "the server did not recover what came after offset {offset} of epoch {epoch}");
         }
         let mut ledger = self.swarm.ledger.borrow_mut();
         let mut finder = self.swarm.finder.borrow_mut();

@@ -166,9 +166,19 @@ pub struct Subscribed {
     /// Whether the answer brings all that was missed.
     pub recovered: bool,
     /// Which stream it is.
-    pub epoch: String,
-    /// Its last publication.
-    pub offset: u64,
+    epoch: String,
+    /// Where the answer begins: behind the publication of this place.
+    offset: u64,
+    /// What came after that.
+    publications: Vec<Publication>,
+}
+
+impl Subscribed {
+    /// Where the client is, having seen what the answer brings.
+    pub fn position(self) -> StreamPosition {
+        let offset = self.publications.last().map_or(self.offset, |last| last.offset);
+        StreamPosition { epoch: self.epoch, offset }
+    }
 }
 
 #[derive(Deserialize)]
@@ -189,7 +199,7 @@ struct Push {
     publication: Publication,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, PartialEq, Eq, Deserialize)]
 struct Publication {
     offset: u64,
 }
@@ -271,11 +281,14 @@ mod tests {
         let second = dialect.opening(0, Some(&position)).unwrap();
         let recovery = r#""recoverable":true,"recover":true,"epoch":"e","offset":7}}"#;
         assert!(second[0].ends_with(recovery), "{second:?}");
-        let mut expectation = dialect.expectation(0);
-        let reply =
-            br#"{"id":2,"subscribe":{"recoverable":true,"epoch":"e","offset":9,"recovered":true,"publications":[]}}"#;
-        let subscribed = Subscribed { recoverable: true, recovered: true, epoch: "e".to_owned(), offset: 9 };
-        assert_eq!(expectation.meet(reply).unwrap(), Some(Answer::Subscribed(subscribed)));
+        for (publications, offset) in [("[]", 7), (r#"[{"data":1,"offset":8},{"data":2,"offset":9}]"#, 9)] {
+            let result = r#""recoverable":true,"recovered":true,"epoch":"e","offset":7"#;
+            let reply = format!(r#"{{"id":2,"subscribe":{{{result},"publications":{publications}}}}}"#);
+            let answer = dialect.expectation(0).meet(reply.as_bytes()).unwrap();
+            let Some(Answer::Subscribed(subscribed)) = answer else { panic!("{reply}") };
+            assert!(subscribed.recoverable && subscribed.recovered);
+            assert_eq!(subscribed.position(), StreamPosition { epoch: "e".to_owned(), offset });
+        }
         assert_eq!(pushed_offset(br#"{"push":{"channel":"a","pub":{"data":{"offset":1},"offset":10}}}"#), Some(10));
         assert_eq!(pushed_offset(br#"{"push":{"channel":"a","pub":{"data":{"offset":1}}}}"#), None);
     }
