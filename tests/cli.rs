@@ -161,6 +161,22 @@ fn the_reference_passes_its_own_check() {
 }
 
 #[test]
+fn the_servers_of_the_sdks_suites_can_be_used() {
+    let folder = fs::read_dir("tests/suites").expect("tests run in the folder of the repository");
+    let files: Vec<PathBuf> = folder.map(|entry| entry.expect("a folder can be read").path()).collect();
+    let servers: Vec<&PathBuf> =
+        files.iter().filter(|file| file.extension().is_some_and(|end| end == "toml")).collect();
+    assert!(servers.len() >= 6, "{servers:?}");
+    for server in servers {
+        let output = run(&["check-config", "--config", &server.display().to_string()]);
+        assert_outcome(&output, 0);
+        // Their secrets are short, which is all that may be said of them.
+        let doubts = stderr(&output);
+        assert!(doubts.lines().all(|line| line.contains("shorter than 32 bytes")), "{}: {doubts}", server.display());
+    }
+}
+
+#[test]
 fn a_reader_that_goes_away_ends_a_command_quietly() {
     let mut child =
         tidegate(&["config-reference"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
