@@ -1,10 +1,11 @@
 //! Rules about the source that the compiler does not know: the order of modules, where `unsafe` may stand,
 //! how long a function may be, what may not be called where, how a file opens,
-//! and that members of the workspace build their dependencies alike.
+//! that members of the workspace build their dependencies alike, and that each code of the protocol is reached by a test.
 //!
 //! Each rule is a function from sources to violations, and is shown to fail on a small snippet beside it.
 
 mod calls;
+mod codes;
 mod features;
 mod files;
 mod functions;
@@ -62,6 +63,11 @@ fn files_open_with_what_they_own() {
 #[test]
 fn members_share_what_they_build() {
     report(&features::violations());
+}
+
+#[test]
+fn codes_are_reached_by_tests() {
+    report(&codes::violations(Path::new(env!("CARGO_MANIFEST_DIR"))));
 }
 
 /// Fails with all violations, one per line.

@@ -288,3 +288,17 @@ fn too_many_connections_are_not_listed() {
     assert!(matches!(stage.shards[0].state.list(&devices), Answer::Devices(DevicesFound::TooMany)));
     assert!(matches!(stage.shards[0].state.list(&devices[1..]), Answer::Devices(DevicesFound::Devices(_))));
 }
+
+#[test]
+fn any_code_of_the_list_may_end_a_connection() {
+    let mut stage = stage(1);
+    for code in [
+        3001, 3004, 3005, 3006, 3008, 3009, 3010, 3011, 3012, 3013, 3014, 3500, 3501, 3502, 3503, 3504, 3505, 3506,
+        3507, 3508, 3509, 4000, 4999,
+    ] {
+        let mut client = connect(&mut stage, 0, "eve");
+        let action = UserAction::Disconnect { code, reason: "the back end says so".to_owned() };
+        assert_eq!(act(&mut stage, "eve", everyone(), action), [1]);
+        assert_eq!(client.hear(), [format!("close {code}")]);
+    }
+}
