@@ -155,6 +155,10 @@ pub const OBSERVE_INTERVAL_MS_MIN: u64 = 20;
 /// Connections that one shard lists of one user: some hundred kilobytes.
 pub const LISTED_CONNECTIONS_MAX: usize = 1_000;
 
+/// Connections to the server API's own port at a time: a back end keeps some open per worker. More wait in the kernel's
+/// queue.
+pub const API_CONNECTIONS_MAX: usize = 512;
+
 /// Bytes of a request to the server API: the longest payload in base64, or a batch of many short ones.
 pub const API_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 

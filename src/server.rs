@@ -16,6 +16,7 @@ use crate::{
     config::Config,
     control::{Control, Outcome},
     demo, ingest,
+    limits::{ADMIN_CONNECTIONS_MAX, API_CONNECTIONS_MAX},
     mesh::{self, Admission, ChannelHasher},
     protocol,
     session::Rules,
@@ -27,7 +28,7 @@ use crate::{
 const OPERATOR_TOKEN_TIME: Duration = Duration::from_secs(600);
 
 /// Descriptors that are not clients': rings, eventfds, listeners, producers, the console's visitors.
-const OTHER_DESCRIPTORS: u64 = 128;
+const OTHER_DESCRIPTORS: u64 = 64 + ADMIN_CONNECTIONS_MAX as u64;
 
 /// Where the server listens, as bound.
 #[derive(Debug, Clone)]
@@ -40,6 +41,8 @@ pub struct Addresses {
     pub ingest_unix: Option<PathBuf>,
     /// The operators' port.
     pub admin: SocketAddr,
+    /// The server API's own port.
+    pub api: Option<SocketAddr>,
 }
 
 /// Why the server did not start; each says what to type.
@@ -77,12 +80,14 @@ pub enum StartError {
 /// When something that the server needs cannot be had; nothing is left running then.
 pub fn serve(config: Config, demo: bool, ready: impl FnOnce(&Addresses)) -> Result<Outcome, StartError> {
     let features = uring::probe()?;
-    raise_descriptor_limit(u64::from(config.client.connections_max));
-    let (admin, admin_listener) = listen_admin(config.admin.listen)?;
+    raise_descriptor_limit(&config);
+    let (admin, admin_listener) = listen_http(config.admin.listen, "admin.listen")?;
+    let api = config.api.listen.map(|listen| listen_http(listen, "api.listen")).transpose()?;
+    let (api, api_listener) = api.unzip();
     let shards = config.shards.cores.len();
     let (client, listeners) = shard::open_listeners(config.client.listen, shards)
         .map_err(|error| listen_error(config.client.listen, "client.listen", error))?;
-    let config = Arc::new(with_bound(config, client, admin));
+    let config = Arc::new(with_bound(config, client, admin, api));
 
     let hasher = ChannelHasher::default();
     let admission = Admission::new(config.client.connections_max);
@@ -116,7 +121,7 @@ pub fn serve(config: Config, demo: bool, ready: impl FnOnce(&Addresses)) -> Resu
     if demo && let Some(address) = ingest.address {
         demo::spawn_ticker(address, config.ingest.password.as_deref().map(str::to_owned))?;
     }
-    ready(&Addresses { client, ingest: ingest.address, ingest_unix: config.ingest.unix.clone(), admin });
+    ready(&Addresses { client, ingest: ingest.address, ingest_unix: config.ingest.unix.clone(), admin, api });
     let operator_token = Arc::new(move || {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         protocol::mint_operator(&operator_key, (now + OPERATOR_TOKEN_TIME).as_secs())
@@ -124,14 +129,16 @@ pub fn serve(config: Config, demo: bool, ready: impl FnOnce(&Addresses)) -> Resu
     let mut config = Config::clone(&config);
     config.ingest.listen = ingest.address;
     let config = Arc::new(config);
-    let control = Control { config, mesh: control_mesh, hasher, listener: admin_listener, operator_token, demo };
+    let listener = admin_listener;
+    let control = Control { config, mesh: control_mesh, hasher, listener, api_listener, operator_token, demo };
     Ok(control.run()?)
 }
 
 /// Ports that were asked for as 0 are known only now; everything that shows or checks them must see the real ones.
-fn with_bound(mut config: Config, client: SocketAddr, admin: SocketAddr) -> Config {
+fn with_bound(mut config: Config, client: SocketAddr, admin: SocketAddr, api: Option<SocketAddr>) -> Config {
     config.client.listen = client;
     config.admin.listen = admin;
+    config.api.listen = api;
     config
 }
 
@@ -144,8 +151,8 @@ fn console_origins(admin: SocketAddr) -> Vec<String> {
     origins
 }
 
-fn listen_admin(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {
-    let listener = TcpListener::bind(address).map_err(|error| listen_error(address, "admin.listen", error))?;
+fn listen_http(address: SocketAddr, setting: &'static str) -> Result<(SocketAddr, TcpListener), StartError> {
+    let listener = TcpListener::bind(address).map_err(|error| listen_error(address, setting, error))?;
     listener.set_nonblocking(true)?;
     Ok((listener.local_addr()?, listener))
 }
@@ -167,12 +174,14 @@ fn listen_error(address: SocketAddr, setting: &'static str, error: io::Error) ->
 }
 
 /// Every client takes a descriptor: the soft limit is raised as far as the hard one lets it, and a shortfall is told.
-fn raise_descriptor_limit(connections_max: u64) {
+fn raise_descriptor_limit(config: &Config) {
+    let connections_max = u64::from(config.client.connections_max);
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
     if soft < hard {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
-    let room = hard.saturating_sub(OTHER_DESCRIPTORS);
+    let api = config.api.listen.map_or(0, |_| API_CONNECTIONS_MAX as u64);
+    let room = hard.saturating_sub(OTHER_DESCRIPTORS + api);
     if room < connections_max {
         tracing::warn!(
             "descriptors end at {hard}, so that about {room} clients find room, not the {connections_max} of client.connections_max. Raise LimitNOFILE= in the unit, or ulimit -Hn"

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::net::{Ipv4Addr, TcpListener};
+
 use support::{http, script, server::Server};
 
 /// The key that scripts show.
@@ -23,6 +25,22 @@ force_recovery = true
 fn every_method() {
     let server = Server::start(&format!("api.keys = [\"another key\", {KEY:?}]\nshards.cores = [0, 1]\n{NAMESPACES}"));
     script::run(script::node(&server, "server_api.mjs").env("TEST_API_KEY", KEY));
+}
+
+#[test]
+fn a_port_of_its_own_has_nothing_else() {
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = free.local_addr().expect("it is bound");
+    drop(free);
+    let _server = Server::start(&format!("api.listen = \"{address}\"\napi.keys = [{KEY:?}]"));
+    let key = format!("Host: backend.example\r\nX-API-Key: {KEY}\r\n");
+    let publish =
+        http::post(address, "/api/publish", &key, r#"{"channel":"open:a","data":1}"#).expect("the port answers");
+    assert_eq!((publish.status, publish.body.as_str()), (200, r#"{"result":{}}"#));
+    assert_eq!(http::post(address, "/api/info", "", "{}").expect("the port answers").status, 401);
+    for path in ["/", "/metrics", "/health", "/console/token"] {
+        assert_eq!(http::get(address, path).expect("the port answers").status, 404, "{path}");
+    }
 }
 
 #[test]

@@ -72,7 +72,8 @@ fn announce(addresses: &Addresses, demo: bool) {
         .map(ToString::to_string)
         .chain(addresses.ingest_unix.iter().map(|path| path.display().to_string()))
         .collect();
-    tracing::info!(clients, producers = producers.join(" "), console, "ready");
+    let api = addresses.api.map(|api| format!("http://{api}/api"));
+    tracing::info!(clients, producers = producers.join(" "), console, api, "ready");
     if demo {
         let push = match addresses.ingest {
             Some(ingest) => format!("redis-cli -h {} -p {} PUBLISH", ingest.ip(), ingest.port()),

@@ -428,8 +428,9 @@ fn nearest_path(path: &str) -> Option<String> {
     let (table, name) = path.rsplit_once('.').unwrap_or(("", path));
     let namesake = |name: &str| {
         let mut namesakes = paths().filter(|path| last_name(path) == name);
-        // Of several, the one whose table resembles the unknown one's most.
-        nearest(path, namesakes.clone()).or_else(|| namesakes.next())
+        // Of several, the one whose table resembles the unknown one's most; without a table, the first.
+        let resembles = if table.is_empty() { None } else { nearest(path, namesakes.clone()) };
+        resembles.or_else(|| namesakes.next())
     };
     if let Some(namesake) = namesake(name) {
         return Some(namesake.to_owned());

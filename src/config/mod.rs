@@ -215,6 +215,8 @@ pub struct AdminConfig {
 /// `[api]`: the server API (protocol.md section 19).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ApiConfig {
+    /// Address of a port for it alone; none: it is on the operators' port only.
+    pub listen: Option<SocketAddr>,
     /// Keys, of which a request must show one. Without any, every request is refused, unless `insecure`.
     pub keys: Vec<Secret>,
     /// Whether requests need no key. Default false.

@@ -124,10 +124,22 @@ impl Rules<'_> {
             )
         });
 
+        self.require(
+            &["api.listen", "api.insecure"],
+            config.api.listen.is_none_or(is_loopback) || !config.api.insecure,
+            || {
+                format!(
+                    "{} is beyond loopback while api.insecure lets anyone ask; set api.keys, and api.insecure = false",
+                    config.api.listen.map(|listen| listen.to_string()).unwrap_or_default()
+                )
+            },
+        );
+
         let listeners = [
             ("client.listen", Some(client.listen)),
             ("ingest.listen", ingest.listen),
             ("admin.listen", Some(admin.listen)),
+            ("api.listen", config.api.listen),
         ];
         for (index, (key, listen)) in listeners.into_iter().enumerate() {
             for (other_key, other_listen) in listeners.into_iter().take(index) {

@@ -87,7 +87,7 @@ pub(super) static SECTIONS: &[Section] = &[
     Section { name: "admin", doc: "The operators' port: console, /metrics, /health.", keys: Keys::Server(ADMIN) },
     Section {
         name: "api",
-        doc: "The server API: what a back end asks over HTTP, at /api on the operators' port.",
+        doc: "The server API: what a back end asks over HTTP, at /api on the operators' port, or on a port of its own.",
         keys: Keys::Server(API),
     },
     Section { name: "shards", doc: "Threads and their memory.", keys: Keys::Server(SHARDS) },
@@ -371,6 +371,13 @@ static ADMIN: &[Key<Draft>] = &[
 ];
 
 static API: &[Key<Draft>] = &[
+    unset(
+        "listen",
+        OptionalAddress(|draft| &mut draft.config.api.listen),
+        "10.0.0.1:9001",
+        "A port for the server API alone, beside the operators': for back ends on other hosts, which so need not reach \
+         the console, and whose connections take no operator's place.",
+    ),
     unset(
         "keys",
         Secrets(|draft| &mut draft.config.api.keys),

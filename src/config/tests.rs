@@ -150,7 +150,12 @@ fn every_field_is_set_by_a_key() {
             idempotency_ms: 0,
         },
         admin: AdminConfig { listen, allow_public: true },
-        api: ApiConfig { keys: vec!["".into()], insecure: true, error_mode: ErrorMode::Transport },
+        api: ApiConfig {
+            listen: Some(listen),
+            keys: vec!["".into()],
+            insecure: true,
+            error_mode: ErrorMode::Transport,
+        },
         shards: ShardsConfig { cores: vec![77], outbox_bytes_max: 0, outboxes_bytes_max: 0, history_bytes_max: 0 },
         shutdown: ShutdownConfig { ms_max: 1, spread_ms: 1 },
         attributes: AttributesConfig { bytes_max: 0, keys_max: 0, depth_max: 0 },
@@ -540,6 +545,19 @@ fn each_rule_between_keys_says_what_to_change() {
             "[admin]\nlisten = \"0.0.0.0:9000\"\n",
             "2:10: admin.listen: 0.0.0.0:9000 is beyond loopback, where anyone may publish from the console; to mean \
              it, set admin.allow_public = true",
+        ),
+        (
+            "[api]\nlisten = \"10.0.0.1:9001\"\ninsecure = true\n",
+            "2:10: api.listen: 10.0.0.1:9001 is beyond loopback while api.insecure lets anyone ask; set api.keys, and \
+             api.insecure = false",
+        ),
+        (
+            "[api]\nlisten = \"127.0.0.1:9000\"\n",
+            "2:10: api.listen: is taken by admin.listen already; give each listener a port of its own",
+        ),
+        (
+            "[api]\nkeys = [\"secret\", \"\"]\n",
+            "2:8: api.keys: expected a list of strings that are not empty, found a list",
         ),
         (
             "[admin]\nlisten = \"127.0.0.1:8000\"\n",

@@ -1,8 +1,8 @@
-//! The operators' port: routes, and what every answer carries.
+//! The operators' port and the server API's: routes, and what every answer carries.
 //!
 //! Handlers own nothing: they ask the control loop for figures and write them down.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use axum::{
     Extension, Json, Router,
@@ -54,37 +54,63 @@ pub struct Handlers {
     pub console_opened: Arc<Notify>,
 }
 
-/// The routes.
+/// The routes of the operators' port.
 pub fn router(handlers: Handlers) -> Router {
-    Router::new()
+    let routes = Router::new()
         .route("/", get(console))
         .route("/console/events", get(console_events))
         .route("/console/token", get(console_token))
         .route("/metrics", get(metrics))
         .route("/health", get(health))
+        .merge(api_routes())
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found);
+    let listen = handlers.config.admin.listen;
+    guard_routes(routes, handlers, listen)
+}
+
+/// The routes of the server API's own port.
+pub fn api_router(handlers: Handlers) -> Router {
+    let listen = handlers.config.api.listen.expect("the port is there because it is configured");
+    guard_routes(api_routes().fallback(api_not_found), handlers, listen)
+}
+
+fn api_routes() -> Router<Handlers> {
+    Router::new()
         .route("/api", any(server_api))
         .route("/api/", any(server_api))
         .route("/api/{*method}", any(server_api))
-        .method_not_allowed_fallback(method_not_allowed)
-        .fallback(not_found)
-        .layer(middleware::from_fn_with_state(handlers.clone(), guarded))
-        .with_state(handlers)
+}
+
+/// Routes of the port at this address.
+fn guard_routes(routes: Router<Handlers>, handlers: Handlers, listen: SocketAddr) -> Router {
+    let port = Port { needs_key: !handlers.config.api.insecure, listen };
+    routes.layer(middleware::from_fn_with_state(port, guarded)).with_state(handlers)
+}
+
+/// What decides which hosts a port answers for.
+#[derive(Clone, Copy)]
+struct Port {
+    listen: SocketAddr,
+    /// Whether requests to the server API have to show a key.
+    needs_key: bool,
 }
 
 /// The host that a request addressed, checked.
 #[derive(Clone)]
 struct AddressedHost(String);
 
-async fn guarded(State(handlers): State<Handlers>, mut request: Request, next: Next) -> Response {
-    let listen = handlers.config.admin.listen;
+async fn guarded(State(port): State<Port>, mut request: Request, next: Next) -> Response {
     let uri = request.uri();
-    let mut response = match guard::check_host(request.version(), uri, request.headers(), listen, uri.path()) {
+    let path = uri.path();
+    let shows_key = port.needs_key && (path == "/api" || path.starts_with("/api/"));
+    let mut response = match guard::check_host(request.version(), uri, request.headers(), port.listen, path) {
         Ok(host) => {
             request.extensions_mut().insert(AddressedHost(host));
             next.run(request).await
         }
         // Who shows a key is no page that a name was made to point here for.
-        Err(Refusal::ForeignHost) if asks_for_key(&handlers.config, uri.path()) => next.run(request).await,
+        Err(Refusal::ForeignHost) if shows_key => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     };
     let headers = response.headers_mut();
@@ -98,10 +124,6 @@ async fn guarded(State(handlers): State<Handlers>, mut request: Request, next: N
         headers.insert(name, HeaderValue::from_static(value));
     }
     response
-}
-
-fn asks_for_key(config: &Config, path: &str) -> bool {
-    !config.api.insecure && (path == "/api" || path.starts_with("/api/"))
 }
 
 async fn console(
@@ -204,6 +226,10 @@ async fn server_api(State(handlers): State<Handlers>, request: Request) -> Respo
     let answer = handlers.api.answer(route, error_mode, &body).await;
     let content_type = if answer.is_json { "application/json" } else { "text/plain; charset=utf-8" };
     (answer.status, [(header::CONTENT_TYPE, content_type)], answer.body).into_response()
+}
+
+async fn api_not_found() -> Response {
+    (StatusCode::NOT_FOUND, "not found; there is /api\n").into_response()
 }
 
 async fn not_found() -> Response {

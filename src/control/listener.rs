@@ -1,4 +1,4 @@
-//! The operators' port: a bounded number of connections, none of them idle for long.
+//! The operators' port and the server API's: a bounded number of connections, none of them idle for long.
 //!
 //! Descriptors are what a push server runs out of; this port must take few, and a forgotten or
 //! malicious peer must not keep the last one from the operator.
@@ -23,7 +23,7 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_IDLE_MS_MAX};
+use crate::limits::ADMIN_IDLE_MS_MAX;
 
 const IDLE_TIME_MAX: Duration = Duration::from_millis(ADMIN_IDLE_MS_MAX);
 
@@ -34,13 +34,13 @@ pub struct BoundedListener {
 }
 
 impl BoundedListener {
-    /// Of a listener that is bound already. Must be called within the runtime.
+    /// Of a listener that is bound already, with room for so many connections. Must be called within the runtime.
     ///
     /// # Errors
     /// When the listener cannot be polled.
-    pub fn new(listener: std::net::TcpListener) -> io::Result<Self> {
+    pub fn new(listener: std::net::TcpListener, connections_max: usize) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self { listener: TcpListener::from_std(listener)?, room: Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX)) })
+        Ok(Self { listener: TcpListener::from_std(listener)?, room: Arc::new(Semaphore::new(connections_max)) })
     }
 }
 

@@ -63,7 +63,10 @@ use self::{
 };
 use crate::{
     config::Config,
-    limits::{ADMIN_CONNECTIONS_MAX, HELD_RETRY_MS, KEY_SET_BYTES_MAX, KEY_SET_FETCH_MS_MAX, OBSERVE_INTERVAL_MS_MIN},
+    limits::{
+        ADMIN_CONNECTIONS_MAX, API_CONNECTIONS_MAX, HELD_RETRY_MS, KEY_SET_BYTES_MAX, KEY_SET_FETCH_MS_MAX,
+        OBSERVE_INTERVAL_MS_MIN,
+    },
     mesh::{Bell, ChannelHasher, ControlMesh, ToControl, ToIngest, ToShard},
     protocol::KeySet,
 };
@@ -81,6 +84,8 @@ pub struct Control {
     pub hasher: ChannelHasher,
     /// The operators' port, bound.
     pub listener: TcpListener,
+    /// The server API's own port, bound, if it has one.
+    pub api_listener: Option<TcpListener>,
     /// For the console page.
     pub operator_token: OperatorToken,
     /// Whether the demonstration's ticker runs, so that the console shows it at once.
@@ -129,7 +134,7 @@ impl Control {
         let shards = Shards::new(self.mesh.to_shards.len(), self.hasher, inquiries);
         let overview = Arc::new(watch::Sender::new(Arc::from("")));
         let console_opened = Arc::new(Notify::new());
-        let router = http::router(Handlers {
+        let handlers = Handlers {
             config: Arc::clone(&self.config),
             demo: self.demo,
             operator_token: self.operator_token,
@@ -137,9 +142,13 @@ impl Control {
             questions,
             overview: Arc::clone(&overview),
             console_opened: Arc::clone(&console_opened),
-        });
-        let listener = BoundedListener::new(self.listener)?;
-        let service = router.into_make_service_with_connect_info::<Peer>();
+        };
+        if let Some(listener) = self.api_listener {
+            let listener = BoundedListener::new(listener, API_CONNECTIONS_MAX)?;
+            tokio::spawn(axum::serve(listener, http::api_router(handlers.clone())).into_future());
+        }
+        let listener = BoundedListener::new(self.listener, ADMIN_CONNECTIONS_MAX)?;
+        let service = http::router(handlers).into_make_service_with_connect_info::<Peer>();
         tokio::spawn(axum::serve(listener, service).into_future());
 
         let bell = poll_bell(Arc::clone(&self.mesh.bell))?;

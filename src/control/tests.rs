@@ -73,7 +73,15 @@ impl Server {
         let (stop, stop_requests) = mpsc::channel(4);
         let operator_token: OperatorToken = Arc::new(|| "an-operator-token".to_owned());
         let hasher = ChannelHasher::default();
-        let control = Control { config: Arc::new(config), mesh, hasher, listener, operator_token, demo: true };
+        let control = Control {
+            config: Arc::new(config),
+            mesh,
+            hasher,
+            listener,
+            api_listener: None,
+            operator_token,
+            demo: true,
+        };
         let control = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(control.run_until(stop_requests)).unwrap()

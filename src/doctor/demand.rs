@@ -5,7 +5,7 @@ use super::cost::{
 };
 use crate::{
     config::Config,
-    limits::{ADMIN_CONNECTIONS_MAX, uplinks_reserved},
+    limits::{ADMIN_CONNECTIONS_MAX, API_CONNECTIONS_MAX, uplinks_reserved},
 };
 
 /// What the server is to hold.
@@ -19,6 +19,8 @@ pub struct Demand {
     pub shards: Vec<u32>,
     /// Producers' connections at most.
     pub producers: u64,
+    /// Connections to the operators' port and to the server API's at most.
+    pub operators: u64,
     /// Bytes that may wait for slow clients, in all shards together.
     pub outboxes_bytes: u64,
 }
@@ -31,6 +33,7 @@ impl Demand {
             connections: u64::from(connections.unwrap_or(config.client.connections_max)),
             source: if connections.is_some() { "--connections" } else { "client.connections_max" },
             producers: u64::from(config.ingest.connections_max),
+            operators: (ADMIN_CONNECTIONS_MAX + config.api.listen.map_or(0, |_| API_CONNECTIONS_MAX)) as u64,
             outboxes_bytes: config.shards.outboxes_bytes_max.saturating_mul(shards.len() as u64),
             shards,
         }
@@ -39,8 +42,7 @@ impl Demand {
     /// Descriptors that are not clients'.
     pub fn other_descriptors(&self) -> u64 {
         let uplinks = u64::from(uplinks_reserved(u32::try_from(self.connections).unwrap_or(u32::MAX)));
-        let operators = ADMIN_CONNECTIONS_MAX as u64;
-        PROCESS_DESCRIPTORS + self.shard_count() * SHARD_DESCRIPTORS + self.producers + operators + uplinks
+        PROCESS_DESCRIPTORS + self.shard_count() * SHARD_DESCRIPTORS + self.producers + self.operators + uplinks
     }
 
     /// Bytes of the process before its first client.

@@ -101,6 +101,7 @@ fn demand(connections: u64) -> Demand {
         source: "client.connections_max",
         shards: vec![0, 1, 2, 3],
         producers: 1_024,
+        operators: 64,
         outboxes_bytes: 4 * (256 << 20),
     }
 }
