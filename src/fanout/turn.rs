@@ -113,9 +113,14 @@ impl Turn {
         self.batch_bytes + self.replies.len()
     }
 
-    /// Topics with an open batch, in the order of opening.
-    pub fn open_topics(&self) -> impl Iterator<Item = u32> + '_ {
-        self.open.iter().flatten().map(|batch| batch.topic)
+    /// Batches that were opened this turn, closed ones among them.
+    pub fn opened(&self) -> usize {
+        self.open.len()
+    }
+
+    /// The topic of a batch that was opened, if it is open still.
+    pub fn open_topic(&self, open: usize) -> Option<u32> {
+        self.open[open].as_ref().map(|batch| batch.topic)
     }
 
     /// Closes a batch: its index among the closed ones, and its length in bytes.

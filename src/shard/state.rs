@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use nix::errno::Errno;
+
 use super::{
     ClientIds, DRAIN_WAVE_MS, ShardOptions,
     connection::{Connection, Flag, Pending},
@@ -86,6 +88,8 @@ pub struct State {
     pub stale_counts: Vec<u32>,
     /// When it is told.
     pub stale_counts_due_ms: u64,
+    /// What became of the last sends; kept for its memory.
+    pub send_outcomes: Vec<Result<usize, Errno>>,
     pub accept_rests_until_ms: Option<u64>,
     pub is_accept_starved: bool,
     pub must_stop_accepting: bool,
@@ -146,6 +150,7 @@ impl State {
             outbox_bytes: 0,
             stale_counts: Vec::new(),
             stale_counts_due_ms: 0,
+            send_outcomes: Vec::new(),
             accept_rests_until_ms: None,
             is_accept_starved: false,
             must_stop_accepting: false,

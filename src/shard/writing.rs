@@ -92,9 +92,10 @@ impl State {
 
     /// Ends the turn: afterwards nothing of it is left to be sent but what is in outboxes.
     pub fn end_turn<K: Kernel>(&mut self, kernel: &mut K) {
-        let topics: Vec<u32> = self.turn.open_topics().collect();
-        for topic in topics {
-            self.hand_out(topic);
+        for open in 0..self.turn.opened() {
+            if let Some(topic) = self.turn.open_topic(open) {
+                self.hand_out(topic);
+            }
         }
         self.act_on_overflows();
         self.shed_worst();
@@ -235,7 +236,10 @@ impl State {
     }
 
     fn write_outboxes<K: Kernel>(&mut self, kernel: &mut K) {
-        let mut outcomes = Vec::new();
+        if self.writable.is_empty() {
+            return;
+        }
+        let mut outcomes = std::mem::take(&mut self.send_outcomes);
         let mut bytes = Vec::new();
         for index in std::mem::take(&mut self.writable) {
             // The index may have another connection by now; then it has no outbox, or one that may be tried as well.
@@ -273,6 +277,7 @@ impl State {
                 Err(error) => self.send_failed(index, error, kernel),
             }
         }
+        self.send_outcomes = outcomes;
     }
 
     fn write_entries<K: Kernel>(&mut self, kernel: &mut K) {
@@ -280,7 +285,7 @@ impl State {
             return;
         }
         let turn = std::mem::take(&mut self.turn);
-        let mut outcomes = Vec::new();
+        let mut outcomes = std::mem::take(&mut self.send_outcomes);
         let mut gathered = Vec::new();
         for entries in turn.entries().chunks(SEND_BATCH_MAX) {
             gathered.clear();
@@ -321,6 +326,7 @@ impl State {
             }
         }
         self.turn = turn;
+        self.send_outcomes = outcomes;
     }
 
     /// What the socket did not take becomes the connection's outbox.

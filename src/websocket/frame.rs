@@ -110,7 +110,7 @@ pub struct FrameMark {
 /// Leaves room for a header at the end of `out`; the caller appends the payload, then calls [`finish`].
 pub fn begin(out: &mut Vec<u8>) -> FrameMark {
     let mark = FrameMark { start: out.len() };
-    out.resize(mark.start + RESERVED_BYTES, 0);
+    out.extend_from_slice(&[0; RESERVED_BYTES]);
     mark
 }
 
@@ -131,8 +131,11 @@ pub fn finish(out: &mut Vec<u8>, mark: FrameMark, opcode: OpCode) {
 /// [`CONTROL_FRAME_BYTES_MAX`] bytes.
 pub fn write(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
     let (header, header_bytes) = header(opcode, payload.len());
-    out.reserve(header_bytes + payload.len());
-    out.extend_from_slice(&header[..header_bytes]);
+    out.reserve(header.len() + payload.len());
+    // All of it, a length that the compiler knows; what the header has not is cut off.
+    let start = out.len();
+    out.extend_from_slice(&header);
+    out.truncate(start + header_bytes);
     out.extend_from_slice(payload);
 }
 
