@@ -212,6 +212,16 @@ pub const KEY_SET_BYTES_MAX: usize = 256 * 1024;
 /// Keys of a published set (JWKS) that are looked at. Identity providers publish two or three.
 pub const KEY_SET_KEYS_MAX: usize = 64;
 
+/// Bytes of an answer of the application's back end.
+pub const HOOK_ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+/// Questions about one client's commands that the back end may have yet to answer; with so many, no more is received
+/// from the client. Client libraries subscribe to all channels at once, so there is room for as many as usual.
+pub const HOOK_QUESTIONS_PER_CLIENT_MAX: u16 = 128;
+
+/// Seconds until the back end is asked again whether a connection or a subscription goes on, if it did not answer.
+pub const HOOK_RETRY_SECONDS: u32 = 60;
+
 /// Bytes of an idempotency key.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 

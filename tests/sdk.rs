@@ -191,12 +191,53 @@ fn python() {
     }
 }
 
+/// A port for a web server of a script.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("it is bound").port()
+}
+
+/// A back end is asked about everything. Its time is long, because the machine may be busy.
+fn hooked(port: u16, is_binary: bool) -> String {
+    let hooks = ["connect", "refresh", "subscribe", "publish", "rpc", "sub_refresh", "disconnect"];
+    let keys: String = hooks
+        .iter()
+        .map(|hook| {
+            format!("hooks.{hook}_endpoint = \"http://127.0.0.1:{port}/{hook}\"\nhooks.{hook}_timeout = \"3s\"\n")
+        })
+        .collect();
+    format!(
+        "{keys}hooks.secret = \"the hooks secret\"\nhooks.headers = [\"X-Tenant\"]\n\
+         hooks.include_connection_meta = true\nhooks.binary_encoding = {is_binary}\n{HOOKED_NAMESPACE}"
+    )
+}
+
+/// Its back end decides about everything.
+const HOOKED_NAMESPACE: &str = r#"
+[[channel.namespaces]]
+name = "asked"
+subscribe_proxy_enabled = true
+publish_proxy_enabled = true
+sub_refresh_proxy_enabled = true
+presence = true
+allow_presence_for_client = true
+"#;
+
+#[test]
+fn hooks() {
+    for (encoding, is_binary) in [("json", false), ("protobuf", false), ("protobuf", true)] {
+        let port = free_port();
+        let server = Server::start(&hooked(port, is_binary));
+        let mut command = script::node(&server, "hooks.mjs");
+        command.env("TEST_ENCODING", encoding).env("TEST_HOOKS_PORT", port.to_string());
+        script::run(command.env("TEST_BINARY", if is_binary { "1" } else { "0" }));
+    }
+}
+
 #[test]
 fn tokens() {
     // The script serves the keys there.
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    let keys_port = listener.local_addr().expect("it is bound").port();
-    drop(listener);
+    let keys_port = free_port();
     let settings = format!(
         "client.expired_grace = \"1s\"\nclient.token.jwks_public_endpoint = \"https://127.0.0.1:{keys_port}/keys\""
     );

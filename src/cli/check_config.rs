@@ -40,8 +40,8 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     print(&format!("{} can be used: {}\n", arguments.source.name(), summary(&loaded.config)))
 }
 
-const NO_CLIENT_NOTE: &str =
-    "note: no client can connect: neither client.token.hmac_secret nor client.allow_anonymous is set";
+const NO_CLIENT_NOTE: &str = "note: no client can connect: none of client.token.hmac_secret, hooks.connect_endpoint and client.allow_anonymous \
+     is set";
 
 /// The few facts that show whether it is the configuration that was meant.
 fn summary(config: &Config) -> String {

@@ -43,7 +43,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     if !config.lets_clients_connect() {
         tracing::warn!(
-            "no client can connect: set client.token.hmac_secret, or client.allow_anonymous, or try `tidegate serve --demo`"
+            "no client can connect: set client.token.hmac_secret, hooks.connect_endpoint or client.allow_anonymous, or try `tidegate serve --demo`"
         );
     }
     let demo = arguments.demo;

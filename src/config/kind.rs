@@ -57,6 +57,8 @@ pub(super) enum Kind<T: 'static> {
     LogFilter(Field<T, String>),
     /// Patterns of `Origin`.
     Origins(Field<T, Vec<String>>),
+    /// Names of header fields.
+    HeaderNames(Field<T, Vec<String>>),
     /// Numbers of cores.
     Cores(Field<T, Vec<u32>>),
     /// The name of a namespace.
@@ -142,7 +144,7 @@ impl<T> Kind<T> {
             Kind::Secrets(field) => field(target).clear(),
             Kind::PublicKey(field, _) => *field(target) = None,
             Kind::ClaimName(field) | Kind::Url(field) => *field(target) = None,
-            Kind::Origins(field) => field(target).clear(),
+            Kind::Origins(field) | Kind::HeaderNames(field) => field(target).clear(),
             Kind::Cores(field) => field(target).clear(),
             Kind::NamespaceName(field) => field(target).clear(),
             Kind::Regex(field) => *field(target) = None,
@@ -159,7 +161,9 @@ impl<T> Kind<T> {
             Kind::Count(..) | Kind::Size(..) | Kind::LongSize(..) => {
                 text.parse().map_or_else(|_| as_written(), Value::Integer)
             }
-            Kind::Origins(_) | Kind::Cores(_) | Kind::DeltaTypes(_) | Kind::Secrets(_) if text.starts_with('[') => {
+            Kind::Origins(_) | Kind::HeaderNames(_) | Kind::Cores(_) | Kind::DeltaTypes(_) | Kind::Secrets(_)
+                if text.starts_with('[') =>
+            {
                 read_list(variable, text).map_or_else(|_| as_written(), |raw| raw.value)
             }
             _ => as_written(),
@@ -170,9 +174,13 @@ impl<T> Kind<T> {
     pub(super) fn toml_of_text(&self, text: &str) -> String {
         match self {
             Kind::Boolean(_) | Kind::Count(..) => text.to_owned(),
-            Kind::Origins(_) | Kind::DeltaTypes(_) | Kind::Secrets(_) if text.starts_with('[') => text.to_owned(),
-            Kind::Origins(_) => {
-                let quoted: Vec<String> = text.split(',').map(|origin| format!("{:?}", origin.trim())).collect();
+            Kind::Origins(_) | Kind::HeaderNames(_) | Kind::DeltaTypes(_) | Kind::Secrets(_)
+                if text.starts_with('[') =>
+            {
+                text.to_owned()
+            }
+            Kind::Origins(_) | Kind::HeaderNames(_) => {
+                let quoted: Vec<String> = text.split(',').map(|item| format!("{:?}", item.trim())).collect();
                 format!("[{}]", quoted.join(", "))
             }
             _ => format!("{text:?}"),
@@ -225,7 +233,8 @@ impl<T> Kind<T> {
             (Kind::Url(field), Value::Text(text)) if is_url(text) => *field(target) = Some(text.clone()),
             (Kind::ClaimName(field), Value::Text(text)) if is_claim_name(text) => *field(target) = Some(text.clone()),
             (Kind::LogFilter(field), Value::Text(text)) if is_log_filter(text) => *field(target) = text.clone(),
-            (Kind::Origins(field), value) => *field(target) = origins_of(value)?,
+            (Kind::Origins(field), value) => *field(target) = valid_texts_of(value, is_origin_pattern)?,
+            (Kind::HeaderNames(field), value) => *field(target) = valid_texts_of(value, is_header_name)?,
             (Kind::Cores(field), value) => *field(target) = cores_of(value)?,
             (Kind::NamespaceName(field), Value::Text(text)) if is_namespace_name(text) => {
                 *field(target) = text.clone();
@@ -279,6 +288,7 @@ impl<T> Kind<T> {
             Kind::Origins(_) => "a list of origins like \"https://example.com\" or \"https://*.example.com\" \
                                  (a scheme, no path, at most one *), or \"*\""
                 .to_owned(),
+            Kind::HeaderNames(_) => "a list of names of header fields, like [\"Cookie\", \"X-Real-IP\"]".to_owned(),
             Kind::Cores(_) => "a list of cores like [0, 1], or ranges like \"0-3,8\"".to_owned(),
             Kind::NamespaceName(_) => {
                 "a name of two characters or more, of a-z, A-Z, 0-9, \"-\", \"_\" and \".\"".to_owned()
@@ -311,6 +321,7 @@ impl<T> Kind<T> {
     fn first_refused<'a>(&self, items: &'a [super::raw::Raw]) -> Option<&'a Value> {
         let is_taken: fn(&Value) -> bool = match self {
             Kind::Origins(_) => |item| matches!(item, Value::Text(text) if is_origin_pattern(text)),
+            Kind::HeaderNames(_) => |item| matches!(item, Value::Text(text) if is_header_name(text)),
             Kind::Cores(_) => |item| core_of(item).is_some(),
             Kind::DeltaTypes(_) => |item| matches!(item, Value::Text(text) if word_of::<DeltaType>(text).is_some()),
             _ => return None,
@@ -350,9 +361,9 @@ fn texts_of(value: &Value) -> Option<Vec<String>> {
     }
 }
 
-fn origins_of(value: &Value) -> Option<Vec<String>> {
-    let origins = texts_of(value)?;
-    origins.iter().all(|origin| is_origin_pattern(origin)).then_some(origins)
+/// The same, if each is valid.
+fn valid_texts_of(value: &Value, is_valid: fn(&str) -> bool) -> Option<Vec<String>> {
+    texts_of(value).filter(|texts| texts.iter().all(|text| is_valid(text)))
 }
 
 /// A list, or, as the environment may say it, one secret alone or several between commas.
@@ -416,6 +427,11 @@ fn is_namespace_name(text: &str) -> bool {
     text.len() >= 2 && text.chars().all(|character| character.is_ascii_alphanumeric() || "-_.".contains(character))
 }
 
+/// A token of RFC 9110 section 5.6.2.
+fn is_header_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
 /// An absolute address of HTTP, with or without TLS.
 fn is_url(text: &str) -> bool {
     text.parse::<Uri>().is_ok_and(|uri| {
@@ -451,6 +467,12 @@ mod tests {
         for bad in ["", "example.com", "https://", "https://example.com/", "https://*.*.com", "://x", "https://a b"] {
             assert!(!is_origin_pattern(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn names_of_header_fields_are_tokens() {
+        assert!(["Cookie", "X-Real-IP", "x_1"].iter().all(|good| is_header_name(good)));
+        assert!(!["", "X Real", "Cookie:", "Höhe", "a\nb"].iter().any(|bad| is_header_name(bad)));
     }
 
     #[test]

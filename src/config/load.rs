@@ -15,8 +15,8 @@ use std::{
 };
 
 use super::{
-    AdminConfig, ApiConfig, AttributesConfig, ClientConfig, Config, IngestConfig, LogConfig, Namespace, Namespaces,
-    ShardsConfig, ShutdownConfig, TokenConfig,
+    AdminConfig, ApiConfig, AttributesConfig, ClientConfig, Config, HooksConfig, IngestConfig, LogConfig, Namespace,
+    Namespaces, ShardsConfig, ShutdownConfig, TokenConfig,
     cores::cores_available,
     problem::{Errors, Mistake, Place, Problem},
     raw::{Entry, Raw, Value, read_document, read_list},
@@ -145,6 +145,7 @@ impl Draft {
             },
             admin: AdminConfig { listen, allow_public: false },
             api: ApiConfig::default(),
+            hooks: HooksConfig::default(),
             shards: ShardsConfig {
                 cores: Vec::new(),
                 outbox_bytes_max: 0,

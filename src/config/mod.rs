@@ -8,6 +8,7 @@
 
 mod cores;
 mod demo;
+mod hooks;
 mod kind;
 mod load;
 mod pattern;
@@ -27,6 +28,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 pub use cores::parse_cores;
 pub use demo::DEMO_NAMESPACE;
+pub use hooks::{Hook, HookConfig, HooksConfig};
 use load::Draft;
 pub use load::{Loaded, load};
 pub use pattern::Pattern;
@@ -49,6 +51,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// The server API.
     pub api: ApiConfig,
+    /// The application's back end.
+    pub hooks: HooksConfig,
     /// The shards.
     pub shards: ShardsConfig,
     /// How the server stops.
@@ -74,7 +78,8 @@ impl Default for Config {
 impl Config {
     /// Whether some client could connect at all: with a token, or without.
     pub fn lets_clients_connect(&self) -> bool {
-        self.client.allow_anonymous || self.client.insecure || self.client.token.has_key()
+        let client = &self.client;
+        client.allow_anonymous || client.insecure || client.token.has_key() || self.hooks.is_asked(Hook::Connect)
     }
 }
 
@@ -333,6 +338,12 @@ pub struct Namespace {
     pub allow_presence_for_anonymous: bool,
     /// The users that a channel's name lists behind `#` may subscribe without a token; nobody else may.
     pub allow_user_limited_channels: bool,
+    /// The back end is asked who may subscribe without a token.
+    pub subscribe_proxy_enabled: bool,
+    /// The back end is asked who may publish, and what.
+    pub publish_proxy_enabled: bool,
+    /// The back end is asked whether a subscription goes on whose time is over.
+    pub sub_refresh_proxy_enabled: bool,
     /// What the part of a channel's name after the namespace must match; none: anything.
     pub channel_regex: Option<Pattern>,
     /// Who is subscribed is known and can be asked.

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use super::{
-    Namespace, Pattern, RecoveryMode, SlowConsumerPolicy,
+    Hook, HookConfig, HooksConfig, Namespace, Pattern, RecoveryMode, SlowConsumerPolicy,
     cores::format_cores,
     load::{Draft, Findings},
     problem::{Mistake, Place, Problem},
@@ -17,6 +17,25 @@ use crate::limits::{CHANNEL_BYTES_MAX, SHARDS_MAX};
 /// Shortest secret that HS256 should be used with, in bytes (RFC 7518 section 3.2).
 const HMAC_SECRET_BYTES_MIN: usize = 32;
 
+/// What client libraries wait for the answer to a command, in milliseconds (protocol.md section 21).
+const COMMAND_MS_MAX: u32 = 5_000;
+
+/// Header fields of a request that say something of the connection or of the body, and nothing of the client.
+const HEADERS_RESERVED: &[&str] = &[
+    "Connection",
+    "Content-Encoding",
+    "Content-Length",
+    "Content-Type",
+    "Expect",
+    "Host",
+    "Keep-Alive",
+    "Sec-WebSocket-Key",
+    "TE",
+    "Trailer",
+    "Transfer-Encoding",
+    "Upgrade",
+];
+
 /// Checks every rule and records what is broken.
 pub(super) fn check(draft: &Draft, findings: &mut Findings, cores_available: &[u32]) {
     let mut rules = Rules { findings };
@@ -26,10 +45,14 @@ pub(super) fn check(draft: &Draft, findings: &mut Findings, cores_available: &[u
     rules.check_sizes(draft);
     rules.check_cores(&draft.config.shards.cores, cores_available);
     rules.check_shutdown(draft);
-    rules.check_namespace("channel.without_namespace", &draft.without_namespace);
-    for (label, namespace) in &draft.namespaces {
+    rules.check_hooks(draft);
+    let without = ("channel.without_namespace", &draft.without_namespace);
+    let by_name = draft.namespaces.iter().map(|(label, namespace)| (label.as_str(), namespace));
+    let namespaces: Vec<(&str, &Namespace)> = [without].into_iter().chain(by_name).collect();
+    for (label, namespace) in &namespaces {
         rules.check_namespace(label, namespace);
     }
+    rules.check_hooked_namespaces(&draft.config.hooks, &namespaces);
     rules.check_names(&draft.namespaces);
     rules.check_personal_channels(draft);
 }
@@ -59,9 +82,7 @@ impl Rules<'_> {
         self.require(&[previous, secret], token.hmac_secret_previous.is_none() || token.hmac_secret.is_some(), || {
             format!("is set, but {secret} is not; set the present secret there")
         });
-        let endpoint = token.jwks_public_endpoint.as_deref().unwrap_or_default();
-        let is_on_this_host = ["http://127.", "http://[::1]", "http://localhost"];
-        let is_safe = !endpoint.starts_with("http://") || is_on_this_host.iter().any(|host| endpoint.starts_with(host));
+        let is_safe = token.jwks_public_endpoint.as_deref().is_none_or(is_private);
         self.advise(&["client.token.jwks_public_endpoint"], is_safe, || {
             "is without TLS: whoever is on the way to it may make up keys, and with them any user; use https".to_owned()
         });
@@ -83,6 +104,77 @@ impl Rules<'_> {
                     "is shorter than {HMAC_SECRET_BYTES_MIN} bytes and may be guessed (RFC 7518 section 3.2); \
                      `openssl rand -hex 32` prints a good one"
                 )
+            });
+        }
+    }
+
+    fn check_hooks(&mut self, draft: &Draft) {
+        let (client, hooks) = (&draft.config.client, &draft.config.hooks);
+        let is_confidential = hooks.secret.is_some() || !hooks.headers.is_empty();
+        for hook in Hook::ALL {
+            let (endpoint_key, timeout_key) =
+                (format!("hooks.{}_endpoint", hook.label()), format!("hooks.{}_timeout", hook.label()));
+            let HookConfig { endpoint, ms_max } = hooks.of(hook);
+            let is_safe = !is_confidential || endpoint.as_deref().is_none_or(is_private);
+            self.advise(&[&endpoint_key], is_safe, || {
+                "is without TLS: whoever is on the way to it reads hooks.secret and hooks.headers; use https".to_owned()
+            });
+            let is_awaited = matches!(hook, Hook::Connect | Hook::Subscribe | Hook::Publish | Hook::Rpc);
+            self.advise(&[&timeout_key], !is_awaited || *ms_max <= COMMAND_MS_MAX, || {
+                format!(
+                    "{} is more than the {} that client libraries wait for an answer",
+                    duration(*ms_max),
+                    duration(COMMAND_MS_MAX)
+                )
+            });
+        }
+        let connect_keys = ["hooks.connect_timeout", "client.connect_timeout"];
+        self.require(&connect_keys, hooks.connect.ms_max < client.connect_ms_max, || {
+            format!(
+                "{} must be shorter than client.connect_timeout ({}), or clients are closed while the back end is asked",
+                duration(hooks.connect.ms_max),
+                duration(client.connect_ms_max)
+            )
+        });
+        let is_sendable =
+            hooks.secret.as_ref().is_none_or(|secret| !secret.bytes().any(|byte| byte.is_ascii_control()));
+        self.require(&["hooks.secret"], is_sendable, || {
+            "has a line feed or another control character, which no header field can carry".to_owned()
+        });
+        let reserved =
+            hooks.headers.iter().find(|name| HEADERS_RESERVED.iter().any(|one| name.eq_ignore_ascii_case(one)));
+        self.require(&["hooks.headers"], reserved.is_none(), || {
+            format!(
+                "{} belongs to a connection or a body, not to a client; strike it",
+                reserved.map_or("", |name| name)
+            )
+        });
+        self.require(
+            &["hooks.headers", "hooks.secret"],
+            hooks.secret.is_none() || hooks.header("Authorization").is_none(),
+            || "has Authorization, in which hooks.secret is sent; keep one of the two".to_owned(),
+        );
+    }
+
+    /// An option of a namespace needs an endpoint, and an endpoint a namespace.
+    fn check_hooked_namespaces(&mut self, hooks: &HooksConfig, namespaces: &[(&str, &Namespace)]) {
+        for hook in [Hook::Subscribe, Hook::Publish, Hook::SubRefresh] {
+            let is_on = |namespace: &Namespace| match hook {
+                Hook::Subscribe => namespace.subscribe_proxy_enabled,
+                Hook::Publish => namespace.publish_proxy_enabled,
+                _ => namespace.sub_refresh_proxy_enabled,
+            };
+            let endpoint_key = format!("hooks.{}_endpoint", hook.label());
+            let option = format!("{}_proxy_enabled", hook.label());
+            for (label, namespace) in namespaces {
+                let key = format!("{label}.{option}");
+                self.require(&[&key, &endpoint_key], !is_on(namespace) || hooks.is_asked(hook), || {
+                    format!("needs a back end to ask: set {endpoint_key}")
+                });
+            }
+            let is_used = namespaces.iter().any(|(_, namespace)| is_on(namespace));
+            self.advise(&[&endpoint_key], !hooks.is_asked(hook) || is_used, || {
+                format!("is never asked: set {option} = true for the channels that are meant")
             });
         }
     }
@@ -350,6 +442,12 @@ impl Rules<'_> {
         let place = keys.iter().find_map(|key| self.findings.places.get(*key)).cloned().unwrap_or(Place::Default);
         Some(Problem { place, key: keys[0].to_owned(), mistake: Mistake::Rule(sentence()) })
     }
+}
+
+/// Whether nobody on the way can read along, or change what is said.
+fn is_private(endpoint: &str) -> bool {
+    let is_on_this_host = ["http://127.", "http://[::1]", "http://localhost"];
+    !endpoint.starts_with("http://") || is_on_this_host.iter().any(|host| endpoint.starts_with(host))
 }
 
 fn is_loopback(listen: SocketAddr) -> bool {

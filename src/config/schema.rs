@@ -10,9 +10,9 @@
 use super::{
     Draft, KeyFamily, Namespace,
     kind::Kind::{
-        self, Address, Boolean, ClaimName, Cores, Count, DeltaTypes, Duration, Errors, Format, LogFilter, LongSize,
-        NamespaceName, OptionalAddress, OptionalPath, OptionalText, Origins, PublicKey, Recovery, Regex, Secret,
-        Secrets, Size, SlowConsumer, Url,
+        self, Address, Boolean, ClaimName, Cores, Count, DeltaTypes, Duration, Errors, Format, HeaderNames, LogFilter,
+        LongSize, NamespaceName, OptionalAddress, OptionalPath, OptionalText, Origins, PublicKey, Recovery, Regex,
+        Secret, Secrets, Size, SlowConsumer, Url,
     },
 };
 
@@ -71,6 +71,9 @@ const HOUR: u32 = 60 * MINUTE;
 const KIB: u32 = 1 << 10;
 const MIB: u32 = 1 << 20;
 
+/// What a question to the back end may take.
+const HOOK_MS: std::ops::RangeInclusive<u32> = 10..=30 * SECOND;
+
 /// Every section, in the order of the reference file.
 pub(super) static SECTIONS: &[Section] = &[
     Section { name: "client", doc: "Where clients connect, and what one client may cost.", keys: Keys::Server(CLIENT) },
@@ -89,6 +92,12 @@ pub(super) static SECTIONS: &[Section] = &[
         name: "api",
         doc: "The server API: what a back end asks over HTTP, at /api on the operators' port, or on a port of its own.",
         keys: Keys::Server(API),
+    },
+    Section {
+        name: "hooks",
+        doc: "The application's back end, asked over HTTP about what clients do; docs/hooks.md has each question with \
+              its answers. The endpoint of a question switches it on.",
+        keys: Keys::Server(HOOKS),
     },
     Section { name: "shards", doc: "Threads and their memory.", keys: Keys::Server(SHARDS) },
     Section { name: "shutdown", doc: "How the server stops.", keys: Keys::Server(SHUTDOWN) },
@@ -402,6 +411,135 @@ static API: &[Key<Draft>] = &[
     ),
 ];
 
+static HOOKS: &[Key<Draft>] = &[
+    unset(
+        "connect_endpoint",
+        Url(|draft| &mut draft.config.hooks.connect.endpoint),
+        "https://app.example.com/tidegate/connect",
+        "Asked who a client is that connects without a token.",
+    ),
+    key(
+        "connect_timeout",
+        Duration(|draft| &mut draft.config.hooks.connect.ms_max, HOOK_MS),
+        "1s",
+        "For an answer, from the client's command on, with all waiting for a turn.",
+    ),
+    unset(
+        "refresh_endpoint",
+        Url(|draft| &mut draft.config.hooks.refresh.endpoint),
+        "https://app.example.com/tidegate/refresh",
+        "Asked, when a connection's time is over, whether it goes on. Clients then need not refresh their tokens \
+         themselves, and are not told when they expire.",
+    ),
+    key(
+        "refresh_timeout",
+        Duration(|draft| &mut draft.config.hooks.refresh.ms_max, HOOK_MS),
+        "1s",
+        "For an answer, from the client's command on, with all waiting for a turn.",
+    ),
+    unset(
+        "subscribe_endpoint",
+        Url(|draft| &mut draft.config.hooks.subscribe.endpoint),
+        "https://app.example.com/tidegate/subscribe",
+        "Asked who may subscribe, in namespaces with subscribe_proxy_enabled.",
+    ),
+    key(
+        "subscribe_timeout",
+        Duration(|draft| &mut draft.config.hooks.subscribe.ms_max, HOOK_MS),
+        "1s",
+        "For an answer, from the client's command on, with all waiting for a turn.",
+    ),
+    unset(
+        "publish_endpoint",
+        Url(|draft| &mut draft.config.hooks.publish.endpoint),
+        "https://app.example.com/tidegate/publish",
+        "Asked who may publish, and what, in namespaces with publish_proxy_enabled.",
+    ),
+    key(
+        "publish_timeout",
+        Duration(|draft| &mut draft.config.hooks.publish.ms_max, HOOK_MS),
+        "1s",
+        "For an answer, from the client's command on, with all waiting for a turn.",
+    ),
+    unset(
+        "rpc_endpoint",
+        Url(|draft| &mut draft.config.hooks.rpc.endpoint),
+        "https://app.example.com/tidegate/rpc",
+        "Asked what clients' rpc commands ask for. Unset: they are answered error 108.",
+    ),
+    key(
+        "rpc_timeout",
+        Duration(|draft| &mut draft.config.hooks.rpc.ms_max, HOOK_MS),
+        "1s",
+        "For an answer, from the client's command on, with all waiting for a turn.",
+    ),
+    unset(
+        "sub_refresh_endpoint",
+        Url(|draft| &mut draft.config.hooks.sub_refresh.endpoint),
+        "https://app.example.com/tidegate/sub_refresh",
+        "Asked, when a subscription's time is over, whether it goes on, in namespaces with \
+         sub_refresh_proxy_enabled.",
+    ),
+    key(
+        "sub_refresh_timeout",
+        Duration(|draft| &mut draft.config.hooks.sub_refresh.ms_max, HOOK_MS),
+        "1s",
+        "For an answer, from the client's command on, with all waiting for a turn.",
+    ),
+    unset(
+        "disconnect_endpoint",
+        Url(|draft| &mut draft.config.hooks.disconnect.endpoint),
+        "https://app.example.com/tidegate/disconnect",
+        "Told when a client has gone. Its answer does not matter, and what is not told the first time is not told again.",
+    ),
+    key(
+        "disconnect_timeout",
+        Duration(|draft| &mut draft.config.hooks.disconnect.ms_max, HOOK_MS),
+        "1s",
+        "For an answer, from the sending on.",
+    ),
+    key(
+        "requests_max",
+        Count(|draft| &mut draft.config.hooks.requests_max, 1..=4_096),
+        "64",
+        "Requests of one kind that are under way at a time; so many connections to the back end are kept.",
+    ),
+    key(
+        "queue_max",
+        Count(|draft| &mut draft.config.hooks.queue_max, 0..=1_000_000),
+        "10000",
+        "Requests of one kind that wait for their turn. A command for which there is no room is answered error 100, \
+         which client libraries try again; a disconnect for which there is none is not told, and counted.",
+    ),
+    unset(
+        "secret",
+        Secret(|draft| &mut draft.config.hooks.secret),
+        "a long random text",
+        "Sent with every request, as Authorization: Bearer ..., so that the back end knows who asks.",
+    ),
+    key(
+        "headers",
+        HeaderNames(|draft| &mut draft.config.hooks.headers),
+        "[]",
+        "Header fields of a client's own request that the back end is shown, like \"Cookie\"; what a browser cannot \
+         send as header fields, the headers of the connect command, stands in for those that are missing. They are \
+         kept in memory for as long as the client is connected.",
+    ),
+    key(
+        "include_connection_meta",
+        Boolean(|draft| &mut draft.config.hooks.include_connection_meta),
+        "false",
+        "Whether the back end is shown the meta that it, or a token, gave a connection.",
+    ),
+    key(
+        "binary_encoding",
+        Boolean(|draft| &mut draft.config.hooks.binary_encoding),
+        "false",
+        "Whether payloads of Protobuf clients go and come in base64 (b64data), so that they may be any bytes. \
+         Otherwise they must be JSON.",
+    ),
+];
+
 static SHARDS: &[Key<Draft>] = &[
     unset(
         "cores",
@@ -560,6 +698,25 @@ pub(super) static NAMESPACE_OPTIONS: &[Key<Namespace>] = &[
         Boolean(|namespace| &mut namespace.allow_user_limited_channels),
         "false",
         "The users that a channel's name lists behind a `#`, as in room#12,15, may subscribe to it without a token.",
+    ),
+    key(
+        "subscribe_proxy_enabled",
+        Boolean(|namespace| &mut namespace.subscribe_proxy_enabled),
+        "false",
+        "The back end is asked who may subscribe without a token. Needs hooks.subscribe_endpoint.",
+    ),
+    key(
+        "publish_proxy_enabled",
+        Boolean(|namespace| &mut namespace.publish_proxy_enabled),
+        "false",
+        "The back end is asked who may publish, and what; it decides alone. Needs hooks.publish_endpoint.",
+    ),
+    key(
+        "sub_refresh_proxy_enabled",
+        Boolean(|namespace| &mut namespace.sub_refresh_proxy_enabled),
+        "false",
+        "The back end is asked whether a subscription goes on whose time is over; its client need not bring a new \
+         token. Needs hooks.sub_refresh_endpoint.",
     ),
     unset(
         "channel_regex",

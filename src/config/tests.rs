@@ -8,9 +8,9 @@ use std::{
 use proptest::prelude::*;
 
 use super::{
-    AdminConfig, ApiConfig, AttributesConfig, ClientConfig, Config, DeltaType, ErrorMode, Errors, IngestConfig,
-    KeyFamily, Loaded, LogConfig, Namespace, Namespaces, Pattern, PayloadFormat, PublicKey, RecoveryMode, ShardsConfig,
-    ShutdownConfig, SlowConsumerPolicy, TokenConfig,
+    AdminConfig, ApiConfig, AttributesConfig, ClientConfig, Config, DeltaType, ErrorMode, Errors, Hook, HookConfig,
+    HooksConfig, IngestConfig, KeyFamily, Loaded, LogConfig, Namespace, Namespaces, Pattern, PayloadFormat, PublicKey,
+    RecoveryMode, ShardsConfig, ShutdownConfig, SlowConsumerPolicy, TokenConfig,
     load::{Draft, load, load_text},
     reference,
     schema::known_keys,
@@ -85,6 +85,11 @@ fn the_embedded_defaults_are_those_documented_beside_the_values() {
     assert_eq!(config.ingest.idempotency_ms, 300_000);
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:9000");
     assert_eq!(config.attributes, AttributesConfig { bytes_max: 4_096, keys_max: 64, depth_max: 4 });
+    let hook = HookConfig { endpoint: None, ms_max: 1_000 };
+    assert!(Hook::ALL.iter().all(|one| *config.hooks.of(*one) == hook));
+    assert_eq!((config.hooks.requests_max, config.hooks.queue_max), (64, 10_000));
+    assert!(config.hooks.secret.is_none() && config.hooks.headers.is_empty());
+    assert!(!config.hooks.include_connection_meta && !config.hooks.binary_encoding);
     assert_eq!(config.shards.cores, CORES);
     assert_eq!(config.shards.outbox_bytes_max, 1 << 20);
     assert_eq!(config.shards.outboxes_bytes_max, 256 << 20);
@@ -106,6 +111,7 @@ fn every_field_is_set_by_a_key() {
     // Every field is named, so that a new one stops the build until it is listed here.
     let listen = "[::2]:1".parse().expect("an address");
     let mut draft = Draft::with_defaults();
+    let hook = || HookConfig { endpoint: Some(String::new()), ms_max: 0 };
     let config = Config {
         client: ClientConfig {
             listen,
@@ -156,6 +162,21 @@ fn every_field_is_set_by_a_key() {
             insecure: true,
             error_mode: ErrorMode::Transport,
         },
+        hooks: HooksConfig {
+            connect: hook(),
+            refresh: hook(),
+            subscribe: hook(),
+            publish: hook(),
+            rpc: hook(),
+            sub_refresh: hook(),
+            disconnect: hook(),
+            requests_max: 0,
+            queue_max: 0,
+            secret: Some("".into()),
+            headers: vec![String::new()],
+            include_connection_meta: true,
+            binary_encoding: true,
+        },
         shards: ShardsConfig { cores: vec![77], outbox_bytes_max: 0, outboxes_bytes_max: 0, history_bytes_max: 0 },
         shutdown: ShutdownConfig { ms_max: 1, spread_ms: 1 },
         attributes: AttributesConfig { bytes_max: 0, keys_max: 0, depth_max: 0 },
@@ -176,6 +197,9 @@ fn every_field_is_set_by_a_key() {
         allow_presence_for_subscriber: true,
         allow_presence_for_anonymous: true,
         allow_user_limited_channels: true,
+        subscribe_proxy_enabled: true,
+        publish_proxy_enabled: true,
+        sub_refresh_proxy_enabled: true,
         channel_regex: Pattern::new("."),
         presence: true,
         join_leave: true,
@@ -235,6 +259,8 @@ fn the_examples_of_the_reference_file_are_valid() {
         .collect();
     // These keys are not to be found in /etc, and of a text and an expression for it only one may be set.
     let with_examples = with_examples.replace("/etc/tidegate/", KEYS);
+    // Endpoints want to be used.
+    let with_examples = with_examples.replace("_proxy_enabled = false", "_proxy_enabled = true");
     let with_examples = with_examples.replace("\naudience_regex = ", "\n# ").replace("\nissuer_regex = ", "\n# ");
     let config = config_of(&with_examples);
     assert_eq!(config.shards.cores, [0, 1, 2, 3]);
@@ -614,6 +640,29 @@ fn each_rule_between_keys_says_what_to_change() {
              \"xdelta\" in the list",
         ),
         (
+            "[[channel.namespaces]]\nname = \"ab\"\nsubscribe_proxy_enabled = true\n",
+            "3:27: channel.namespaces[ab].subscribe_proxy_enabled: needs a back end to ask: set \
+             hooks.subscribe_endpoint",
+        ),
+        (
+            "[client]\nconnect_timeout = \"900ms\"\n",
+            "2:19: hooks.connect_timeout: 1s must be shorter than client.connect_timeout (900ms), or clients are closed \
+             while the back end is asked",
+        ),
+        (
+            "[hooks]\nheaders = [\"Cookie\", \"content-length\"]\n",
+            "2:11: hooks.headers: content-length belongs to a connection or a body, not to a client; strike it",
+        ),
+        (
+            "[hooks]\nheaders = [\"authorization\"]\nsecret = \"x\"\n",
+            "2:11: hooks.headers: has Authorization, in which hooks.secret is sent; keep one of the two",
+        ),
+        (
+            "[hooks]\nheaders = [\"X Real\"]\n",
+            "2:11: hooks.headers: expected a list of names of header fields, like [\"Cookie\", \"X-Real-IP\"], found \
+             \"X Real\" in the list",
+        ),
+        (
             "[channel.without_namespace]\nchannel_regex = \"(\"\n",
             "2:17: channel.without_namespace.channel_regex: expected a regular expression, like \"^[a-z]+$\", found \
              \"(\"",
@@ -759,4 +808,40 @@ fn keys_are_fetched_from_an_address_that_is_one() {
     for url in ["", "id.example.com", "/keys", "ftp://id.example.com", "https://", "https://u:p@id.example.com/"] {
         assert!(errors_of(&section(url), &[]).contains("expected an address like"), "{url}");
     }
+}
+
+#[test]
+fn hooks_are_asked_where_they_are_switched_on() {
+    let text = "[hooks]\nconnect_endpoint = \"http://127.0.0.1:3000/connect\"\nheaders = \"Cookie, X-Real-IP\"\n\
+                subscribe_endpoint = \"https://app.example.com/subscribe\"\nsubscribe_timeout = \"250ms\"\n\
+                [[channel.namespaces]]\nname = \"asked\"\nsubscribe_proxy_enabled = true\n";
+    let config = config_of(text);
+    assert!(config.lets_clients_connect() && config.hooks.is_asked(Hook::Connect));
+    assert_eq!(config.hooks.of(Hook::Subscribe).ms_max, 250);
+    assert_eq!((config.hooks.header("x-real-ip"), config.hooks.header("Accept")), (Some(1), None));
+    assert!(config.namespaces.by_name[0].subscribe_proxy_enabled);
+    for (text, warning) in [
+        (
+            "[hooks]\npublish_endpoint = \"http://127.0.0.1/\"\n",
+            "hooks.publish_endpoint: is never asked: set publish_proxy_enabled = true for the channels that are meant",
+        ),
+        (
+            "[hooks]\nrpc_endpoint = \"http://app.example.com/\"\nsecret = \"x\"\n",
+            "hooks.rpc_endpoint: is without TLS: whoever is on the way to it reads hooks.secret and hooks.headers; use \
+             https",
+        ),
+        (
+            "[hooks]\nrpc_timeout = \"6s\"\n",
+            "hooks.rpc_timeout: 6s is more than the 5s that client libraries wait for an answer",
+        ),
+    ] {
+        assert_eq!(warnings_of(text, &[]), format!("tidegate.toml:{}{warning}\n", place(text)));
+    }
+    config_of("[hooks]\nrpc_endpoint = \"http://app.internal/\"\nrefresh_timeout = \"30s\"\n");
+}
+
+/// Where the second line's value is.
+fn place(text: &str) -> String {
+    let line = text.lines().nth(1).expect("two lines");
+    format!("2:{}: ", line.find("= ").expect("a setting") + 3)
 }

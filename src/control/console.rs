@@ -352,6 +352,7 @@ mod tests {
                 answer_time: Some(Duration::ZERO),
             },
             key_sets: None,
+            hooks: Vec::new(),
         }
     }
 

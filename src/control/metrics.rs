@@ -7,6 +7,7 @@
 use std::{collections::BTreeMap, fmt::Write, time::Instant};
 
 use super::{
+    hook_lane::{LaneFigures, Outcome},
     key_sets::KeySetFigures,
     observer::{Snapshot, ThreadState},
     process::{self, ProcessFigures},
@@ -50,6 +51,10 @@ enum Source {
     IngestBy(&'static str, fn(&IngestFigures) -> &[(&'static str, u64)]),
     /// One sample, if the server fetches published keys.
     KeySets(fn(&KeySetFigures, Instant) -> Option<f64>),
+    /// One sample per kind of question to the application's back end.
+    Hooks(fn(&LaneFigures) -> f64),
+    /// One sample per kind of question and its end.
+    HookOutcomes,
     /// One sample, if the kernel gives it.
     Process(fn(&ProcessFigures) -> Option<f64>),
     /// One sample per thread: whether it answers.
@@ -108,6 +113,12 @@ const FAMILIES: &[Family] = &[
     Family { name: "tidegate_token_keys", kind: Gauge, help: "Published keys that verify tokens now.", source: Source::KeySets(|figures, _| Some(figures.keys as f64)) },
     Family { name: "tidegate_token_keys_age_seconds", kind: Gauge, help: "Time since published keys were fetched last.", source: Source::KeySets(|figures, now| figures.fetched_at.map(|at| now.saturating_duration_since(at).as_secs_f64())) },
 
+    Family { name: "tidegate_hook_requests_total", kind: Counter, help: "Questions to the application's back end, by kind and by how they ended; overloaded ones were not sent.", source: Source::HookOutcomes },
+    Family { name: "tidegate_hook_request_seconds_total", kind: Counter, help: "Time that sent questions to the application's back end took.", source: Source::Hooks(|figures| figures.time.as_secs_f64()) },
+    Family { name: "tidegate_hook_sent_requests_total", kind: Counter, help: "Questions to the application's back end that were sent and have ended.", source: Source::Hooks(|figures| figures.sent as f64) },
+    Family { name: "tidegate_hook_requests_under_way", kind: Gauge, help: "Questions to the application's back end that are under way now.", source: Source::Hooks(|figures| figures.under_way as f64) },
+    Family { name: "tidegate_hook_requests_waiting", kind: Gauge, help: "Questions to the application's back end that wait for their turn now.", source: Source::Hooks(|figures| figures.waiting as f64) },
+
     Family { name: "process_resident_memory_bytes", kind: Gauge, help: "Resident memory size in bytes.", source: Source::Process(|process| process.resident_bytes.map(|bytes| bytes as f64)) },
     Family { name: "process_virtual_memory_bytes", kind: Gauge, help: "Virtual memory size in bytes.", source: Source::Process(|process| process.virtual_bytes.map(|bytes| bytes as f64)) },
     Family { name: "process_open_fds", kind: Gauge, help: "Number of open file descriptors.", source: Source::Process(|process| process.open_fds.map(|count| count as f64)) },
@@ -125,7 +136,7 @@ impl Family {
         };
         // Writing to a String cannot fail.
         let _ = writeln!(text, "# HELP {} {}\n# TYPE {} {kind}", self.name, self.help, self.name);
-        let mut sample = |label: Option<(&str, &str)>, value: f64| self.sample(label, value, text);
+        let mut sample = |label: Option<(&str, &str)>, value: f64| self.sample(label.as_slice(), value, text);
         match &self.source {
             Source::Shard(value) => {
                 for (shard, report) in snapshot.shards.iter().enumerate() {
@@ -154,6 +165,18 @@ impl Family {
                     sample(None, value);
                 }
             }
+            Source::Hooks(value) => {
+                for (hook, figures) in &snapshot.hooks {
+                    sample(Some(("hook", hook.label())), value(figures));
+                }
+            }
+            Source::HookOutcomes => {
+                for (hook, figures) in &snapshot.hooks {
+                    for (outcome, count) in Outcome::ALL.into_iter().zip(figures.ended) {
+                        self.sample(&[("hook", hook.label()), ("outcome", outcome.label())], count as f64, text);
+                    }
+                }
+            }
             Source::Process(value) => {
                 if let Some(value) = value(process) {
                     sample(None, value);
@@ -177,10 +200,10 @@ impl Family {
         }
     }
 
-    fn sample(&self, label: Option<(&str, &str)>, value: f64, text: &mut String) {
+    fn sample(&self, labels: &[(&str, &str)], value: f64, text: &mut String) {
         text.push_str(self.name);
-        if let Some((name, label)) = label {
-            text.push('{');
+        for (position, (name, label)) in labels.iter().enumerate() {
+            text.push(if position == 0 { '{' } else { ',' });
             text.push_str(name);
             text.push_str("=\"");
             for character in label.chars() {
@@ -191,7 +214,10 @@ impl Family {
                     other => text.push(other),
                 }
             }
-            text.push_str("\"}");
+            text.push('"');
+        }
+        if !labels.is_empty() {
+            text.push('}');
         }
         let _ = writeln!(text, " {value}");
     }
@@ -215,7 +241,13 @@ mod tests {
     };
 
     use super::*;
-    use crate::control::observer::ThreadReport;
+    use crate::{config::Hook, control::observer::ThreadReport};
+
+    fn hook_figures() -> LaneFigures {
+        let mut figures = LaneFigures { time: Duration::from_millis(2_500), sent: 4, ..LaneFigures::default() };
+        figures.ended[Outcome::TimedOut as usize] = 3;
+        figures
+    }
 
     fn snapshot() -> Snapshot {
         let shard = |connections, reasons: &[(&'static str, u64)], state| ThreadReport {
@@ -246,6 +278,7 @@ mod tests {
                 answer_time: None,
             },
             key_sets: Some(KeySetFigures { fetched: 5, failed: 2, keys: 3, fetched_at: Some(Instant::now()) }),
+            hooks: vec![(Hook::Rpc, hook_figures())],
         }
     }
 
@@ -279,11 +312,13 @@ mod tests {
                 assert_eq!(name, family);
                 assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'));
                 if let Some(labels) = series.strip_prefix(name).filter(|labels| !labels.is_empty()) {
-                    let (label, value) = labels.strip_prefix('{').unwrap().split_once("=\"").unwrap();
-                    assert!(label.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
-                    let value = value.strip_suffix("\"}").unwrap();
-                    let unescaped = value.replace("\\\\", "").replace("\\\"", "").replace("\\n", "");
-                    assert!(!unescaped.contains(['"', '\\']), "not escaped: {value}");
+                    let labels = labels.strip_prefix('{').unwrap().strip_suffix("\"}").unwrap();
+                    for label in labels.split("\",") {
+                        let (label, value) = label.split_once("=\"").unwrap();
+                        assert!(label.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
+                        let unescaped = value.replace("\\\\", "").replace("\\\"", "").replace("\\n", "");
+                        assert!(!unescaped.contains(['"', '\\']), "not escaped: {value}");
+                    }
                 }
                 let value: f64 = value.parse().unwrap();
                 assert!(value.is_finite());
@@ -307,6 +342,8 @@ mod tests {
         assert_eq!(samples["tidegate_thread_up{thread=\"ingest\"}"], 1.0);
         assert_eq!(samples["tidegate_thread_answer_seconds{thread=\"shard-0\"}"], 0.00025);
         assert!(!samples.contains_key("tidegate_thread_answer_seconds{thread=\"ingest\"}"));
+        assert_eq!(samples["tidegate_hook_requests_total{hook=\"rpc\",outcome=\"timeout\"}"], 3.0);
+        assert_eq!(samples["tidegate_hook_request_seconds_total{hook=\"rpc\"}"], 2.5);
         assert_eq!(samples["tidegate_ingest_commands_total{command=\"publish\"}"], 9.0);
         assert!(samples["process_resident_memory_bytes"] > 0.0);
         assert!(samples["process_start_time_seconds"] > 1.6e9);
@@ -322,6 +359,7 @@ mod tests {
             shards: vec![silent()],
             ingest: ThreadReport { state: ThreadState::Stuck, figures: None, answer_time: None },
             key_sets: None,
+            hooks: Vec::new(),
         };
         let samples = parse(&render(&snapshot, &ProcessFigures::default()));
         assert_eq!(samples["tidegate_thread_up{thread=\"shard-0\"}"], 0.0);

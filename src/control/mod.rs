@@ -1,6 +1,6 @@
 //! The control thread: figures, health, the console, signals and the order of the stop.
 //!
-//! Owns the operators' port and the decision when and in which order threads stop. Leaves to others:
+//! Owns the operators' port, all outgoing HTTP, and the decision when and in which order threads stop. Leaves to others:
 //! binding the port and exit codes ([`crate::server`]), what a shard or the ingest thread does when
 //! it is told to stop or asked for its figures (they themselves).
 //!
@@ -19,6 +19,8 @@ mod api;
 mod console;
 mod guard;
 mod health;
+mod hook_lane;
+mod hooks;
 mod http;
 mod http_client;
 mod inquiries;
@@ -51,6 +53,7 @@ use tokio::{
 use self::{
     api::Api,
     console::Overviews,
+    hooks::{Ended, Hooks, Told},
     http::Handlers,
     http_client::HttpClient,
     inquiries::{Inquiries, Inquiry, NoAnswer},
@@ -154,16 +157,21 @@ impl Control {
         let bell = poll_bell(Arc::clone(&self.mesh.bell))?;
         let mut tick = tokio::time::interval(CONSOLE_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let token = &self.config.client.token;
+        let asks = token.jwks_public_endpoint.is_some() || self.config.hooks.is_any_asked();
+        let client = asks.then(HttpClient::new);
         // One fetch at a time.
         let (fetched, fetch) = mpsc::channel(1);
-        let token = &self.config.client.token;
-        let publisher = token.jwks_public_endpoint.clone().map(|endpoint| Publisher {
+        let endpoint = token.jwks_public_endpoint.clone();
+        let publisher = endpoint.zip(client.clone()).map(|(endpoint, client)| Publisher {
             sets: KeySets::new(Duration::from_millis(token.jwks_refresh_ms.into()), Instant::now()),
             endpoint,
-            client: HttpClient::new(),
+            client,
             fetched,
             is_failing: false,
         });
+        let (hook_ends, hook_end) = mpsc::channel(HOOK_ENDS_MAX);
+        let hooks = client.and_then(|client| Hooks::new(&self.config, client, hook_ends));
         let control_loop = ControlLoop {
             observer: Observer::new(self.mesh.to_shards.len()),
             config: self.config,
@@ -181,6 +189,8 @@ impl Control {
             lost: None,
             publisher,
             fetch,
+            hooks,
+            hook_end,
         };
         Ok(control_loop.run(&bell, &console_opened, &mut tick).await)
     }
@@ -221,7 +231,14 @@ struct ControlLoop {
     publisher: Option<Publisher>,
     /// Outcomes of fetches.
     fetch: mpsc::Receiver<Option<KeySet>>,
+    /// The application's back end, if it is asked anything.
+    hooks: Option<Hooks>,
+    /// Ends of questions to it.
+    hook_end: mpsc::Receiver<Ended>,
 }
+
+/// Ends of questions that wait for this loop; more wait in their tasks.
+const HOOK_ENDS_MAX: usize = 256;
 
 /// Who publishes keys, and what is known of them.
 struct Publisher {
@@ -258,9 +275,10 @@ impl ControlLoop {
                 Ok(wake) => wake,
                 Err(outcome) => return outcome,
             };
+            let hooks_wake = self.turn_hooks(now);
             let inquiries_wake = self.turn_inquiries(now);
             let keys_wake = self.publisher.as_mut().and_then(|publisher| publisher.turn(now));
-            let wake_at = [round_wake, stop_wake, keys_wake, inquiries_wake]
+            let wake_at = [round_wake, stop_wake, keys_wake, inquiries_wake, hooks_wake]
                 .into_iter()
                 .flatten()
                 .fold(now + LOOK_INTERVAL, Instant::min);
@@ -275,6 +293,7 @@ impl ControlLoop {
                 Some(question) = self.questions.recv() => self.wanted.questions.push(question),
                 Some(inquiry) = self.inquiry.recv(), if !self.is_holding() => self.begin_inquiry(inquiry),
                 Some(keys) = self.fetch.recv() => self.keys_fetched(keys),
+                Some(end) = self.hook_end.recv() => self.hook_ended(end),
                 () = console_opened.notified() => {
                     tick.reset();
                     self.wanted.consoles = true;
@@ -307,6 +326,12 @@ impl ControlLoop {
                     Ok(ToControl::TokenKeysWanted { shard }) => {
                         if let Some(publisher) = &mut self.publisher {
                             publisher.sets.asked(shard);
+                        }
+                    }
+                    Ok(ToControl::Hook(question)) => {
+                        let hooks = self.hooks.as_mut().expect("shards ask where a back end is configured");
+                        if let Some(told) = hooks.ask(question, now) {
+                            tell(&mut self.mesh, told);
                         }
                     }
                     Ok(ToControl::ShardStopped { .. } | ToControl::IngestStopped) => self.thread_stopped(thread),
@@ -398,7 +423,8 @@ impl ControlLoop {
 
     fn end_round(&mut self, round: Round, now: Instant) {
         let key_sets = self.publisher.as_ref().map(|publisher| publisher.sets.figures());
-        let snapshot = Arc::new(Snapshot { key_sets, ..self.observer.snapshot(now, self.stop.is_some()) });
+        let hooks = self.hooks.as_ref().map(Hooks::figures).unwrap_or_default();
+        let snapshot = Arc::new(Snapshot { key_sets, hooks, ..self.observer.snapshot(now, self.stop.is_some()) });
         for question in round.questions {
             // A handler that has gone away, with its client, wants no answer.
             let _ = question.send(Arc::clone(&snapshot));
@@ -423,6 +449,24 @@ impl ControlLoop {
                 outlet.ring();
             }
         }
+    }
+
+    /// Questions to the back end have ended: those that have by now, in one go.
+    fn hook_ended(&mut self, end: Ended) {
+        let now = Instant::now();
+        let Some(hooks) = &mut self.hooks else { return };
+        let mut next = Some(end);
+        while let Some(end) = next {
+            if let Some(told) = hooks.ended(end, now) {
+                tell(&mut self.mesh, told);
+            }
+            next = self.hook_end.try_recv().ok();
+        }
+    }
+
+    /// Gives up what the back end was not asked in time. When to look again.
+    fn turn_hooks(&mut self, now: Instant) -> Option<Instant> {
+        self.hooks.as_mut().and_then(|hooks| hooks.turn(now, |told| tell(&mut self.mesh, told)))
     }
 
     fn begin_stop(&mut self) {
@@ -461,6 +505,13 @@ impl ControlLoop {
             }
         }
     }
+}
+
+/// Tells a shard what has become of a question.
+fn tell(mesh: &mut ControlMesh, (ticket, answer): Told) {
+    let outlet = &mut mesh.to_shards[usize::from(ticket.shard)];
+    outlet.send(ToShard::HookAnswered { number: ticket.number, answer });
+    outlet.ring();
 }
 
 impl Publisher {

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::key_sets::KeySetFigures;
+use super::{hooks::HookFigures, key_sets::KeySetFigures};
 use crate::{
     limits::THREAD_ANSWER_MS_MAX,
     mesh::{IngestFigures, ShardFigures},
@@ -76,6 +76,8 @@ pub struct Snapshot {
     pub ingest: ThreadReport<IngestFigures>,
     /// Published keys, if the server fetches any.
     pub key_sets: Option<KeySetFigures>,
+    /// Questions to the application's back end, by kind.
+    pub hooks: HookFigures,
 }
 
 impl Snapshot {
@@ -164,6 +166,7 @@ impl Observer {
             shards: self.shards.iter().map(|observed| observed.report(now)).collect(),
             ingest: self.ingest.report(now),
             key_sets: None,
+            hooks: HookFigures::new(),
         }
     }
 }

@@ -5,7 +5,10 @@ use std::{hash::Hasher, sync::Arc};
 use bytes::Bytes;
 use siphasher::sip::SipHasher13;
 
-use crate::protocol::{AttributesPatch, Encoding, Grant, KeySet, PresenceStats, Tags};
+use crate::{
+    config::Hook,
+    protocol::{AttributesPatch, Encoding, Grant, HookAnswer, KeySet, PresenceStats, Tags},
+};
 
 /// Hashes channel names, alike on all threads of a process. Its key is secret, so that no client can choose collisions.
 #[derive(Debug, Clone)]
@@ -490,6 +493,33 @@ pub struct HistoryFound {
     pub position: Position,
 }
 
+/// A question for the application's back end, or news for it.
+#[derive(Debug)]
+pub struct HookQuestion {
+    /// What it is about.
+    pub hook: Hook,
+    /// Who waits for the answer; none: nobody.
+    pub ticket: Option<HookTicket>,
+    /// A JSON text.
+    pub body: Bytes,
+    /// What it is shown of the client's request.
+    pub headers: Option<Arc<ForwardedHeaders>>,
+    /// The client's payloads need not be JSON.
+    pub takes_bytes: bool,
+}
+
+/// A question that a shard waits with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HookTicket {
+    /// Its index.
+    pub shard: u16,
+    /// The question, as the shard knows it.
+    pub number: u32,
+}
+
+/// Header fields of a client's request: their places in `hooks.headers`, and their values.
+pub type ForwardedHeaders = Vec<(u16, Bytes)>;
+
 /// To a shard.
 #[derive(Debug)]
 pub enum ToShard {
@@ -626,6 +656,13 @@ pub enum ToShard {
         /// Whether the shard has asked.
         is_answer: bool,
     },
+    /// From control: the end of a question to the application's back end. Its loss would hang a client's command.
+    HookAnswered {
+        /// The question's.
+        number: u32,
+        /// None: the back end did not answer.
+        answer: Option<Box<HookAnswer>>,
+    },
     /// From control: stop accepting, tell clients to come back, end.
     Shutdown {
         /// Milliseconds over which clients are told.
@@ -685,6 +722,8 @@ pub enum ToControl {
         /// Its index.
         shard: u16,
     },
+    /// From a shard: a question for the application's back end. Its loss would hang a client's command.
+    Hook(Box<HookQuestion>),
     /// A shard has closed its last connection after [`ToShard::Shutdown`].
     ShardStopped {
         /// Its index.

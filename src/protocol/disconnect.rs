@@ -49,11 +49,15 @@ impl Disconnect<'static> {
     pub const NOT_AVAILABLE: Self = Self::new(3508, "not available");
 
     /// What a client that hears no replies is told instead of a failed connect's error (protocol.md section 18).
-    pub const fn instead_of(error: ErrorCode) -> Self {
-        match error {
-            ErrorCode::TokenExpired | ErrorCode::Expired => Self::CONNECTION_EXPIRED,
-            ErrorCode::TooManyRequests => Self::TOO_MANY_REQUESTS,
-            ErrorCode::PermissionDenied => Self::PERMISSION_DENIED,
+    pub const fn instead_of(code: u32) -> Self {
+        const TOKEN_EXPIRED: u32 = ErrorCode::TokenExpired as u32;
+        const EXPIRED: u32 = ErrorCode::Expired as u32;
+        const TOO_MANY_REQUESTS: u32 = ErrorCode::TooManyRequests as u32;
+        const PERMISSION_DENIED: u32 = ErrorCode::PermissionDenied as u32;
+        match code {
+            TOKEN_EXPIRED | EXPIRED => Self::CONNECTION_EXPIRED,
+            TOO_MANY_REQUESTS => Self::TOO_MANY_REQUESTS,
+            PERMISSION_DENIED => Self::PERMISSION_DENIED,
             _ => Self::INTERNAL_ERROR,
         }
     }

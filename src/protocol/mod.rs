@@ -21,6 +21,8 @@ mod disconnect;
 mod encoding;
 mod error;
 mod fields;
+mod grant;
+mod hook;
 mod json;
 mod payload;
 mod protobuf;
@@ -47,6 +49,8 @@ pub use self::{
     disconnect::Disconnect,
     encoding::{Encoding, Shape},
     error::ErrorCode,
+    grant::{Grant, Overrides},
+    hook::{AnswerError, ConnectAnswer, HookAnswer, HookPayload, HookRequest, PublishAnswer, RefreshAnswer},
     payload::{NotJson, Payload},
     publication::{ClientInfoView, Delta, PublicationView},
     push::{Push, Refresh, ServerSubscription},
@@ -55,9 +59,6 @@ pub use self::{
         SubscribeResult,
     },
     tags::Tags,
-    token::{
-        Claims, Grant, Identity, KeySet, KeySetError, Overrides, SubscriptionToken, TokenError, TokenVerifier, mint,
-        mint_operator,
-    },
+    token::{Claims, Identity, KeySet, KeySetError, SubscriptionToken, TokenError, TokenVerifier, mint, mint_operator},
     unsubscribe::Unsubscribe,
 };

@@ -2,39 +2,57 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
+
 use super::{
     Connect, Effects, Flow, Phase, Reason, ServerSide, Terms,
     conversation::{Conversation, Refusal},
-    permission::{self, Subject},
+    permission::{self, Access, Subject},
     state::Flag,
     tokens::INVALID_TOKEN,
 };
 use crate::{
-    config::Namespace,
-    protocol::{ConnectRequest, Disconnect, ErrorCode, Grant, Identity, SubscribeRequest, TokenError},
+    config::{Hook, Namespace},
+    protocol::{ConnectRequest, Disconnect, ErrorCode, ErrorView, Grant, Identity, SubscribeRequest, TokenError},
 };
 
 impl<E: Effects> Conversation<'_, E> {
     pub(super) fn connect(&mut self, command: u32, request: &ConnectRequest<'_>) -> Flow {
-        let connect = self.identify(&request.token).and_then(|identity| {
+        self.keep_emulated_headers(&request.headers);
+        if request.token.is_empty() && self.rules.config.hooks.is_asked(Hook::Connect) {
+            return self.ask_who(command, request);
+        }
+        let identity = self.identify(&request.token);
+        self.connect_as(command, request, identity, None)
+    }
+
+    /// It is known who the client is, or why it is nobody. `data` is what the application tells it.
+    pub(super) fn connect_as(
+        &mut self,
+        command: u32,
+        request: &ConnectRequest<'_>,
+        identity: Result<Identity, Refusal>,
+        data: Option<Bytes>,
+    ) -> Flow {
+        let connect = identity.and_then(|identity| {
             let channels = self.server_side(&identity, &request.subs)?;
             let Identity { user, expires_at, info, meta, channels: _, is_operator } = identity;
             let (name, version) = (request.name.clone().into_owned(), request.version.clone().into_owned());
-            Ok(Connect { command, user, expires_at, info, meta, name, version, channels, is_operator })
+            Ok(Connect { command, user, expires_at, info, meta, data, name, version, channels, is_operator })
         });
         match connect {
             Ok(connect) => self.begin(connect),
             Err(Refusal::End(disconnect, reason)) => self.end(disconnect, reason),
-            Err(Refusal::Error(error)) => self.refuse_connect(command, error, error.into()),
-            Err(Refusal::ErrorBecause(error, reason)) => self.refuse_connect(command, error, reason),
+            Err(Refusal::Error(error)) => self.refuse_connect(command, error.into(), error.into()),
+            Err(Refusal::ErrorBecause(error, reason)) => self.refuse_connect(command, error.into(), reason),
             Err(Refusal::AwaitKeys) => self.await_keys(),
         }
     }
 
     /// Nothing can follow a failed connect; the client closes when it has read why. Who only listens hears no replies.
-    fn refuse_connect(&mut self, command: u32, error: ErrorCode, reason: Reason) -> Flow {
+    pub(super) fn refuse_connect(&mut self, command: u32, error: ErrorView<'_>, reason: Reason) -> Flow {
         if self.effects.form().is_one_way() {
-            return self.end(Disconnect::instead_of(error), reason);
+            return self.end(Disconnect::instead_of(error.code), reason);
         }
         let _ = self.refuse(command, error, reason);
         self.session.phase = Phase::Closing;
@@ -99,14 +117,18 @@ impl<E: Effects> Conversation<'_, E> {
             let namespace = namespaces.of_channel(channel).ok_or(ErrorCode::UnknownChannel)?;
             granted.add(channel, Some(namespace), grant.clone());
         }
-        let subject = Subject { user: &identity.user, is_unrestricted: identity.is_operator || client.insecure };
+        let subject = Subject {
+            user: &identity.user,
+            is_unrestricted: identity.is_operator || client.insecure,
+            is_operator: identity.is_operator,
+        };
         for (channel, request) in requested {
             match namespaces.of_channel(channel) {
                 Some(namespace) => {
                     let is_permitted = granted.0.len() < channels_max
                         && !channel.is_empty()
                         && permission::check_name(namespaces, channel).is_ok()
-                        && permission::subscribe(namespaces, subject, channel).is_ok();
+                        && matches!(permission::subscribe(namespaces, subject, channel), Ok(Access::Granted(_)));
                     if is_permitted {
                         granted.add(channel, Some(namespace), Grant::default());
                     }

@@ -2,7 +2,7 @@
 
 use super::{Effects, Flow, Phase, Reason, Rules, Session, Transient, state::Flag};
 use crate::{
-    protocol::{Commands, ConnectRequest, Disconnect, ErrorCode},
+    protocol::{Commands, ConnectRequest, Disconnect, ErrorCode, ErrorView, Reply},
     websocket::{
         frame::{self, Control, OpCode},
         message::{self, Event, Fragments, Read},
@@ -157,6 +157,7 @@ impl<E: Effects> Conversation<'_, E> {
                     return Step::Taken(bytes_all, Flow::Continue);
                 }
                 self.effects.count(violation.into());
+                self.effects.ends(violation.close_code(), &violation.to_string());
                 frame::write_close(self.effects.output(), violation.close_code(), &violation.to_string());
                 Step::Taken(bytes_all, Flow::Closing)
             }
@@ -283,14 +284,15 @@ impl<E: Effects> Conversation<'_, E> {
     /// Ends the conversation, and tells the client why.
     pub fn end(&mut self, disconnect: Disconnect<'_>, reason: Reason) -> Flow {
         self.effects.count(reason);
+        self.effects.ends(disconnect.code(), disconnect.reason());
         super::disconnect(self.session, self.effects.form(), disconnect, self.effects.output());
         Flow::Closing
     }
 
     /// Answers a command by an error; the conversation goes on.
-    pub fn refuse(&mut self, command: u32, error: ErrorCode, reason: Reason) -> Flow {
+    pub fn refuse(&mut self, command: u32, error: ErrorView<'_>, reason: Reason) -> Flow {
         self.effects.count(reason);
-        self.effects.form().write_reply(self.effects.output(), command, &error.into());
+        self.effects.form().write_reply(self.effects.output(), command, &Reply::Error(error));
         Flow::Continue
     }
 

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use super::{Forwarded, Reason, Uplink};
+use super::{Forwarded, Question, Reason, Uplink};
 use crate::{
     fanout::{Content, Form},
-    mesh::Position,
-    protocol::Payload,
+    mesh::{Position, Version},
+    protocol::{Payload, Tags},
 };
 
 /// Everything that needs tables or other shards. Each call is carried out at once, so that what
@@ -42,7 +42,15 @@ pub trait Effects {
     fn unsubscribe(&mut self, command: u32, channel: &str);
     /// The client may publish. The shard answers, now or later. [`Flow::Paused`]: nothing more can
     /// be taken in before [`resume`](super::resume). Otherwise [`Flow::Continue`].
-    fn publish(&mut self, command: u32, channel: &str, payload: Payload) -> Flow;
+    fn publish(&mut self, publish: PublishCommand<'_>) -> Flow;
+    /// The application's back end is to be asked; [`answered`](super::answered) will be called. [`Flow::Paused`]: it is
+    /// asked enough about this client, and nothing more can be taken in before [`resume`](super::resume).
+    fn ask(&mut self, question: Question<'_>) -> Flow;
+    /// Whether the back end is asked now if the client may subscribe to the channel.
+    fn is_asking(&self, channel: &str) -> bool;
+    /// A header field of the client's request that the back end is shown, by its place in `hooks.headers`. An emulated
+    /// one stands in for one that is missing.
+    fn keep_header(&mut self, place: u16, value: &[u8], is_emulated: bool);
     /// The client may read the history. The shard answers, now or later.
     fn history(&mut self, history: HistoryCommand<'_>);
     /// The client may know who is subscribed. The shard answers, now or later.
@@ -51,9 +59,15 @@ pub trait Effects {
     fn refresh(&mut self, renewal: Renewal);
     /// The same for a subscription that the client has, or is about to have.
     fn refresh_subscription(&mut self, channel: &str, expires_at: Option<u64>, info: Option<Bytes>);
+    /// Whether the server has made the subscription, which the client has.
+    fn is_server_side(&self, channel: &str) -> bool;
+    /// The time of a subscription is over that the client has made itself: it is ended, and the client told.
+    fn expire_subscription(&mut self, channel: &str);
     /// Commands have arrived for a session of another connection. [`Forwarded::Sent`]:
     /// [`uplink_taken`](super::uplink_taken) will be called.
     fn forward(&mut self, uplink: Uplink<'_>) -> Forwarded;
+    /// The conversation ends by this close code, for this reason. Not said where the client ends it.
+    fn ends(&mut self, code: u16, reason: &str);
     /// A whole message has arrived; what it means is still to be seen.
     fn message(&mut self);
     /// Something was refused, or the connection is about to end, for this reason.
@@ -69,7 +83,7 @@ pub enum Flow {
     /// A request is answered, and the next may come: its deadline begins.
     Answered,
     /// Receive nothing until the pause is over, then call [`resume`](super::resume), or
-    /// [`uplink_taken`](super::uplink_taken) where that was announced.
+    /// [`uplink_taken`](super::uplink_taken) or [`answered`](super::answered) where that was announced.
     Paused,
     /// The same, after the keys that are published now have been asked for.
     AwaitingKeys,
@@ -95,6 +109,8 @@ pub struct Connect {
     pub expires_at: Option<u64>,
     /// What other clients may see of the user: a JSON text without line feeds.
     pub info: Option<Bytes>,
+    /// What the application tells the client: a JSON text, or any bytes for a client that takes them.
+    pub data: Option<Bytes>,
     /// What the application's back end may see of the connection, and clients never: a JSON text without line feeds.
     pub meta: Option<Bytes>,
     /// What the client's program calls itself; "": nothing.
@@ -137,6 +153,43 @@ pub struct SubscribeCommand<'a> {
     pub channel: &'a str,
     /// What the subscription comes with.
     pub terms: Terms,
+}
+
+/// A publish command that is permitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishCommand<'a> {
+    /// Its `id`.
+    pub command: u32,
+    /// The channel.
+    pub channel: &'a str,
+    /// What is published.
+    pub payload: Payload,
+    /// Publications with the same key are one.
+    pub idempotency_key: Option<Bytes>,
+    /// Deliver, but do not store.
+    pub skip_history: bool,
+    /// Subscribers with deltas may be sent a patch.
+    pub delta: bool,
+    /// Which version of the channel's state it is.
+    pub version: Option<Box<Version>>,
+    /// Strings by name.
+    pub tags: Option<Tags>,
+}
+
+impl<'a> PublishCommand<'a> {
+    /// What a client says, and no more.
+    pub fn new(command: u32, channel: &'a str, payload: Payload) -> Self {
+        Self {
+            command,
+            channel,
+            payload,
+            idempotency_key: None,
+            skip_history: false,
+            delta: false,
+            version: None,
+            tags: None,
+        }
+    }
 }
 
 /// What a subscription comes with: what was asked for, as far as the namespace grants it.

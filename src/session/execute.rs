@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use super::{
-    Effects, Flow, HistoryCommand, Phase, PresenceCommand, Reason, SubscribeCommand, Terms,
+    Effects, Flow, HistoryCommand, Phase, PresenceCommand, PublishCommand, Reason, SubscribeCommand, Terms,
     conversation::{Conversation, Refusal},
-    permission::{self, Subject},
+    permission::{self, Access, Subject},
     state::Flag,
 };
 use crate::{
@@ -41,15 +41,14 @@ impl<E: Effects> Conversation<'_, E> {
             Method::SubRefresh(request) => self.sub_refresh(command.id, &request),
             Method::Presence(request) => self.presence(command.id, &request.channel, false),
             Method::PresenceStats(request) => self.presence(command.id, &request.channel, true),
-            // Not built: each gets its place here.
-            Method::Rpc(_) => Err(ErrorCode::NotAvailable.into()),
+            Method::Rpc(request) => self.rpc(command.id, &request),
             Method::Connect(_) => Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::ConnectTwice)),
             Method::None => Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::CommandUnknown)),
         };
         match result {
             Ok(flow) => flow,
-            Err(Refusal::Error(error)) => self.refuse(command.id, error, error.into()),
-            Err(Refusal::ErrorBecause(error, reason)) => self.refuse(command.id, error, reason),
+            Err(Refusal::Error(error)) => self.refuse(command.id, error.into(), error.into()),
+            Err(Refusal::ErrorBecause(error, reason)) => self.refuse(command.id, error.into(), reason),
             Err(Refusal::AwaitKeys) => self.await_keys(),
             Err(Refusal::End(disconnect, reason)) => self.end(disconnect, reason),
         }
@@ -72,22 +71,40 @@ impl<E: Effects> Conversation<'_, E> {
             return Err(ErrorCode::NotAvailable.into());
         }
         permission::check_name(&self.rules.config.namespaces, channel)?;
-        if self.effects.is_subscribed(channel) {
+        if self.effects.is_subscribed(channel) || self.effects.is_asking(channel) {
             return Err(ErrorCode::AlreadySubscribed.into());
         }
         let namespaces = &self.rules.config.namespaces;
-        let (namespace, grant) = if request.token.is_empty() {
+        let (access, grant) = if request.token.is_empty() {
             (permission::subscribe(namespaces, self.subject(), channel)?, Grant::default())
         } else {
             let namespace = namespaces.of_channel(channel).ok_or(ErrorCode::UnknownChannel)?;
-            (namespace, self.grant(channel, &request.token)?)
+            (Access::Granted(namespace), self.grant(channel, &request.token)?)
         };
         if self.effects.subscriptions() >= self.rules.config.client.channels_max as usize {
             return Err(ErrorCode::LimitExceeded.into());
         }
-        let terms = Terms { content: content(namespace, request)?, ..Terms::granted(namespace, &grant, request) };
-        self.effects.subscribe(SubscribeCommand { command, channel, terms });
-        Ok(Flow::Continue)
+        let content = content(access.namespace(), request)?;
+        match access {
+            Access::Granted(namespace) => {
+                self.enter(command, request, namespace, &grant, content);
+                Ok(Flow::Continue)
+            }
+            Access::Asked(_) => self.ask_subscribe(command, request, content),
+        }
+    }
+
+    /// Subscribes a client that may.
+    pub(super) fn enter(
+        &mut self,
+        command: u32,
+        request: &SubscribeRequest<'_>,
+        namespace: &Namespace,
+        grant: &Grant,
+        content: Content,
+    ) {
+        let terms = Terms { content, ..Terms::granted(namespace, grant, request) };
+        self.effects.subscribe(SubscribeCommand { command, channel: &request.channel, terms });
     }
 
     fn unsubscribe(&mut self, command: u32, channel: &str) -> Result<Flow, Refusal> {
@@ -104,7 +121,8 @@ impl<E: Effects> Conversation<'_, E> {
         let data = Bytes::copy_from_slice(request.data.ok_or(ErrorCode::BadRequest)?);
         let is_subscribed = self.effects.is_subscribed(channel);
         let subject = self.subject();
-        let namespace = permission::publish(&self.rules.config.namespaces, subject, channel, is_subscribed)?;
+        let access = permission::publish(&self.rules.config.namespaces, subject, channel, is_subscribed)?;
+        let namespace = access.namespace();
         let payload = match self.effects.form().encoding() {
             // It was read as JSON, from one line.
             Encoding::Json => Payload { data, is_json: true },
@@ -115,12 +133,20 @@ impl<E: Effects> Conversation<'_, E> {
                 Err(_) => return Err(ErrorCode::BadRequest.into()),
             },
         };
-        let flow = self.effects.publish(command, channel, payload);
-        assert!(matches!(flow, Flow::Continue | Flow::Paused), "a publish command is taken in or pauses: {flow:?}");
+        if let Access::Asked(_) = access {
+            return self.ask_publish(command, channel, payload);
+        }
+        let flow = self.effects.publish(PublishCommand::new(command, channel, payload));
+        Ok(self.taken_in(flow))
+    }
+
+    /// What follows from a command that was passed on: nothing, or a pause.
+    pub(super) fn taken_in(&mut self, flow: Flow) -> Flow {
+        assert!(matches!(flow, Flow::Continue | Flow::Paused), "a command is taken in or pauses: {flow:?}");
         if flow == Flow::Paused {
             self.session.set(Flag::Paused);
         }
-        Ok(flow)
+        flow
     }
 
     fn history(&mut self, command: u32, request: &HistoryRequest<'_>) -> Result<Flow, Refusal> {
@@ -152,7 +178,7 @@ impl<E: Effects> Conversation<'_, E> {
 
     fn subject(&self) -> Subject<'_> {
         let is_unrestricted = self.session.is_operator() || self.rules.config.client.insecure;
-        Subject { user: self.effects.user(), is_unrestricted }
+        Subject { user: self.effects.user(), is_unrestricted, is_operator: self.session.is_operator() }
     }
 }
 

@@ -19,6 +19,7 @@ mod conversation;
 mod effects;
 mod endpoint;
 mod execute;
+mod hooks;
 mod origin;
 mod permission;
 mod reason;
@@ -36,7 +37,11 @@ mod tests;
 use conversation::Conversation;
 use state::Flag;
 pub use {
-    effects::{Connect, Effects, Flow, HistoryCommand, PresenceCommand, Renewal, ServerSide, SubscribeCommand, Terms},
+    effects::{
+        Connect, Effects, Flow, HistoryCommand, PresenceCommand, PublishCommand, Renewal, ServerSide, SubscribeCommand,
+        Terms,
+    },
+    hooks::{Awaiting, Question, answered},
     reason::Reason,
     rules::Rules,
     state::{Phase, Session, Transient},
@@ -62,6 +67,8 @@ pub struct ConnectReply<'a> {
     pub client: &'a str,
     /// Seconds within which the client has to bring a new token; none: its connection does not expire.
     pub ttl_seconds: Option<u32>,
+    /// What the application tells it.
+    pub data: Option<&'a [u8]>,
     /// Server-side subscriptions, by channel.
     pub subs: &'a [(&'a str, SubscribeResult<'a>)],
     /// The secret by which other requests may speak for the client; "" where its commands come over the connection itself.
@@ -117,12 +124,12 @@ pub fn write_connect_reply(
         version: Rules::SERVER_VERSION,
         expires: reply.ttl_seconds.is_some(),
         ttl_seconds: reply.ttl_seconds.unwrap_or_default(),
+        data: reply.data,
         subs: reply.subs,
         ping_seconds: if is_told_pings { rules.config.client.ping_ms / 1000 } else { 0 },
         pong: is_told_pings && !form.is_one_way(),
         session: reply.session,
         node: reply.node,
-        ..ConnectResult::default()
     };
     if form.is_one_way() {
         form.write_push(out, "", &Push::Connect(result));
@@ -204,6 +211,7 @@ pub fn deadline_passed<E: Effects>(session: &mut Session, effects: &mut E) -> Fl
         }
     };
     effects.count(reason);
+    effects.ends(disconnect.code(), disconnect.reason());
     self::disconnect(session, effects.form(), disconnect, effects.output());
     Flow::Closing
 }

@@ -32,6 +32,26 @@ pub struct Subject<'a> {
     pub user: &'a str,
     /// The console, or any client of a server without rules (`client.insecure`): what exists may be used.
     pub is_unrestricted: bool,
+    /// The console: no back end is asked about it.
+    pub is_operator: bool,
+}
+
+/// Who decides.
+#[derive(Debug, Clone, Copy)]
+pub enum Access<'a> {
+    /// The rules of this namespace, and they allow it.
+    Granted(&'a Arc<Namespace>),
+    /// The application's back end, which the channels of this namespace ask.
+    Asked(&'a Arc<Namespace>),
+}
+
+impl<'a> Access<'a> {
+    /// The namespace of the channel.
+    pub fn namespace(self) -> &'a Arc<Namespace> {
+        match self {
+            Self::Granted(namespace) | Self::Asked(namespace) => namespace,
+        }
+    }
 }
 
 impl Subject<'_> {
@@ -66,35 +86,37 @@ pub fn check_name(namespaces: &Namespaces, channel: &str) -> Result<(), ErrorCod
 
 /// Whether the client may subscribe by a command, without a subscription token.
 ///
-/// A valid token is asked for before and decides alone; then the name, which may list the client's user; then the
-/// namespace; then whether there are rules at all.
-pub fn subscribe<'a>(
-    namespaces: &'a Namespaces,
-    subject: Subject<'_>,
-    channel: &str,
-) -> Result<&'a Arc<Namespace>, ErrorCode> {
+/// A valid token is asked for before and decides alone; then the name, which may list the client's user; then the back
+/// end; then the namespace; then whether there are rules at all.
+pub fn subscribe<'a>(namespaces: &'a Namespaces, subject: Subject<'_>, channel: &str) -> Result<Access<'a>, ErrorCode> {
     let namespace = namespaces.of_channel(channel).ok_or(ErrorCode::UnknownChannel)?;
     let is_limited = channel.contains(USER_BOUNDARY);
     let is_listed = is_limited && namespace.allow_user_limited_channels && subject.is_within_boundary(channel);
     let is_open = !is_limited
         && namespace.allow_subscribe_for_client
         && (subject.is_known() || namespace.allow_subscribe_for_anonymous);
-    let is_allowed = !channel.starts_with(PRIVATE_PREFIX) && (is_listed || is_open);
-    permit(namespace, subject, is_allowed)
+    let is_private = channel.starts_with(PRIVATE_PREFIX);
+    if namespace.subscribe_proxy_enabled && !is_private && !is_listed && !subject.is_operator {
+        return Ok(Access::Asked(namespace));
+    }
+    permit(namespace, subject, !is_private && (is_listed || is_open)).map(Access::Granted)
 }
 
-/// Whether the client may publish.
+/// Whether the client may publish. Where the back end is asked, it decides alone.
 pub fn publish<'a>(
     namespaces: &'a Namespaces,
     subject: Subject<'_>,
     channel: &str,
     is_subscribed: bool,
-) -> Result<&'a Arc<Namespace>, ErrorCode> {
+) -> Result<Access<'a>, ErrorCode> {
     let namespace = namespaces.of_channel(channel).ok_or(ErrorCode::UnknownChannel)?;
+    if namespace.publish_proxy_enabled && !subject.is_operator {
+        return Ok(Access::Asked(namespace));
+    }
     let is_allowed = (namespace.allow_publish_for_client || namespace.allow_publish_for_subscriber && is_subscribed)
         && (subject.is_known() || namespace.allow_publish_for_anonymous)
         && subject.is_within_boundary(channel);
-    permit(namespace, subject, is_allowed)
+    permit(namespace, subject, is_allowed).map(Access::Granted)
 }
 
 /// Whether the client may read the history.

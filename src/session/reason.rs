@@ -149,6 +149,10 @@ reasons! {
     ChannelsTooMany => "channels_too_many",
     /// A command that makes no sense as it is.
     CommandInvalid => "command_invalid",
+    /// The application's back end answered by an error.
+    HookError => "hook_error",
+    /// The application's back end did not answer.
+    HookFailed => "hook_failed",
     /// A feature that is off, or not built.
     NotAvailable => "not_available",
     /// A position whose publications are gone.
@@ -179,6 +183,8 @@ reasons! {
     InappropriateProtocol => "inappropriate_protocol",
     /// The application wanted it.
     ForceDisconnect => "force_disconnect",
+    /// The application's back end wanted it.
+    HookDisconnect => "hook_disconnect",
     /// The server stops.
     Shutdown => "shutdown",
     /// Our own mistake.

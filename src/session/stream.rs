@@ -32,7 +32,7 @@ impl<E: Effects> Conversation<'_, E> {
         match shape {
             Shape::Bidirectional => {
                 let form = Form::new(stream_encoding(request, carrier), shape, carrier);
-                self.begin_stream(form, request.origin);
+                self.begin_stream(form, request);
                 self.run(form.encoding().decode(&said))
             }
             Shape::Unidirectional => {
@@ -40,15 +40,16 @@ impl<E: Effects> Conversation<'_, E> {
                     let body = "this is no connect request: it must be a JSON object\n";
                     return self.turn_away(400, Reason::CommandMalformed, body, request.origin);
                 }
-                self.begin_stream(Form::new(Encoding::Json, shape, carrier), request.origin);
+                self.begin_stream(Form::new(Encoding::Json, shape, carrier), request);
                 self.connect_one_way(&said)
             }
         }
     }
 
     /// Writes what comes before the first message.
-    fn begin_stream(&mut self, form: Form, origin: Option<&str>) {
+    fn begin_stream(&mut self, form: Form, request: &Request<'_>) {
         self.effects.set_form(form);
+        self.keep_headers(request);
         self.effects.message();
         self.session.phase = Phase::AwaitingConnect;
         let media_type = match (form.carrier(), form.encoding()) {
@@ -57,7 +58,7 @@ impl<E: Effects> Conversation<'_, E> {
             (_, Encoding::Protobuf) => PROTOBUF_MEDIA_TYPE,
         };
         let out = self.effects.output();
-        answer::write_stream_head(out, media_type, origin);
+        answer::write_stream_head(out, media_type, request.origin);
         if form.carrier() == Carrier::Events {
             // Opens the stream for browsers that wait for a first byte.
             let mark = chunk::begin(out);

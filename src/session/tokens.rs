@@ -73,6 +73,10 @@ impl<E: Effects> Conversation<'_, E> {
         if !self.effects.is_subscribed(channel) {
             return Err(ErrorCode::PermissionDenied.into());
         }
+        if request.token.is_empty() {
+            // Where the back end is asked instead, the server asks it.
+            return Err(ErrorCode::NotAvailable.into());
+        }
         let token = self.verify_subscription(&request.token).map_err(|error| match error {
             // The subscription goes on until its own time is over; the library fetches another token until then.
             TokenError::Expired => ErrorCode::TokenExpired.into(),
@@ -102,7 +106,7 @@ impl<E: Effects> Conversation<'_, E> {
     }
 
     /// The time by which tokens are judged; none on a server without rules (`client.insecure`), where nothing expires.
-    fn token_time(&self) -> Option<u64> {
+    pub(super) fn token_time(&self) -> Option<u64> {
         (!self.rules.config.client.insecure).then(|| self.effects.now_unix_seconds())
     }
 }

@@ -47,6 +47,7 @@ impl<E: Effects> Conversation<'_, E> {
             .find(|subprotocol| upgrade.subprotocols.contains(subprotocol));
         handshake::respond_accept(self.effects.output(), upgrade.key, subprotocol);
         self.effects.set_form(Form::new(encoding, shape, Carrier::WebSocket));
+        self.keep_headers(request);
         self.session.phase = Phase::AwaitingConnect;
         let frame_pings = request.query.and_then(|query| query::parameter(query, FRAME_PINGS_PARAMETER));
         if shape == Shape::Bidirectional && frame_pings.as_deref() == Some("true") {

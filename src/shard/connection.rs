@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::{grants::Granted, wheel::TimerLinks};
+use super::{grants::Granted, hooks::Asking, wheel::TimerLinks};
 use crate::{
     fanout::{Form, Marks, Outbox, Subscriptions, Turn},
     limits::CONNECTION_BYTES,
@@ -92,12 +92,16 @@ pub struct Extra {
     pub meta: Option<Box<[u8]>>,
     /// What tokens say of single subscriptions.
     pub grants: Vec<Granted>,
+    /// What it has asked the application's back end.
+    pub asking: Option<Box<Asking>>,
 }
 
 /// A connect command under way.
 pub struct Connecting {
     /// Its id.
     pub command: u32,
+    /// What the application tells the client.
+    pub data: Option<Bytes>,
     /// What still waits for other shards: server-side subscriptions, or the user's admission.
     pub waiting: usize,
     /// While the user's admission is under way: what comes then.
@@ -127,6 +131,8 @@ pub struct Pending {
     pub command: u32,
     /// What the subscription will be like.
     pub marks: Marks,
+    /// The back end is asked by this question whether the client may subscribe; none: the home shard is asked.
+    pub question: Option<u32>,
 }
 
 impl Connection {
@@ -177,6 +183,12 @@ impl Connection {
         was_set
     }
 
+    /// Whether its session waits until the application's back end has answered a question about it.
+    pub fn is_asking_enough(&self) -> bool {
+        let asking = self.extra.as_ref().and_then(|extra| extra.asking.as_ref());
+        asking.is_some_and(|asking| asking.is_paused())
+    }
+
     /// The extras, made if there are none.
     pub fn extra_mut(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
@@ -205,6 +217,7 @@ impl Extra {
             && self.info.is_none()
             && self.meta.is_none()
             && self.grants.is_empty()
+            && self.asking.is_none()
     }
 }
 

@@ -39,7 +39,8 @@ impl State {
         let Some(extra) = self.connections[index as usize].extra.as_mut() else { return };
         let Some(position) = extra.grants.iter().position(|granted| granted.topic == topic) else { return };
         let granted = extra.grants.swap_remove(position);
-        self.expiries.remove(&(granted.expires_unix_seconds, index, topic));
+        let ends = self.subscription_end(topic, granted.expires_unix_seconds);
+        self.expiries.remove(&(ends, index, topic));
         self.connections[index as usize].drop_empty_extra();
     }
 
@@ -47,7 +48,8 @@ impl State {
     pub fn revoke_all(&mut self, index: u32) {
         let Some(extra) = self.connections[index as usize].extra.as_mut() else { return };
         for granted in std::mem::take(&mut extra.grants) {
-            self.expiries.remove(&(granted.expires_unix_seconds, index, granted.topic));
+            let ends = self.subscription_end(granted.topic, granted.expires_unix_seconds);
+            self.expiries.remove(&(ends, index, granted.topic));
         }
     }
 
@@ -58,7 +60,8 @@ impl State {
 
     /// A subscription's result with when it expires.
     pub fn with_expiry<'a>(&self, index: u32, topic: u32, result: SubscribeResult<'a>) -> SubscribeResult<'a> {
-        let granted = self.granted(index, topic).filter(|granted| granted.expires_unix_seconds != 0);
+        let expires = |granted: &&Granted| granted.expires_unix_seconds != 0;
+        let granted = self.granted(index, topic).filter(expires).filter(|_| !self.is_sub_refreshed_by_hook(topic));
         let ttl = granted.map(|granted| ttl_seconds(granted.expires_unix_seconds.into(), self.now_unix_seconds));
         SubscribeResult { expires: ttl.is_some(), ttl_seconds: ttl.unwrap_or_default(), ..result }
     }
@@ -81,44 +84,54 @@ impl State {
 
     /// When the next subscription is over.
     pub fn next_subscription_end_ms(&self) -> Option<u64> {
-        let (expires, ..) = self.expiries.first()?;
-        Some(self.now_ms + self.subscription_end(*expires).saturating_sub(self.now_unix_seconds) * 1000)
+        let (ends, ..) = self.expiries.first()?;
+        Some(self.now_ms + u64::from(*ends).saturating_sub(self.now_unix_seconds) * 1000)
     }
 
-    /// Ends subscriptions whose tokens expired, and were not refreshed within the grace: the client subscribes anew, with
-    /// a new token. What the server made ends with its connection only.
+    /// Ends subscriptions whose tokens expired, and were not refreshed within the grace, or asks the back end about them.
+    /// What the server made ends with its connection only.
     pub fn end_expired_subscriptions(&mut self) {
-        while let Some(&(expires, index, topic)) = self.expiries.first()
-            && self.subscription_end(expires) <= self.now_unix_seconds
+        while let Some(&(ends, index, topic)) = self.expiries.first()
+            && u64::from(ends) <= self.now_unix_seconds
         {
             let subscription = self.connection(index).subscriptions.find(&self.further, topic);
             match subscription.filter(|subscription| !subscription.is_silent()) {
                 // Its home shard has yet to answer; then it is over.
-                None => self.set_subscription_expiry(index, topic, Some(u64::from(expires) + 1)),
+                None => {
+                    let granted = self.granted(index, topic).expect("what is in the set was granted");
+                    self.set_subscription_expiry(index, topic, Some(u64::from(granted.expires_unix_seconds) + 1));
+                }
+                Some(_) if self.is_sub_refreshed_by_hook(topic) => self.ask_sub_refresh(index, topic),
                 Some(subscription) if subscription.marks().is_server_side => {
                     self.disconnect(index, Disconnect::SUBSCRIPTION_EXPIRED, Reason::SubscriptionExpired);
                 }
-                Some(_) => {
-                    let channel = self.topics.name(topic).to_owned();
-                    self.leave_topic(index, topic);
-                    self.counters.count(Reason::SubscriptionExpired);
-                    self.push(index, &channel, &Push::Unsubscribe(Unsubscribe::EXPIRED));
-                }
+                Some(_) => self.expire_subscription(index, topic),
             }
         }
     }
 
-    fn subscription_end(&self, expires_unix_seconds: u32) -> u64 {
-        u64::from(expires_unix_seconds) + u64::from(self.config.client.expired_grace_ms).div_ceil(1000)
+    /// Ends a subscription that its client has made: it subscribes anew, with a new token.
+    pub fn expire_subscription(&mut self, index: u32, topic: u32) {
+        let channel = self.topics.name(topic).to_owned();
+        self.leave_topic(index, topic);
+        self.counters.count(Reason::SubscriptionExpired);
+        self.push(index, &channel, &Push::Unsubscribe(Unsubscribe::EXPIRED));
     }
 
-    fn set_subscription_expiry(&mut self, index: u32, topic: u32, expires_at: Option<u64>) {
+    /// Until when a client may bring another token, or when the back end is asked.
+    fn subscription_end(&self, topic: u32, expires_unix_seconds: u32) -> u32 {
+        let grace_ms = if self.is_sub_refreshed_by_hook(topic) { 0 } else { self.config.client.expired_grace_ms };
+        expires_unix_seconds.saturating_add(grace_ms.div_ceil(1000))
+    }
+
+    /// A subscription expires then; none: never.
+    pub fn set_subscription_expiry(&mut self, index: u32, topic: u32, expires_at: Option<u64>) {
         let Some(granted) = self.granted_mut(index, topic) else { return };
         let expires = expires_at.map_or(0, |at| u32::try_from(at).unwrap_or(u32::MAX));
         let before = std::mem::replace(&mut granted.expires_unix_seconds, expires);
-        self.expiries.remove(&(before, index, topic));
+        self.expiries.remove(&(self.subscription_end(topic, before), index, topic));
         if expires != 0 {
-            self.expiries.insert((expires, index, topic));
+            self.expiries.insert((self.subscription_end(topic, expires), index, topic));
         }
     }
 

@@ -55,7 +55,13 @@ impl State {
         let client = &self.config.client;
         let (ping_ms, pong_ms_max, grace_ms) =
             (u64::from(client.ping_ms), u64::from(client.pong_ms_max), u64::from(client.pong_grace_ms));
-        if self.is_expired(index) {
+        if self.is_expired(index) && self.is_refreshed_by_hook(index) {
+            self.ask_refresh(index);
+            // The timer was cut short. A ping that comes early does no harm; the end of a pong's time would.
+            if self.connection(index).session.awaiting_pong() {
+                return self.schedule_heartbeat(index, pong_ms_max);
+            }
+        } else if self.is_expired(index) {
             return self.disconnect(index, Disconnect::CONNECTION_EXPIRED, Reason::ConnectionExpired);
         }
         let connection = self.connection_mut(index);
@@ -120,7 +126,10 @@ impl State {
     /// Milliseconds until an expired token ends the connection.
     fn expiry_in_ms(&self, index: u32) -> Option<u64> {
         let expires = u64::from(self.connection(index).expires_unix_seconds);
-        let ends = expires + u64::from(self.config.client.expired_grace_ms).div_ceil(1000);
+        // Clients are given time to bring another token; the back end is asked on time.
+        let is_by_hook = expires != 0 && self.is_refreshed_by_hook(index);
+        let grace_ms = if is_by_hook { 0 } else { self.config.client.expired_grace_ms };
+        let ends = expires + u64::from(grace_ms).div_ceil(1000);
         (expires != 0).then(|| ends.saturating_sub(self.now_unix_seconds) * 1000)
     }
 

@@ -122,6 +122,7 @@ impl State {
             // Figures are made at the turn's end, when what the turn has done is counted.
             ToShard::Observe { ticket } => self.observed_by = Some(ticket),
             ToShard::TokenKeys { keys, is_current, is_answer } => self.keys_arrived(keys, is_current, is_answer),
+            ToShard::HookAnswered { number, answer } => self.hook_answered(number, answer),
             ToShard::Shutdown { spread_ms } => self.begin_drain(spread_ms),
         }
     }

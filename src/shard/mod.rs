@@ -23,6 +23,7 @@ mod deltas;
 mod figures;
 mod grants;
 mod heartbeat;
+mod hooks;
 mod inbox;
 mod keys;
 mod listener;

@@ -1,14 +1,18 @@
 //! What a session can do to its shard: the shard's side of [`Effects`].
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::{connection::Flag, state::State};
 use crate::{
+    config::Hook,
     fanout::Form,
     mesh::{History, Presence, Publish, ReplyTo, ToShard, Uplink},
-    protocol::{Payload, Reply},
+    protocol::Reply,
     session::{
-        self, Connect, Effects, Flow, Forwarded, HistoryCommand, PresenceCommand, Reason, Renewal, SubscribeCommand,
+        self, Connect, Effects, Flow, Forwarded, HistoryCommand, PresenceCommand, PublishCommand, Question, Reason,
+        Renewal, SubscribeCommand,
     },
 };
 
@@ -18,12 +22,32 @@ pub struct Peer<'a> {
     index: u32,
     /// Where output that the connection was not given yet begins.
     output_start: usize,
+    /// How its conversation ends, if it does.
+    end: End,
+}
+
+/// Why a connection has gone: the code of its close frame, and the same in words.
+pub struct End {
+    pub code: u16,
+    pub reason: Cow<'static, str>,
+}
+
+impl Default for End {
+    /// The client has ended it (protocol.md section 14).
+    fn default() -> Self {
+        Self { code: 3000, reason: Cow::Borrowed("connection closed") }
+    }
 }
 
 impl<'a> Peer<'a> {
     pub fn new(state: &'a mut State, index: u32) -> Self {
         let output_start = state.turn.replies.len();
-        Self { state, index, output_start }
+        Self { state, index, output_start, end: End::default() }
+    }
+
+    /// How the conversation ends, if it does.
+    pub fn into_end(self) -> End {
+        self.end
     }
 
     /// Gives the connection what its session has written, before anything else is given to anybody.
@@ -76,7 +100,20 @@ impl Effects for Peer<'_> {
     }
 
     fn is_subscribed(&self, channel: &str) -> bool {
-        self.state.topic_of(self.index, channel).is_some()
+        self.state.topic_of(self.index, channel).is_some_and(|topic| !self.state.is_asking(self.index, topic))
+    }
+
+    fn is_asking(&self, channel: &str) -> bool {
+        let topic = self.state.topic_of(self.index, channel);
+        topic.is_some_and(|topic| self.state.is_asking(self.index, topic))
+    }
+
+    fn ask(&mut self, question: Question<'_>) -> Flow {
+        self.act(|state, index| state.ask(index, question))
+    }
+
+    fn keep_header(&mut self, place: u16, value: &[u8], is_emulated: bool) {
+        self.state.keep_header(self.index, place, value, is_emulated);
     }
 
     fn subscriptions(&self) -> usize {
@@ -102,8 +139,10 @@ impl Effects for Peer<'_> {
         });
     }
 
-    fn publish(&mut self, command: u32, channel: &str, payload: Payload) -> Flow {
+    fn publish(&mut self, publish: PublishCommand<'_>) -> Flow {
         self.act(|state, index| {
+            let PublishCommand { command, channel, payload, idempotency_key, skip_history, delta, version, tags } =
+                publish;
             let connection = state.id(index);
             let chan_info = state.topic_of(index, channel).and_then(|topic| state.chan_info(index, topic));
             let info = state.client_info(index, chan_info);
@@ -113,11 +152,11 @@ impl Effects for Peer<'_> {
                 channel,
                 data: payload.data,
                 is_json: payload.is_json,
-                idempotency_key: None,
-                skip_history: false,
-                delta: false,
-                version: None,
-                tags: None,
+                idempotency_key,
+                skip_history,
+                delta,
+                version,
+                tags,
                 info: Some(Box::new(info)),
                 reply_to: ReplyTo::Client { connection, command },
             }));
@@ -159,6 +198,27 @@ impl Effects for Peer<'_> {
     fn refresh_subscription(&mut self, channel: &str, expires_at: Option<u64>, info: Option<Bytes>) {
         let topic = self.state.topic_of(self.index, channel).expect("the session has seen the subscription");
         self.state.refresh_subscription(self.index, topic, expires_at, info);
+    }
+
+    fn is_server_side(&self, channel: &str) -> bool {
+        let topic = self.state.topic_of(self.index, channel);
+        let subscriptions = &self.state.connection(self.index).subscriptions;
+        topic
+            .and_then(|topic| subscriptions.find(&self.state.further, topic))
+            .is_some_and(|found| found.marks().is_server_side)
+    }
+
+    fn expire_subscription(&mut self, channel: &str) {
+        self.act(|state, index| {
+            let topic = state.topic_of(index, channel).expect("the session has seen the subscription");
+            state.expire_subscription(index, topic);
+        });
+    }
+
+    fn ends(&mut self, code: u16, reason: &str) {
+        if self.state.config.hooks.is_asked(Hook::Disconnect) {
+            self.end = End { code, reason: Cow::Owned(reason.to_owned()) };
+        }
     }
 
     fn forward(&mut self, uplink: session::Uplink<'_>) -> Forwarded {

@@ -7,13 +7,15 @@ use std::{
 };
 
 use nix::errno::Errno;
+use slab::Slab;
 
 use super::{
     ClientIds, DRAIN_WAVE_MS, ShardOptions,
     connection::{Connection, Flag, Pending},
     figures::Counters,
+    hooks::Asked,
     keys::KeyWaiters,
-    peer::Peer,
+    peer::{End, Peer},
     programs::Programs,
     session_ids::SessionIds,
     slab::ConnectionSlab,
@@ -64,7 +66,9 @@ pub struct State {
     pub paused: Vec<ConnectionId>,
     /// Connections whose sessions wait for keys.
     pub key_waiters: KeyWaiters,
-    /// Subscriptions that expire: when, in seconds since 1970, whose, and in which topic.
+    /// Questions to the application's back end that are open, by their numbers.
+    pub questions: Slab<Asked>,
+    /// Subscriptions that expire: when they end, in seconds since 1970, whose, and in which topic.
     pub expiries: BTreeSet<(u32, u32, u32)>,
     /// Connections that are over once what they were given is sent.
     pub ending: Vec<u32>,
@@ -138,6 +142,7 @@ impl State {
             writable: Vec::new(),
             paused: Vec::new(),
             key_waiters: KeyWaiters::default(),
+            questions: Slab::new(),
             expiries: BTreeSet::new(),
             ending: Vec::new(),
             requests: 0,
@@ -263,6 +268,7 @@ impl State {
         let mut peer = Peer::new(self, index);
         let flow = act(&mut session, &mut transient, &rules, &mut peer);
         peer.commit();
+        let end = peer.into_end();
         let connection = self.connection_mut(index);
         let phase_before = std::mem::replace(&mut connection.session, session).phase();
         match transient {
@@ -282,12 +288,12 @@ impl State {
             Flow::AwaitingKeys => self.await_keys(index),
             Flow::Closing => {
                 self.connection_mut(index).set(Flag::Shutting);
-                self.leave(index);
+                self.leave(index, end.code, &end.reason);
             }
-            Flow::Lingering => self.leave(index),
+            Flow::Lingering => self.leave(index, end.code, &end.reason),
             Flow::Drop => {
                 self.connection_mut(index).set(Flag::Dropping);
-                self.leave(index);
+                self.leave(index, end.code, &end.reason);
             }
         }
     }
@@ -302,13 +308,12 @@ impl State {
 
     /// The peer has closed its side, or the socket has failed: nothing more can be said.
     pub fn peer_ended(&mut self, index: u32, reason: Reason) {
-        let connection = self.connection_mut(index);
-        if connection.clear(Flag::Connected) {
-            self.counters.connections -= 1;
+        if self.connection(index).has(Flag::Connected) {
             self.counters.count(reason);
         }
         self.connection_mut(index).set(Flag::Dropping);
-        self.leave(index);
+        let End { code, reason } = End::default();
+        self.leave(index, code, &reason);
         self.drop_outbox(index);
     }
 
@@ -324,17 +329,18 @@ impl State {
         session::disconnect(&mut connection.session, connection.form, disconnect, &mut self.turn.replies);
         self.connection_mut(index).set(Flag::Shutting);
         self.give_replies(index, start);
-        self.leave(index);
+        self.leave(index, disconnect.code(), disconnect.reason());
     }
 
     /// A connection on its way out: it is in no topic and waits for nothing but its last bytes and the peer's end.
-    fn leave(&mut self, index: u32) {
+    fn leave(&mut self, index: u32, code: u16, reason: &str) {
         self.ending.push(index);
         if self.connection_mut(index).set(Flag::Left) {
             return;
         }
         if self.connection_mut(index).clear(Flag::Connected) {
             self.counters.connections -= 1;
+            self.tell_gone(index, code, reason);
         }
         self.leave_user(index);
         self.connection_mut(index).clear(Flag::Identified);
@@ -357,10 +363,12 @@ impl State {
             extra.connecting = None;
             extra.info = None;
             extra.meta = None;
-            std::mem::take(&mut extra.pending)
+            (std::mem::take(&mut extra.pending), extra.asking.take())
         });
         connection.drop_empty_extra();
-        for Pending { topic, marks, .. } in pending.into_iter().flatten() {
+        let (pending, asking) = pending.unwrap_or_default();
+        asking.into_iter().for_each(|asking| self.forget_answers(&asking));
+        for Pending { topic, marks, .. } in pending {
             self.topics.end_pending(topic);
             self.subscription_ended(index, topic, marks);
             self.release_topic(topic);

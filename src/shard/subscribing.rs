@@ -31,6 +31,7 @@ impl State {
         extra.meta = connect.meta.map(|meta| meta[..].into());
         extra.connecting = Some(Box::new(Connecting {
             command: connect.command,
+            data: connect.data,
             waiting: 0,
             admission: None,
             made: Vec::new(),
@@ -56,6 +57,9 @@ impl State {
             Some(_) => {}
             // A request to `/emulation` waits for its answer by another shard.
             None if self.connection(index).session.phase() == Phase::Head => {}
+            // A connect command waits for the application's back end.
+            None if self.connection(index).session.phase() == Phase::AwaitingConnect => {}
+            None if self.connection(index).is_asking_enough() => {}
             None => self.paused.push(self.id(index)),
         }
     }
@@ -85,12 +89,14 @@ impl State {
             .map(|(subscribed, recovered)| (&*subscribed.channel.name, view::subscribe_result(subscribed, recovered)))
             .collect();
         let expires = u64::from(self.connection(index).expires_unix_seconds);
-        let ttl_seconds = (expires != 0).then(|| session::ttl_seconds(expires, self.now_unix_seconds));
+        let has_ttl = expires != 0 && !self.is_refreshed_by_hook(index);
+        let ttl_seconds = has_ttl.then(|| session::ttl_seconds(expires, self.now_unix_seconds));
         self.converse(index, |session, transient, rules, peer| {
             let reply = ConnectReply {
                 command: connecting.command,
                 client: &client,
                 ttl_seconds,
+                data: connecting.data.as_deref(),
                 subs: &subs,
                 session: &secret,
                 node: &node,
@@ -125,7 +131,7 @@ impl State {
         drop(topics);
         let (marks, member) = self.member(index, &terms, command == 0);
         self.topics.begin_pending(topic);
-        self.connection_mut(index).extra_mut().pending.push(Pending { topic, command, marks });
+        self.connection_mut(index).extra_mut().pending.push(Pending { topic, command, marks, question: None });
         self.grant(index, topic, terms.expires_at, terms.chan_info);
         let connection = self.id(index);
         let has_stream = terms.positioned || terms.recoverable || terms.recover.is_some();
@@ -164,8 +170,9 @@ impl State {
         let Some(index) = self.live_index(subscribed.connection) else { return };
         let command = subscribed.command;
         let channel = &subscribed.channel.name;
-        let is_meant =
-            |topics: &Topics, pending: &Pending| pending.command == command && topics.name(pending.topic) == &**channel;
+        let is_meant = |topics: &Topics, pending: &Pending| {
+            pending.command == command && pending.question.is_none() && topics.name(pending.topic) == &**channel
+        };
         let Some(Pending { topic, marks, .. }) = self.take_pending(index, is_meant) else { return };
         self.filter_recovered(topic, &mut subscribed);
         if let Some(Recovery::Recovered { publications, .. }) = &subscribed.recovery
@@ -230,7 +237,28 @@ impl State {
         }
     }
 
-    /// Takes a subscription that waits for its home shard away, if there is one that `is_meant`.
+    /// A subscription waits for the back end's answer to a question.
+    pub fn await_subscription(&mut self, index: u32, channel: &str, command: u32, question: u32) {
+        let topic = self.find_or_insert_topic(index, &self.hasher.name(channel), &Content::Whole);
+        self.topics.begin_pending(topic);
+        let pending = Pending { topic, command, marks: Marks::default(), question: Some(question) };
+        self.connection_mut(index).extra_mut().pending.push(pending);
+    }
+
+    /// That question is answered. Whether the client still wants to subscribe.
+    pub fn take_question(&mut self, index: u32, question: u32) -> bool {
+        let taken = self.take_pending(index, |_, pending| pending.question == Some(question));
+        taken.map(|pending| self.release_topic(pending.topic)).is_some()
+    }
+
+    /// Whether the back end is asked if a connection may subscribe to a topic.
+    pub fn is_asking(&self, index: u32, topic: u32) -> bool {
+        let extra = self.connection(index).extra.as_ref();
+        let mut pending = extra.into_iter().flat_map(|extra| &extra.pending);
+        pending.any(|pending| pending.topic == topic && pending.question.is_some())
+    }
+
+    /// Takes a subscription that waits for its home shard or the back end away, if there is one that `is_meant`.
     fn take_pending(&mut self, index: u32, is_meant: impl Fn(&Topics, &Pending) -> bool) -> Option<Pending> {
         let pending = &mut self.connections[index as usize].extra.as_mut()?.pending;
         let position = pending.iter().position(|pending| is_meant(&self.topics, pending))?;

@@ -34,6 +34,19 @@ pub struct ConnectRequest<'a> {
     pub headers: Headers<'a>,
 }
 
+impl ConnectRequest<'_> {
+    /// What matters when it is known who the client is, for longer than its message lasts.
+    pub fn kept(&self) -> ConnectRequest<'static> {
+        let subs = self.subs.iter().map(|(channel, request)| (kept(channel), request.kept()));
+        ConnectRequest {
+            subs: subs.collect(),
+            name: kept(&self.name),
+            version: kept(&self.version),
+            ..ConnectRequest::default()
+        }
+    }
+}
+
 /// Of [`Method::Subscribe`](super::Method::Subscribe).
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct SubscribeRequest<'a> {
@@ -81,6 +94,19 @@ pub struct SubscribeRequest<'a> {
 impl SubscribeRequest<'_> {
     /// Bit of [`Self::flag`]: better no subscription than one with a gap.
     pub const REJECT_UNRECOVERED: i64 = 1 << 1;
+
+    /// The same for longer than its message lasts, without what the client says to the application and its filter.
+    pub fn kept(&self) -> SubscribeRequest<'static> {
+        SubscribeRequest {
+            channel: kept(&self.channel),
+            token: kept(&self.token),
+            epoch: kept(&self.epoch),
+            delta: kept(&self.delta),
+            data: None,
+            tags_filter: None,
+            ..*self
+        }
+    }
 }
 
 /// A filter by tags, as sent: nothing is checked but its form (protocol.md section 22).
@@ -104,6 +130,10 @@ pub struct FilterNode<'a> {
     /// Filters that [`Self::op`] joins.
     #[serde(borrow, default, deserialize_with = "filters")]
     pub nodes: Vec<FilterNode<'a>>,
+}
+
+fn kept(text: &str) -> Cow<'static, str> {
+    Cow::Owned(text.to_owned())
 }
 
 /// Of [`Method::Unsubscribe`](super::Method::Unsubscribe).

@@ -4,15 +4,14 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use bytes::Bytes;
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Grant, Identity, Overrides, SubscriptionToken, TokenError};
 use crate::{
     config::{Pattern, TokenConfig},
     limits::USER_BYTES_MAX,
+    protocol::grant::{NotJson, ReceivedGrant, expiry, json},
 };
 
 /// The claims that matter. Dates are numbers, with or without a fraction (RFC 7519 section 2).
@@ -40,7 +39,7 @@ pub(super) struct Claims<'a> {
     channels: Option<Vec<String>>,
     /// Takes precedence over `channels`.
     #[serde(borrow, default)]
-    subs: Option<BTreeMap<String, ServerSide<'a>>>,
+    subs: Option<BTreeMap<String, ReceivedGrant<'a>>>,
     /// Only subscription tokens have it; one of those must not open a connection.
     #[serde(borrow, default)]
     channel: Option<Cow<'a, str>>,
@@ -52,44 +51,6 @@ pub(super) struct Claims<'a> {
     b64data: Option<Cow<'a, str>>,
     #[serde(rename = "override", default)]
     overrides: Option<Overrides>,
-}
-
-/// An entry of `subs`.
-#[derive(Deserialize)]
-struct ServerSide<'a> {
-    #[serde(default)]
-    expire_at: Option<f64>,
-    #[serde(borrow, default)]
-    info: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    b64info: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    data: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    b64data: Option<Cow<'a, str>>,
-    #[serde(rename = "override", default)]
-    overrides: Option<Overrides>,
-}
-
-/// Overrides as tokens and the server API write them.
-#[derive(Deserialize)]
-pub(super) struct ReceivedOverrides {
-    #[serde(default)]
-    presence: Option<Switch>,
-    #[serde(default)]
-    join_leave: Option<Switch>,
-    #[serde(default)]
-    force_push_join_leave: Option<Switch>,
-    #[serde(default)]
-    force_recovery: Option<Switch>,
-    #[serde(default)]
-    force_positioning: Option<Switch>,
-}
-
-#[derive(Deserialize)]
-struct Switch {
-    #[serde(default)]
-    value: bool,
 }
 
 impl<'a> Claims<'a> {
@@ -130,15 +91,15 @@ impl<'a> Claims<'a> {
         let channels = match self.subs {
             None => self.channels.unwrap_or_default().into_iter().map(|name| (name, Grant::default())).collect(),
             Some(subs) => {
-                let channels = subs.into_iter().map(|(name, server_side)| Ok((name, server_side.grant(now)?)));
+                let channels = subs.into_iter().map(|(name, received)| Ok((name, grant(received, now)?)));
                 channels.collect::<Result<_, TokenError>>()?
             }
         };
         Ok(Identity {
             user,
             expires_at,
-            info: json(self.info, self.b64info.as_deref())?,
-            meta: json(self.meta, None)?,
+            info: json("info", self.info, self.b64info.as_deref())?,
+            meta: json("meta", self.meta, None)?,
             channels,
             is_operator: false,
         })
@@ -153,8 +114,8 @@ impl<'a> Claims<'a> {
             client: self.client.filter(|client| !client.is_empty()).map(Cow::into_owned),
             grant: Grant {
                 expires_at,
-                info: json(self.info, self.b64info.as_deref())?,
-                data: json(self.data, self.b64data.as_deref())?,
+                info: json("info", self.info, self.b64info.as_deref())?,
+                data: json("data", self.data, self.b64data.as_deref())?,
                 overrides: self.overrides.unwrap_or_default(),
             },
         })
@@ -175,32 +136,27 @@ impl<'a> Claims<'a> {
         }
         match self.expire_at {
             None => Ok(self.exp.map(seconds)),
-            Some(expire_at) => expiry(expire_at, Some(now)),
+            Some(expire_at) => match expiry(expire_at) {
+                Some(at) if at <= now => Err(TokenError::GrantExpired),
+                expires_at => Ok(expires_at),
+            },
         }
     }
 }
 
-impl ServerSide<'_> {
-    fn grant(self, now: Option<u64>) -> Result<Grant, TokenError> {
-        Ok(Grant {
-            expires_at: self.expire_at.map_or(Ok(None), |expire_at| expiry(expire_at, now))?,
-            info: json(self.info, self.b64info.as_deref())?,
-            data: json(self.data, self.b64data.as_deref())?,
-            overrides: self.overrides.unwrap_or_default(),
-        })
+/// An entry of `subs`.
+fn grant(received: ReceivedGrant<'_>, now: Option<u64>) -> Result<Grant, TokenError> {
+    let grant = received.read(false)?;
+    match (grant.expires_at, now) {
+        (Some(at), Some(now)) if at <= now => Err(TokenError::GrantExpired),
+        (_, Some(_)) => Ok(grant),
+        (_, None) => Ok(Grant { expires_at: None, ..grant }),
     }
 }
 
-impl From<ReceivedOverrides> for Overrides {
-    fn from(received: ReceivedOverrides) -> Self {
-        let value = |switch: Option<Switch>| switch.map(|switch| switch.value);
-        Self {
-            presence: value(received.presence),
-            join_leave: value(received.join_leave),
-            force_push_join_leave: value(received.force_push_join_leave),
-            force_recovery: value(received.force_recovery),
-            force_positioning: value(received.force_positioning),
-        }
+impl From<NotJson> for TokenError {
+    fn from(_: NotJson) -> Self {
+        Self::Invalid
     }
 }
 
@@ -241,31 +197,7 @@ impl OneOrMore<'_> {
     }
 }
 
-/// `expire_at`: 0 or less is never.
-fn expiry(expire_at: f64, now: Option<u64>) -> Result<Option<u64>, TokenError> {
-    let Some(now) = now else { return Ok(None) };
-    match expire_at {
-        never if never <= 0.0 => Ok(None),
-        past if past <= now as f64 => Err(TokenError::GrantExpired),
-        future => Ok(Some(seconds(future))),
-    }
-}
-
 /// A fraction of a second more or less does not matter; a date beyond all is the last there is.
 fn seconds(date: f64) -> u64 {
     date as u64
-}
-
-/// A JSON text, without line feeds, so that it can be copied into replies and pushes as it is.
-fn json(plain: Option<&RawValue>, base64: Option<&str>) -> Result<Option<Bytes>, TokenError> {
-    let json: Cow<'_, [u8]> = match (base64, plain) {
-        (Some(base64), _) => {
-            let json = STANDARD.decode(base64).map_err(|_| TokenError::Invalid)?;
-            serde_json::from_slice::<IgnoredAny>(&json).map_err(|_| TokenError::Invalid)?;
-            json.into()
-        }
-        (None, Some(plain)) => plain.get().as_bytes().into(),
-        (None, None) => return Ok(None),
-    };
-    Ok(Some(json.iter().copied().filter(|byte| *byte != b'\n').collect()))
 }

@@ -18,7 +18,6 @@ mod signature;
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use serde::Deserialize;
 
 use self::{
     claims::Claims as ReceivedClaims,
@@ -28,6 +27,7 @@ pub use self::{
     jwks::{KeySet, KeySetError},
     mint::{Claims, mint, mint_operator},
 };
+use super::grant::{Grant, Overrides};
 use crate::config::{KeyFamily, TokenConfig};
 
 /// What a valid connection token says.
@@ -58,35 +58,6 @@ pub struct SubscriptionToken {
     pub client: Option<String>,
     /// What comes with the subscription.
     pub grant: Grant,
-}
-
-/// What a token says of a subscription.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Grant {
-    /// When the subscription expires, in seconds since 1970; none: never.
-    pub expires_at: Option<u64>,
-    /// What other subscribers may see of this one: a JSON text.
-    pub info: Option<Bytes>,
-    /// What the client is told with the subscription: a JSON text.
-    pub data: Option<Bytes>,
-    /// Options that differ from the namespace's.
-    pub overrides: Overrides,
-}
-
-/// Options of a namespace that a token may set for one subscription; none: as the namespace says.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(from = "claims::ReceivedOverrides")]
-pub struct Overrides {
-    /// Others can see that it is there.
-    pub presence: Option<bool>,
-    /// Others are told when it comes and goes.
-    pub join_leave: Option<bool>,
-    /// It is told when others come and go.
-    pub force_push_join_leave: Option<bool>,
-    /// It can recover.
-    pub force_recovery: Option<bool>,
-    /// It knows its position.
-    pub force_positioning: Option<bool>,
 }
 
 /// Why a token is refused.

@@ -4,6 +4,7 @@ mod bad_input;
 mod connecting;
 mod conversations;
 mod encodings;
+mod hooks;
 mod permissions;
 mod properties;
 mod published_keys;

@@ -6,9 +6,9 @@ use crate::{
     session::permission::{self, Subject},
 };
 
-const ANONYMOUS: Subject<'_> = Subject { user: "", is_unrestricted: false };
-const KNOWN: Subject<'_> = Subject { user: "42", is_unrestricted: false };
-const OPERATOR: Subject<'_> = Subject { user: "", is_unrestricted: true };
+const ANONYMOUS: Subject<'_> = Subject { user: "", is_unrestricted: false, is_operator: false };
+const KNOWN: Subject<'_> = Subject { user: "42", is_unrestricted: false, is_operator: false };
+const OPERATOR: Subject<'_> = Subject { user: "", is_unrestricted: true, is_operator: true };
 
 const DENIED: Result<(), ErrorCode> = Err(ErrorCode::PermissionDenied);
 const UNKNOWN: Result<(), ErrorCode> = Err(ErrorCode::UnknownChannel);

@@ -1,16 +1,17 @@
 //! The doubles: a shard that records what a session asks for, and a client that speaks to it.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
 use super::NOW;
 use crate::{
     fanout::Form,
-    protocol::{Disconnect, Payload, Reply, SubscribeResult},
+    protocol::{Disconnect, HookAnswer, Reply, SubscribeResult, Tags},
     session::{
-        self, Connect, ConnectReply, Effects, Flow, Forwarded, HistoryCommand, PresenceCommand, Reason, Renewal, Rules,
-        Session, SubscribeCommand, Terms, Transient, Uplink, write_connect_reply,
+        self, Awaiting, Connect, ConnectReply, Effects, Flow, Forwarded, HistoryCommand, PresenceCommand,
+        PublishCommand, Question, Reason, Renewal, Rules, Session, SubscribeCommand, Terms, Transient, Uplink,
+        write_connect_reply,
     },
 };
 
@@ -46,6 +47,16 @@ pub struct Recorder {
     pub connect_pauses: bool,
     /// Whether a publish command finds no room behind it.
     pub publish_pauses: bool,
+    /// Whether enough is asked of the back end.
+    pub ask_pauses: bool,
+    /// What waits for the back end, in order.
+    pub questions: VecDeque<Awaiting>,
+    /// Channels that it is asked about.
+    pub asking: Vec<String>,
+    /// What publications come with: whether they skip history, their tags, their idempotency keys.
+    pub publications: Vec<(bool, Option<Tags>, Option<Bytes>)>,
+    /// Codes and reasons by which the conversation ended.
+    pub ends: Vec<String>,
 }
 
 impl Effects for Recorder {
@@ -95,7 +106,8 @@ impl Effects for Recorder {
         }
         let subs = self.subs();
         let subs: Vec<_> = subs.iter().map(|channel| (channel.as_str(), SubscribeResult::default())).collect();
-        let reply = self.reply(&subs);
+        let data = self.data();
+        let reply = ConnectReply { data: data.as_deref(), ..self.reply(&subs) };
         write_connect_reply(self.form, &reply, true, &self.rules.clone(), &mut self.output);
         Flow::Continue
     }
@@ -114,10 +126,44 @@ impl Effects for Recorder {
         self.form.write_reply(&mut self.output, command, &Reply::Unsubscribe);
     }
 
-    fn publish(&mut self, command: u32, channel: &str, payload: Payload) -> Flow {
+    fn publish(&mut self, publish: PublishCommand<'_>) -> Flow {
+        let PublishCommand { command, channel, payload, .. } = &publish;
         self.calls.push(format!("publish {channel} {}", payload.data.escape_ascii()));
-        self.form.write_reply(&mut self.output, command, &Reply::Publish);
+        self.form.write_reply(&mut self.output, *command, &Reply::Publish);
+        self.publications.push((publish.skip_history, publish.tags, publish.idempotency_key));
         if self.publish_pauses { Flow::Paused } else { Flow::Continue }
+    }
+
+    fn ask(&mut self, question: Question<'_>) -> Flow {
+        let body = String::from_utf8(question.request.to_json().to_vec()).expect("JSON");
+        // Who asks is the shard's part.
+        let said = body.replacen(r#""client":"","transport":"","protocol":"","encoding":"""#, "", 1);
+        self.calls.push(format!("ask {} {said}", question.hook.label()));
+        if let Awaiting::Subscribe { request, .. } = &question.awaiting {
+            self.asking.push(request.channel.to_string());
+        }
+        self.questions.push_back(question.awaiting);
+        if self.ask_pauses { Flow::Paused } else { Flow::Continue }
+    }
+
+    fn is_asking(&self, channel: &str) -> bool {
+        self.asking.iter().any(|asking| asking == channel)
+    }
+
+    fn keep_header(&mut self, place: u16, value: &[u8], is_emulated: bool) {
+        self.calls.push(format!("header {place} {} {is_emulated}", value.escape_ascii()));
+    }
+
+    fn is_server_side(&self, channel: &str) -> bool {
+        self.subs().iter().any(|sub| sub == channel)
+    }
+
+    fn expire_subscription(&mut self, channel: &str) {
+        self.calls.push(format!("expire {channel}"));
+    }
+
+    fn ends(&mut self, code: u16, reason: &str) {
+        self.ends.push(format!("{code} {reason}"));
     }
 
     fn history(&mut self, history: HistoryCommand<'_>) {
@@ -156,12 +202,17 @@ impl Recorder {
         self.connects.last().into_iter().flat_map(|connect| &connect.channels).map(|sub| sub.channel.clone()).collect()
     }
 
+    fn data(&self) -> Option<Bytes> {
+        self.connects.last().and_then(|connect| connect.data.clone())
+    }
+
     fn reply<'a>(&self, subs: &'a [(&'a str, SubscribeResult<'a>)]) -> ConnectReply<'a> {
         let connect = self.connects.last().expect("a connect command came before");
         ConnectReply {
             command: connect.command,
             client: "c-1",
             ttl_seconds: connect.expires_at.map(|at| session::ttl_seconds(at, NOW)),
+            data: None,
             subs,
             session: if self.form.has_session() { "s-1" } else { "" },
             node: if self.form.is_emulated() { "n-1" } else { "" },
@@ -194,6 +245,11 @@ impl Client {
             has_place: true,
             connect_pauses: false,
             publish_pauses: false,
+            ask_pauses: false,
+            questions: VecDeque::new(),
+            asking: Vec::new(),
+            publications: Vec::new(),
+            ends: Vec::new(),
         };
         Self { session: Session::default(), transient: None, shard }
     }
@@ -241,7 +297,8 @@ impl Client {
         let rules = Arc::clone(&self.shard.rules);
         let subs = self.shard.subs();
         let subs: Vec<_> = subs.iter().map(|channel| (channel.as_str(), SubscribeResult::default())).collect();
-        let reply = self.shard.reply(&subs);
+        let data = self.shard.data();
+        let reply = ConnectReply { data: data.as_deref(), ..self.shard.reply(&subs) };
         session::connected(&mut self.session, &reply, &rules, &mut self.shard);
         self.resume()
     }
@@ -250,6 +307,18 @@ impl Client {
     pub fn resume(&mut self) -> Flow {
         let rules = Arc::clone(&self.shard.rules);
         let flow = session::resume(&mut self.session, &mut self.transient, &rules, &mut self.shard);
+        self.transient = self.transient.take().filter(|transient| !transient.is_empty());
+        flow
+    }
+
+    /// The back end answers the oldest question that is open; none: it does not.
+    pub fn answer(&mut self, answer: Option<HookAnswer>) -> Flow {
+        let awaiting = self.shard.questions.pop_front().expect("a question is open");
+        if let Awaiting::Subscribe { request, .. } = &awaiting {
+            self.shard.asking.retain(|asking| *asking != request.channel);
+        }
+        let rules = Arc::clone(&self.shard.rules);
+        let flow = session::answered(&mut self.session, &mut self.transient, awaiting, answer, &rules, &mut self.shard);
         self.transient = self.transient.take().filter(|transient| !transient.is_empty());
         flow
     }

@@ -6,6 +6,7 @@ mod encodings;
 mod ending;
 mod filters;
 mod heartbeats;
+mod hooks;
 mod members;
 mod pressure;
 mod published_keys;
