@@ -10,7 +10,7 @@ use std::{
 use super::*;
 use crate::{
     config::ShutdownConfig,
-    mesh::{self, IngestFigures, IngestMesh, ShardFigures, ShardMesh},
+    mesh::{self, Answer, IngestFigures, IngestMesh, ReplyTo, ShardFigures, ShardMesh},
 };
 
 /// The defaults, for two shards.
@@ -105,6 +105,17 @@ impl Server {
         self.request("GET", target, "")
     }
 
+    /// What the server API answers to a request that shows no key.
+    fn disconnect_eve(&self) -> String {
+        let body = r#"{"user":"eve"}"#;
+        let fields = format!("Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+        let mut stream = self.connect();
+        write!(stream, "POST /api/disconnect HTTP/1.1\r\n{}{fields}", self.host()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text.split_once("\r\n\r\n").unwrap().1.to_owned()
+    }
+
     fn host(&self) -> String {
         format!("Host: {}\r\n", self.address)
     }
@@ -161,6 +172,9 @@ fn play_shard(mut mesh: ShardMesh, play: &Play) {
                     ..ShardFigures::default()
                 };
                 mesh.to_control.send(ToControl::Shard { ticket, figures: Box::new(figures) });
+            }
+            Ok(ToShard::User { reply_to: ReplyTo::Control { ticket, part }, .. }) => {
+                mesh.to_control.send(ToControl::Answer { ticket, part, answer: Answer::Connections(1) });
             }
             Ok(ToShard::Shutdown { spread_ms }) => {
                 assert!(spread_ms <= 100);
@@ -322,6 +336,29 @@ fn the_page_has_its_policy_and_other_paths_have_hints() {
     let (status, head, _) = server.request("POST", "/health", "Content-Length: 0\r\n");
     assert_eq!(status, 405);
     assert!(head.contains("allow: GET"), "{head}");
+}
+
+#[test]
+fn the_server_api_waits_for_shards_but_not_for_ever() {
+    const FAILED: &str = r#"{"error":{"code":100,"message":"internal server error"}}"#;
+    let mut config = config();
+    config.api.insecure = true;
+    let server = Server::start_with(config);
+    assert_eq!(server.disconnect_eve(), r#"{"result":{}}"#);
+    server.play.shard_1_is_stuck.store(true, Ordering::Relaxed);
+    let asked = Instant::now();
+    assert_eq!(server.disconnect_eve(), FAILED);
+    assert!(asked.elapsed() >= observer::ANSWER_TIME_MAX);
+    server.play.shard_1_is_stuck.store(false, Ordering::Relaxed);
+    // The late answer is nobody's.
+    assert_eq!(server.disconnect_eve(), r#"{"result":{}}"#);
+    // Who asks while the server stops is told at once.
+    server.play.shards_stay.store(true, Ordering::Relaxed);
+    server.stop.blocking_send("test").unwrap();
+    thread::sleep(Duration::from_millis(50));
+    let asked = Instant::now();
+    assert_eq!(server.disconnect_eve(), FAILED);
+    assert!(asked.elapsed() < observer::ANSWER_TIME_MAX);
 }
 
 #[test]
