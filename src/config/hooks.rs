@@ -21,12 +21,27 @@ pub enum Hook {
     SubRefresh,
     /// A client has gone; nobody waits for an answer.
     Disconnect,
+    /// What is known of a connection has been changed; nobody waits for an answer.
+    Attributes,
 }
 
 impl Hook {
     /// Each of them: `ALL[hook as usize] == hook`.
-    pub const ALL: [Self; 7] =
-        [Self::Connect, Self::Refresh, Self::Subscribe, Self::Publish, Self::Rpc, Self::SubRefresh, Self::Disconnect];
+    pub const ALL: [Self; 8] = [
+        Self::Connect,
+        Self::Refresh,
+        Self::Subscribe,
+        Self::Publish,
+        Self::Rpc,
+        Self::SubRefresh,
+        Self::Disconnect,
+        Self::Attributes,
+    ];
+
+    /// Whether the back end is only told: nobody waits for an answer.
+    pub const fn is_told(self) -> bool {
+        matches!(self, Self::Disconnect | Self::Attributes)
+    }
 
     /// Its name in keys, metrics and logs.
     pub const fn label(self) -> &'static str {
@@ -38,6 +53,7 @@ impl Hook {
             Self::Rpc => "rpc",
             Self::SubRefresh => "sub_refresh",
             Self::Disconnect => "disconnect",
+            Self::Attributes => "attributes",
         }
     }
 }
@@ -59,6 +75,8 @@ pub struct HooksConfig {
     pub sub_refresh: HookConfig,
     /// Of [`Hook::Disconnect`].
     pub disconnect: HookConfig,
+    /// Of [`Hook::Attributes`].
+    pub attributes: HookConfig,
     /// Requests of one kind that are under way at a time. Default 64.
     pub requests_max: u32,
     /// Requests of one kind that wait for their turn. Default 10,000.
@@ -93,6 +111,7 @@ impl HooksConfig {
             Hook::Rpc => &self.rpc,
             Hook::SubRefresh => &self.sub_refresh,
             Hook::Disconnect => &self.disconnect,
+            Hook::Attributes => &self.attributes,
         }
     }
 

@@ -498,6 +498,18 @@ static HOOKS: &[Key<Draft>] = &[
         "1s",
         "For an answer, from the sending on.",
     ),
+    unset(
+        "attributes_endpoint",
+        Url(|draft| &mut draft.config.hooks.attributes.endpoint),
+        "https://app.example.com/tidegate/attributes",
+        "Told when update_attributes or TG.ATTRIBUTES has changed what is known of a connection, in the same way.",
+    ),
+    key(
+        "attributes_timeout",
+        Duration(|draft| &mut draft.config.hooks.attributes.ms_max, HOOK_MS),
+        "1s",
+        "For an answer, from the sending on.",
+    ),
     key(
         "requests_max",
         Count(|draft| &mut draft.config.hooks.requests_max, 1..=4_096),

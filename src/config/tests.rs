@@ -170,6 +170,7 @@ fn every_field_is_set_by_a_key() {
             rpc: hook(),
             sub_refresh: hook(),
             disconnect: hook(),
+            attributes: hook(),
             requests_max: 0,
             queue_max: 0,
             secret: Some("".into()),

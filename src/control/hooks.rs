@@ -202,7 +202,7 @@ impl Target {
         let config = hooks.of(hook);
         let endpoint = config.endpoint.as_ref()?.parse().expect("the configuration takes addresses");
         let time_max = Duration::from_millis(config.ms_max.into());
-        let waits = (hook != Hook::Disconnect).then_some(time_max);
+        let waits = (!hook.is_told()).then_some(time_max);
         let lane = Lane::new(hooks.requests_max as usize, hooks.queue_max as usize, waits);
         Some(Self { endpoint, time_max, lane })
     }

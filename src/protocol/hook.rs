@@ -304,7 +304,7 @@ impl HookAnswer {
                 let ReceivedRpc { data, b64data } = serde_json::from_str(result)?;
                 Self::Rpc(payload("data", data, b64data.as_deref(), takes_bytes)?)
             }
-            Hook::Disconnect => return Err(AnswerError("nobody waits for it".into())),
+            Hook::Disconnect | Hook::Attributes => return Err(AnswerError("nobody waits for it".into())),
         })
     }
 }

@@ -220,7 +220,9 @@ impl<E: Effects> Conversation<'_, E> {
     fn connect_answered(&mut self, command: u32, request: &ConnectRequest<'_>, answer: Option<HookAnswer>) -> Flow {
         self.session.clear(Flag::Paused);
         let flow = match answer {
-            Some(HookAnswer::Connect(answer)) => {
+            Some(HookAnswer::Connect(answer))
+                if answer.identity.user.len() <= self.rules.config.client.user_bytes_max() =>
+            {
                 let ConnectAnswer { mut identity, data } = *answer;
                 let expiries = identity.channels.iter_mut().map(|(_, grant)| &mut grant.expires_at);
                 let in_time = expiries.chain([&mut identity.expires_at]).try_for_each(|at| self.check_expiry(at));

@@ -17,10 +17,10 @@ use bytes::Bytes;
 use super::state::State;
 use crate::{
     config::Hook,
-    fanout::{Carrier, Form},
+    fanout::Form,
     limits::{HOOK_QUESTIONS_PER_CLIENT_MAX, HOOK_RETRY_SECONDS},
     mesh::{ConnectionId, ForwardedHeaders, HookQuestion, HookTicket, ToControl},
-    protocol::{Encoding, HookAnswer, HookRequest, Shape},
+    protocol::{Encoding, HookAnswer, HookRequest},
     session::{self, Awaiting, Flow, Question},
 };
 
@@ -91,6 +91,14 @@ impl State {
         let request = HookRequest { code: Some(code), reason: Some(reason), ..HookRequest::default() };
         let body = self.body(index, Hook::Disconnect, request);
         self.send_question(index, Hook::Disconnect, None, body);
+    }
+
+    /// Tells the back end that what is known of a client has been changed.
+    pub fn tell_changed(&mut self, index: u32) {
+        if self.config.hooks.is_asked(Hook::Attributes) {
+            let body = self.body(index, Hook::Attributes, HookRequest::default());
+            self.send_question(index, Hook::Attributes, None, body);
+        }
     }
 
     /// An answer has come; none: the back end does not give one.
@@ -198,14 +206,11 @@ impl State {
     fn body(&self, index: u32, hook: Hook, request: HookRequest<'_>) -> Bytes {
         let form = self.connection(index).form;
         let client = self.client_ids.of(self.id(index));
-        let shows_meta = self.config.hooks.include_connection_meta;
+        let shows_meta = self.config.hooks.include_connection_meta || hook == Hook::Attributes;
         let request = HookRequest {
             client: &client,
-            transport: transport(form),
-            protocol: match form.encoding() {
-                Encoding::Json => "json",
-                Encoding::Protobuf => "protobuf",
-            },
+            transport: form.transport(),
+            protocol: form.encoding().label(),
             encoding: if self.takes_bytes(form) { "binary" } else { "json" },
             user: (hook != Hook::Connect).then(|| self.user(index)),
             meta: self.connection(index).extra.as_ref().and_then(|extra| extra.meta.as_deref()).filter(|_| shows_meta),
@@ -225,17 +230,5 @@ impl State {
         let headers = asking.and_then(|asking| asking.headers.clone());
         let question = HookQuestion { hook, ticket, body, headers, takes_bytes };
         self.mesh.to_control.send(ToControl::Hook(Box::new(question)));
-    }
-}
-
-/// What a back end knows a way of connecting by.
-fn transport(form: Form) -> &'static str {
-    match (form.shape(), form.carrier()) {
-        (Shape::Bidirectional, Carrier::WebSocket) => "websocket",
-        (Shape::Bidirectional, Carrier::Events) => "sse",
-        (Shape::Bidirectional, Carrier::Chunks) => "http_stream",
-        (Shape::Unidirectional, Carrier::WebSocket) => "uni_websocket",
-        (Shape::Unidirectional, Carrier::Events) => "uni_sse",
-        (Shape::Unidirectional, Carrier::Chunks) => "uni_http_stream",
     }
 }

@@ -46,6 +46,7 @@ impl State {
                 Ok(attributes) => {
                     connection.extra_mut().meta = attributes;
                     connection.drop_empty_extra();
+                    self.tell_changed(*index);
                     updated += 1;
                 }
                 Err(_) => refused += 1,

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{NOW, OPERATOR_KEY, config, recorder::Client, rules};
 use crate::{
     config::{Config, Hook, Namespace},
+    limits::CHANNEL_BYTES_MAX,
     protocol::{Encoding, HookAnswer, mint_operator},
     session::{Flow, Reason},
 };
@@ -229,6 +230,31 @@ fn commands_are_refused_as_the_back_end_says() {
             (vec!["close 4000 enough".to_owned()], &["4000 enough".to_owned()][..])
         );
     }
+}
+
+/// Those that the server never gives by itself are the application's to give.
+#[test]
+fn any_error_of_the_back_end_is_passed_on() {
+    for code in [101, 104, 111, 113, 400, 1999] {
+        let error = json!({"error": {"code": code, "message": "no", "temporary": code == 111}});
+        let temporary = if code == 111 { r#","temporary":true"# } else { "" };
+        let expected = format!(r#"{{"id":2,"error":{{"code":{code},"message":"no"{temporary}}}}}"#);
+        let rpc = r#"{"id":2,"rpc":{"method":"m"}}"#;
+        assert_eq!(replies(&mut user(), rpc, answer(Hook::Rpc, error)), [expected]);
+    }
+}
+
+#[test]
+fn a_user_whose_personal_channel_would_have_too_long_a_name_is_no_user() {
+    let mut config = asking();
+    config.client.personal_channel_namespace = Some("open".to_owned());
+    let mut client = Client::new(rules(config));
+    client.upgrade();
+    assert_eq!(client.say(r#"{"id":1,"connect":{}}"#), Flow::Paused);
+    let user = "u".repeat(CHANNEL_BYTES_MAX - "open:#".len() + 1);
+    assert_eq!(client.answer(answer(Hook::Connect, json!({"result": {"user": user}}))), Flow::Closing);
+    assert_eq!(client.frames(), ["close 3004 internal server error"]);
+    assert_eq!(client.shard.counted, [Reason::HookFailed]);
 }
 
 #[test]

@@ -3,7 +3,11 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{config::Hook, mesh::ToControl, protocol::HookAnswer};
+use crate::{
+    config::Hook,
+    mesh::ToControl,
+    protocol::{AttributesPatch, Claims, HookAnswer, mint},
+};
 
 const SECRET: &str = "the secret of the tests";
 
@@ -20,6 +24,7 @@ impl Stage {
             config.hooks.refresh.endpoint = asked(Hook::Refresh);
             config.hooks.rpc.endpoint = asked(Hook::Rpc);
             config.hooks.disconnect.endpoint = asked(Hook::Disconnect);
+            config.hooks.attributes.endpoint = asked(Hook::Attributes);
             for namespace in &mut config.namespaces.by_name {
                 let namespace = Arc::make_mut(namespace);
                 namespace.subscribe_proxy_enabled = hooks.contains(&Hook::Subscribe);
@@ -282,6 +287,24 @@ fn the_back_end_is_asked_on_time_whether_a_subscription_goes_on() {
     assert!(heard[0].contains("subscribe"));
     let heard = stage.hear_after(&mut client, &json!({"id": 4, "sub_refresh": {"channel": "plain:a"}}));
     assert!(heard[0].contains(r#""code":108"#));
+}
+
+#[test]
+fn the_back_end_is_told_what_is_known_of_a_client_now() {
+    let mut stage = Stage::hooked(&[Hook::Attributes]);
+    let token = mint(SECRET.as_bytes(), &Claims { sub: "eve", ..Claims::default() });
+    let mut client = stage.stranger(0, ROOM);
+    stage.hear_after(&mut client, &json!({"id": 1, "connect": {"token": token}}));
+    assert!(stage.asked().is_empty(), "it connects, and nothing has changed");
+    for (patch, expected) in [(r#"{"a":{"b":1}}"#, json!({"a": {"b": 1}})), (r#"{"a":null}"#, Value::Null)] {
+        let patch = AttributesPatch::read(patch.as_bytes(), &stage.shards[0].state.config.attributes).unwrap();
+        stage.shards[0].state.change_attributes(&[0], &patch);
+        stage.settle();
+        let told = stage.asked();
+        let [(None, body)] = &told[..] else { panic!("{told:?}") };
+        assert_eq!((&body["user"], &body["meta"]), (&json!("eve"), &expected));
+        assert_eq!((&body["transport"], &body["protocol"]), (&json!("websocket"), &json!("json")));
+    }
 }
 
 #[test]
