@@ -3,6 +3,13 @@
 //! Invariant: subscribers come first and silent members behind them, so that fan-out is given a part of the list and
 //! looks at nobody in vain.
 
+/// With as many members a list is given room for [`LONG_ROOM`] at once.
+const LONG: usize = 4 * 1024;
+
+/// So many members are 128 KiB: for that the allocator asks the kernel, which gives memory as it is used, page by page,
+/// and moves it by its tables. A list that grew among smaller things would leave ever longer holes behind.
+const LONG_ROOM: usize = 32 * 1024;
+
 /// Members by slab index, in no order but that of the two parts.
 #[derive(Debug, Default)]
 pub struct Members {
@@ -23,6 +30,9 @@ impl Members {
 
     /// Adds a silent member: its position.
     pub fn push(&mut self, connection: u32) -> u32 {
+        if self.all.len() == self.all.capacity() && (LONG..LONG_ROOM).contains(&self.all.len()) {
+            self.all.reserve_exact(LONG_ROOM - self.all.len());
+        }
         super::push_tightly(&mut self.all, connection);
         u32::try_from(self.all.len() - 1).expect("slab indices are u32")
     }
