@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 60
 # Benchmarks by time, a file of benches/ each.
 BENCHES := websocket protocol resp channel mesh slab wheel fanout shard
 
-.PHONY: help run test test-tools check deny test-unit test-black-box sdk-suites simulate fuzz measure memory bench-fanout bench-heartbeat gate-memory million bench bench-instructions
+.PHONY: help run test test-tools check deny test-unit test-black-box sdk-suites simulate fuzz measure memory bench-fanout bench-heartbeat bench-storm gate-memory million bench bench-instructions
 
 help: ## Lists these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ bench-fanout: ## CPU per delivered message, beside a plain send() loop's, in bur
 
 bench-heartbeat: ## CPU per heartbeat (ping out, pong in), beside a bare send() and recv(); CONNECTIONS=10000.
 	@loadtest/measure.sh heartbeat
+
+bench-storm: ## All clients of 100 channels are cut at once and recover while publications go on; CONNECTIONS=10000.
+	@loadtest/measure.sh storm
 
 gate-memory: ## Fails if an idle connection costs more bytes than its budget; CONNECTIONS=5000.
 	@loadtest/measure.sh gate

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What a connection and a message cost, beside the kernel's own cost, in fresh server processes.
 # Each run's report goes to target/reports/ as JSON and as a page; `goals` puts those of all goals
-# together, in loadtest/reports/NAME/. `loadtest/measure.sh goals|memory|fanout|heartbeat|gate`
+# together, in loadtest/reports/NAME/. `loadtest/measure.sh goals|memory|fanout|heartbeat|storm|gate`
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -96,6 +96,10 @@ fanout)
 heartbeat)
     measure_heartbeat "$(clients_of "${CONNECTIONS:-10000}")"
     ;;
+storm)
+    measure storm storm --recover --ingest 127.0.0.1:17400 --title "cut at once, while publications go on" \
+        --connections "$(clients_of "${CONNECTIONS:-10000}")" --channel "kept:{}" --channels 100 --rate "${RATE:-300}"
+    ;;
 gate)
     clients=$(clients_of "${CONNECTIONS:-5000}")
     # Other connections on the machine spoil the kernel's account; what the server itself costs fails every time.
@@ -107,7 +111,7 @@ gate)
     done
     ;;
 *)
-    echo "usage: loadtest/measure.sh goals|memory|fanout|heartbeat|gate" >&2
+    echo "usage: loadtest/measure.sh goals|memory|fanout|heartbeat|storm|gate" >&2
     exit 2
     ;;
 esac
