@@ -159,6 +159,9 @@ pub const LISTED_CONNECTIONS_MAX: usize = 1_000;
 /// queue.
 pub const API_CONNECTIONS_MAX: usize = 512;
 
+/// Connections from the clients' port that wait for room among the server API's; more are closed.
+pub const API_CONNECTIONS_WAITING_MAX: usize = 64;
+
 /// Bytes of a request to the server API: the longest payload in base64, or a batch of many short ones.
 pub const API_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 

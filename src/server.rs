@@ -16,7 +16,7 @@ use crate::{
     config::Config,
     control::{Control, Outcome},
     demo, ingest,
-    limits::{ADMIN_CONNECTIONS_MAX, API_CONNECTIONS_MAX},
+    limits::ADMIN_CONNECTIONS_MAX,
     mesh::{self, Admission, ChannelHasher},
     protocol,
     session::Rules,
@@ -180,7 +180,7 @@ fn raise_descriptor_limit(config: &Config) {
     if soft < hard {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
-    let api = config.api.listen.map_or(0, |_| API_CONNECTIONS_MAX as u64);
+    let api = config.api.connections_max() as u64;
     let room = hard.saturating_sub(OTHER_DESCRIPTORS + api);
     if room < connections_max {
         tracing::warn!(

@@ -2,9 +2,14 @@
 
 mod support;
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::{
+    io::Write,
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    thread::sleep,
+    time::Duration,
+};
 
-use support::{http, script, server::Server};
+use support::{PATIENCE, http, script, server::Server};
 
 /// The key that scripts show.
 const KEY: &str = "a key that only the tests know";
@@ -41,6 +46,43 @@ fn a_port_of_its_own_has_nothing_else() {
     for path in ["/", "/metrics", "/health", "/console/token"] {
         assert_eq!(http::get(address, path).expect("the port answers").status, 404, "{path}");
     }
+}
+
+#[test]
+fn the_clients_port_has_it_where_it_is_configured() {
+    let elsewhere = Server::start(&format!("api.keys = [{KEY:?}]"));
+    let key = format!("X-API-Key: {KEY}\r\n");
+    let info = |server: &Server, key: &str| {
+        http::post(server.client_address(), "/api/info", key, "{}").expect("the port answers").status
+    };
+    assert_eq!(info(&elsewhere, &key), 404);
+
+    let server = Server::start(&format!(
+        "api.on_client_port = true\napi.keys = [{KEY:?}]\nclient.message_size_max = \"4KiB\"\n{NAMESPACES}"
+    ));
+    assert_eq!((info(&server, ""), info(&server, &key)), (401, 200));
+    assert_eq!(http::get(server.client_address(), "/apis").expect("the port answers").status, 404);
+    // Longer than a client's messages may be, and than a shard receives at once.
+    let long = "x".repeat(200_000);
+    let body = format!(r#"{{"channel":"room:a","data":"{long}"}}"#);
+    let published = http::post(server.client_address(), "/api/publish", &key, &body).expect("the port answers");
+    assert_eq!(published.status, 200, "{published:?}");
+    let history = http::post(server.client_address(), "/api/history", &key, r#"{"channel":"room:a","limit":1}"#);
+    assert!(history.expect("the port answers").body.contains(&long));
+    // A connection is kept for the next request, whatever its pieces.
+    let mut stream = TcpStream::connect(server.client_address()).expect("the port answers");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    for _ in 0..3 {
+        let request = format!("POST /api/info HTTP/1.1\r\nHost: a\r\n{key}Content-Length: 2\r\n\r\n{{}}");
+        for piece in request.as_bytes().chunks(40) {
+            stream.write_all(piece).expect("the server reads");
+            sleep(Duration::from_millis(2));
+        }
+        assert_eq!(http::read_response(&mut stream).expect("the server answers").status, 200);
+    }
+    drop(stream);
+    // Shards have let go of all of them.
+    assert_eq!(server.metrics().sum("tidegate_sockets", &[]), Some(0.0));
 }
 
 #[test]

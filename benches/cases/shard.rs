@@ -2,7 +2,7 @@
 //!
 //! What is left is the shard's own work: everything between the kernel's answers and its next requests.
 
-use std::{collections::VecDeque, rc::Rc, sync::Arc};
+use std::{collections::VecDeque, io, os::fd::OwnedFd, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use nix::errno::Errno;
@@ -285,6 +285,10 @@ impl Kernel for InstantKernel {
 
     fn close(&mut self, socket: Socket, _token: Token, _writable_parked: bool) {
         panic!("nobody leaves, but the shard closes {socket}");
+    }
+
+    fn duplicate(&self, socket: Socket) -> io::Result<OwnedFd> {
+        panic!("nobody asks the server API: {socket}");
     }
 
     fn ring(&mut self, shard: u16) {

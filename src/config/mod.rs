@@ -38,7 +38,7 @@ pub use reference::reference;
 pub use secret::Secret;
 pub use units::{format_duration_ms, parse_duration_ms};
 
-use crate::limits::CHANNEL_BYTES_MAX;
+use crate::limits::{API_CONNECTIONS_MAX, API_CONNECTIONS_WAITING_MAX, CHANNEL_BYTES_MAX};
 
 /// Everything that an operator chose. Shared by all threads, never changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -220,14 +220,25 @@ pub struct AdminConfig {
 /// `[api]`: the server API (protocol.md section 19).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ApiConfig {
-    /// Address of a port for it alone; none: it is on the operators' port only.
+    /// Address of a port for it alone; none: it has none.
     pub listen: Option<SocketAddr>,
+    /// Whether it is on the clients' port too. Default false.
+    pub on_client_port: bool,
     /// Keys, of which a request must show one. Without any, every request is refused, unless `insecure`.
     pub keys: Vec<Secret>,
     /// Whether requests need no key. Default false.
     pub insecure: bool,
     /// How failures are told, unless a request says it. Default: in the body of a 200.
     pub error_mode: ErrorMode,
+}
+
+impl ApiConfig {
+    /// Connections that it may have beside the operators'.
+    pub fn connections_max(&self) -> usize {
+        let own_port = self.listen.map_or(0, |_| API_CONNECTIONS_MAX);
+        let client_port = if self.on_client_port { API_CONNECTIONS_MAX + API_CONNECTIONS_WAITING_MAX } else { 0 };
+        own_port + client_port
+    }
 }
 
 /// `error_mode` of the server API.

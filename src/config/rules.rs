@@ -227,6 +227,18 @@ impl Rules<'_> {
             },
         );
 
+        self.require(
+            &["api.on_client_port", "api.insecure"],
+            is_loopback(client.listen) || !config.api.on_client_port || !config.api.insecure,
+            || {
+                format!(
+                    "clients come to {}, beyond loopback, where api.insecure would let anyone ask; set api.keys, and \
+                     api.insecure = false",
+                    client.listen
+                )
+            },
+        );
+
         let listeners = [
             ("client.listen", Some(client.listen)),
             ("ingest.listen", ingest.listen),

@@ -387,6 +387,13 @@ static API: &[Key<Draft>] = &[
         "A port for the server API alone, beside the operators': for back ends on other hosts, which so need not reach \
          the console, and whose connections take no operator's place.",
     ),
+    key(
+        "on_client_port",
+        Boolean(|draft| &mut draft.config.api.on_client_port),
+        "false",
+        "Whether /api is on the clients' port as well, for back ends that know one address only. Whoever reaches that \
+         port can then try keys.",
+    ),
     unset(
         "keys",
         Secrets(|draft| &mut draft.config.api.keys),

@@ -158,6 +158,7 @@ fn every_field_is_set_by_a_key() {
         admin: AdminConfig { listen, allow_public: true },
         api: ApiConfig {
             listen: Some(listen),
+            on_client_port: true,
             keys: vec!["".into()],
             insecure: true,
             error_mode: ErrorMode::Transport,
@@ -577,6 +578,12 @@ fn each_rule_between_keys_says_what_to_change() {
             "[api]\nlisten = \"10.0.0.1:9001\"\ninsecure = true\n",
             "2:10: api.listen: 10.0.0.1:9001 is beyond loopback while api.insecure lets anyone ask; set api.keys, and \
              api.insecure = false",
+        ),
+        (
+            "[client]\nlisten = \"[::]:8000\"\n[client.token]\nhmac_secret = \"0123456789abcdef0123456789abcdef\"\n\
+             [api]\non_client_port = true\ninsecure = true\n",
+            "6:18: api.on_client_port: clients come to [::]:8000, beyond loopback, where api.insecure would let anyone \
+             ask; set api.keys, and api.insecure = false",
         ),
         (
             "[api]\nlisten = \"127.0.0.1:9000\"\n",

@@ -69,9 +69,8 @@ pub fn router(handlers: Handlers) -> Router {
     guard_routes(routes, handlers, listen)
 }
 
-/// The routes of the server API's own port.
-pub fn api_router(handlers: Handlers) -> Router {
-    let listen = handlers.config.api.listen.expect("the port is there because it is configured");
+/// The routes of the server API alone, on the port at this address.
+pub fn api_router(handlers: Handlers, listen: SocketAddr) -> Router {
     guard_routes(api_routes().fallback(api_not_found), handlers, listen)
 }
 

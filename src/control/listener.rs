@@ -1,5 +1,7 @@
 //! The operators' port and the server API's: a bounded number of connections, none of them idle for long.
 //!
+//! Owns also those that shards hand over from the clients' port.
+//!
 //! Descriptors are what a push server runs out of; this port must take few, and a forgotten or
 //! malicious peer must not keep the last one from the operator.
 
@@ -16,14 +18,15 @@ use axum::{
     extract::connect_info::Connected,
     serve::{IncomingStream, Listener},
 };
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-use crate::limits::ADMIN_IDLE_MS_MAX;
+use crate::{limits::ADMIN_IDLE_MS_MAX, mesh::ApiConnection};
 
 const IDLE_TIME_MAX: Duration = Duration::from_millis(ADMIN_IDLE_MS_MAX);
 
@@ -44,6 +47,48 @@ impl BoundedListener {
     }
 }
 
+/// Takes connections that shards hand over, as long as there is room.
+pub struct HandedListener {
+    handed: mpsc::Receiver<ApiConnection>,
+    room: Arc<Semaphore>,
+    /// The port that they came to.
+    listen: SocketAddr,
+}
+
+impl HandedListener {
+    /// With room for so many connections.
+    pub fn new(handed: mpsc::Receiver<ApiConnection>, connections_max: usize, listen: SocketAddr) -> Self {
+        Self { handed, room: Arc::new(Semaphore::new(connections_max)), listen }
+    }
+}
+
+impl Listener for HandedListener {
+    type Io = BoundedStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (BoundedStream, SocketAddr) {
+        let permit = Arc::clone(&self.room).acquire_owned().await.expect("the semaphore is never closed");
+        loop {
+            let Some(ApiConnection { socket, received }) = self.handed.recv().await else {
+                // The control loop has ended, and the process is about to.
+                return std::future::pending().await;
+            };
+            let stream = std::net::TcpStream::from(socket);
+            // What fails on a socket fails because the peer is gone.
+            let peer = stream.peer_addr();
+            if let (Ok(peer), Ok(())) = (peer, stream.set_nonblocking(true))
+                && let Ok(stream) = TcpStream::from_std(stream)
+            {
+                return (BoundedStream::new(stream, received.into(), permit), peer);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.listen)
+    }
+}
+
 impl Listener for BoundedListener {
     type Io = BoundedStream;
     type Addr = SocketAddr;
@@ -52,9 +97,7 @@ impl Listener for BoundedListener {
         let permit = Arc::clone(&self.room).acquire_owned().await.expect("the semaphore is never closed");
         // axum's own accept: it waits a second and tries again when descriptors have run out.
         let (stream, peer) = Listener::accept(&mut self.listener).await;
-        // It fails only on a socket that is gone already, which the first read will tell.
-        let _ = stream.set_nodelay(true);
-        (BoundedStream { stream, idle: Box::pin(sleep(IDLE_TIME_MAX)), _permit: permit }, peer)
+        (BoundedStream::new(stream, Bytes::new(), permit), peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -75,11 +118,19 @@ impl Connected<IncomingStream<'_, BoundedListener>> for Peer {
 /// A connection that fails its read when it has been idle for too long.
 pub struct BoundedStream {
     stream: TcpStream,
+    /// What had arrived before it was ours.
+    received: Bytes,
     idle: Pin<Box<Sleep>>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl BoundedStream {
+    fn new(stream: TcpStream, received: Bytes, permit: OwnedSemaphorePermit) -> Self {
+        // It fails only on a socket that is gone already, which the first read will tell.
+        let _ = stream.set_nodelay(true);
+        Self { stream, received, idle: Box::pin(sleep(IDLE_TIME_MAX)), _permit: permit }
+    }
+
     fn touch(&mut self) {
         self.idle.set(sleep_until(Instant::now() + IDLE_TIME_MAX));
     }
@@ -91,6 +142,11 @@ impl AsyncRead for BoundedStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.received.is_empty() {
+            let taken = self.received.len().min(buffer.remaining());
+            buffer.put_slice(&self.received.split_to(taken));
+            return Poll::Ready(Ok(()));
+        }
         match Pin::new(&mut self.stream).poll_read(context, buffer) {
             Poll::Ready(result) => {
                 self.touch();

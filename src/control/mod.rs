@@ -58,7 +58,7 @@ use self::{
     http_client::HttpClient,
     inquiries::{Inquiries, Inquiry, NoAnswer},
     key_sets::{KeySetStep, KeySets},
-    listener::{BoundedListener, Peer},
+    listener::{BoundedListener, HandedListener, Peer},
     observer::{Observer, Snapshot, ThreadId},
     process::ProcessFigures,
     shards::Shards,
@@ -67,10 +67,10 @@ use self::{
 use crate::{
     config::Config,
     limits::{
-        ADMIN_CONNECTIONS_MAX, API_CONNECTIONS_MAX, HELD_RETRY_MS, KEY_SET_BYTES_MAX, KEY_SET_FETCH_MS_MAX,
-        OBSERVE_INTERVAL_MS_MIN,
+        ADMIN_CONNECTIONS_MAX, API_CONNECTIONS_MAX, API_CONNECTIONS_WAITING_MAX, HELD_RETRY_MS, KEY_SET_BYTES_MAX,
+        KEY_SET_FETCH_MS_MAX, OBSERVE_INTERVAL_MS_MIN,
     },
-    mesh::{Bell, ChannelHasher, ControlMesh, ToControl, ToIngest, ToShard},
+    mesh::{ApiConnection, Bell, ChannelHasher, ControlMesh, ToControl, ToIngest, ToShard},
     protocol::KeySet,
 };
 
@@ -147,8 +147,15 @@ impl Control {
             console_opened: Arc::clone(&console_opened),
         };
         if let Some(listener) = self.api_listener {
+            let listen = listener.local_addr()?;
             let listener = BoundedListener::new(listener, API_CONNECTIONS_MAX)?;
-            tokio::spawn(axum::serve(listener, http::api_router(handlers.clone())).into_future());
+            tokio::spawn(axum::serve(listener, http::api_router(handlers.clone(), listen)).into_future());
+        }
+        let (api_connections, handed) = mpsc::channel(API_CONNECTIONS_WAITING_MAX);
+        if self.config.api.on_client_port {
+            let listen = self.config.client.listen;
+            let listener = HandedListener::new(handed, API_CONNECTIONS_MAX, listen);
+            tokio::spawn(axum::serve(listener, http::api_router(handlers.clone(), listen)).into_future());
         }
         let listener = BoundedListener::new(self.listener, ADMIN_CONNECTIONS_MAX)?;
         let service = http::router(handlers).into_make_service_with_connect_info::<Peer>();
@@ -191,6 +198,7 @@ impl Control {
             fetch,
             hooks,
             hook_end,
+            api_connections,
         };
         Ok(control_loop.run(&bell, &console_opened, &mut tick).await)
     }
@@ -235,6 +243,8 @@ struct ControlLoop {
     hooks: Option<Hooks>,
     /// Ends of questions to it.
     hook_end: mpsc::Receiver<Ended>,
+    /// To the server API, from the clients' port.
+    api_connections: mpsc::Sender<ApiConnection>,
 }
 
 /// Ends of questions that wait for this loop; more wait in their tasks.
@@ -334,6 +344,8 @@ impl ControlLoop {
                             tell(&mut self.mesh, told);
                         }
                     }
+                    // It is closed if too many wait already.
+                    Ok(ToControl::ApiConnection(connection)) => _ = self.api_connections.try_send(*connection),
                     Ok(ToControl::ShardStopped { .. } | ToControl::IngestStopped) => self.thread_stopped(thread),
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => {

@@ -5,7 +5,7 @@ use super::cost::{
 };
 use crate::{
     config::Config,
-    limits::{ADMIN_CONNECTIONS_MAX, API_CONNECTIONS_MAX, uplinks_reserved},
+    limits::{ADMIN_CONNECTIONS_MAX, uplinks_reserved},
 };
 
 /// What the server is to hold.
@@ -33,7 +33,7 @@ impl Demand {
             connections: u64::from(connections.unwrap_or(config.client.connections_max)),
             source: if connections.is_some() { "--connections" } else { "client.connections_max" },
             producers: u64::from(config.ingest.connections_max),
-            operators: (ADMIN_CONNECTIONS_MAX + config.api.listen.map_or(0, |_| API_CONNECTIONS_MAX)) as u64,
+            operators: (ADMIN_CONNECTIONS_MAX + config.api.connections_max()) as u64,
             outboxes_bytes: config.shards.outboxes_bytes_max.saturating_mul(shards.len() as u64),
             shards,
         }

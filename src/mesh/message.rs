@@ -1,6 +1,6 @@
 //! What threads tell each other. Each variant says who sends it, who owns it and what its loss would mean.
 
-use std::{hash::Hasher, sync::Arc};
+use std::{hash::Hasher, os::fd::OwnedFd, sync::Arc};
 
 use bytes::Bytes;
 use siphasher::sip::SipHasher13;
@@ -118,6 +118,15 @@ pub struct MemberRenewed {
     pub connection: ConnectionId,
     /// What they see.
     pub info: ClientInfo,
+}
+
+/// A connection on the clients' port that brings requests to the server API.
+#[derive(Debug)]
+pub struct ApiConnection {
+    /// Its socket, which the shard has let go.
+    pub socket: OwnedFd,
+    /// What has arrived on it: a head, and maybe what follows.
+    pub received: Vec<u8>,
 }
 
 /// A position in a channel's stream.
@@ -724,6 +733,8 @@ pub enum ToControl {
     },
     /// From a shard: a question for the application's back end. Its loss would hang a client's command.
     Hook(Box<HookQuestion>),
+    /// From a shard: a client that asks the server API. Its loss would close the connection without an answer.
+    ApiConnection(Box<ApiConnection>),
     /// A shard has closed its last connection after [`ToShard::Shutdown`].
     ShardStopped {
         /// Its index.

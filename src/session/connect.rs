@@ -68,7 +68,7 @@ impl<E: Effects> Conversation<'_, E> {
         self.session.phase = match flow {
             Flow::Continue => Phase::Connected,
             Flow::Paused => Phase::Connecting,
-            Flow::Answered | Flow::AwaitingKeys | Flow::Closing | Flow::Lingering | Flow::Drop => {
+            Flow::Answered | Flow::AwaitingKeys | Flow::Closing | Flow::Lingering | Flow::Drop | Flow::HandOver => {
                 panic!("a shard that cannot connect a client calls session::disconnect afterwards: {flow:?}")
             }
         };

@@ -125,7 +125,7 @@ impl<E: Effects> Conversation<'_, E> {
                 Flow::Continue => {}
                 // The next request, or the peer's close frame, may lie behind.
                 Flow::Answered | Flow::Closing | Flow::Lingering => outcome = flow,
-                Flow::Paused | Flow::AwaitingKeys | Flow::Drop => {
+                Flow::Paused | Flow::AwaitingKeys | Flow::Drop | Flow::HandOver => {
                     outcome = flow;
                     break;
                 }
@@ -257,7 +257,7 @@ impl<E: Effects> Conversation<'_, E> {
                     }
                     return Flow::Paused;
                 }
-                Flow::Answered | Flow::Closing | Flow::Lingering | Flow::Drop => return flow,
+                Flow::Answered | Flow::Closing | Flow::Lingering | Flow::Drop | Flow::HandOver => return flow,
             }
         }
     }

@@ -96,6 +96,9 @@ pub enum Flow {
     Lingering,
     /// Send what is written and close the socket.
     Drop,
+    /// The request that has begun is for the control thread: it gets the socket, and what
+    /// [`Transient::into_input`](super::Transient::into_input) gives.
+    HandOver,
 }
 
 /// A client that has proven who it is.

@@ -13,6 +13,11 @@ pub(super) enum Endpoint {
     Emulation,
 }
 
+/// Whether the server API is at a path, where it is on this port.
+pub(super) fn is_api(path: &str) -> bool {
+    path.strip_prefix("/api").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 impl Endpoint {
     /// What is at a path.
     pub fn at(path: &str) -> Option<Self> {

@@ -3,7 +3,7 @@
 use super::{
     Effects, Flow, Phase, Reason,
     conversation::{Conversation, Step},
-    endpoint::Endpoint,
+    endpoint::{self, Endpoint},
     origin,
     state::Flag,
 };
@@ -36,6 +36,11 @@ impl<E: Effects> Conversation<'_, E> {
             },
             None => match http::parse(input) {
                 Ok(Head::Incomplete) => Step::Incomplete,
+                Ok(Head::Complete { request, bytes })
+                    if self.rules.config.api.on_client_port && endpoint::is_api(request.path) =>
+                {
+                    self.hand_over(bytes)
+                }
                 Ok(Head::Complete { request, bytes }) => match self.welcome(&request) {
                     Ok(()) => self.begin_request(&request, bytes, input, pending),
                     Err(flow) => Step::Taken(bytes, flow),
@@ -72,6 +77,17 @@ impl<E: Effects> Conversation<'_, E> {
             }
             Err(rejection) => Step::Taken(input.len(), self.reject(rejection)),
         }
+    }
+
+    /// A request to the server API: nothing of it is taken here, so that its body, which may be long, is not the shard's.
+    fn hand_over(&mut self, head_bytes: usize) -> Step {
+        if self.session.has(Flag::Answered) {
+            // The answer to the request before may be on its way still, and this one's must not overtake it.
+            let body = "the server API takes connections of their own\n";
+            return Step::Taken(head_bytes, self.turn_away(421, Reason::PathUnknown, body, None));
+        }
+        self.session.set(Flag::Paused);
+        Step::Taken(0, Flow::HandOver)
     }
 
     /// Judges a request by its head. Who is not welcome is answered here.

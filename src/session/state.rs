@@ -139,6 +139,11 @@ pub struct Transient {
 }
 
 impl Transient {
+    /// What has arrived and was not read.
+    pub fn into_input(self) -> Vec<u8> {
+        self.input
+    }
+
     /// Whether it may be given back.
     pub fn is_empty(&self) -> bool {
         self.input.is_empty()

@@ -80,6 +80,8 @@ pub struct State {
     pub deferred: VecDeque<Publish>,
     /// Commands for this shard's sessions that wait until no message is held back.
     pub deferred_uplinks: VecDeque<Uplink>,
+    /// Connections that go to the control thread at the turn's end, with what has arrived on them.
+    pub handed_over: Vec<(u32, Vec<u8>)>,
     /// Sockets to close at the turn's end, with what the kernel watches for them.
     pub closes: Vec<(Socket, Token, bool)>,
     /// Outboxes that ran over this turn.
@@ -149,6 +151,7 @@ impl State {
             queues_taken: 0,
             deferred: VecDeque::new(),
             deferred_uplinks: VecDeque::new(),
+            handed_over: Vec::new(),
             closes: Vec::new(),
             overflows: Vec::new(),
             backlogged: BTreeSet::new(),
@@ -295,6 +298,11 @@ impl State {
                 self.connection_mut(index).set(Flag::Dropping);
                 self.leave(index, end.code, &end.reason);
             }
+            Flow::HandOver => {
+                let transient = self.connection_mut(index).extra_mut().transient.take();
+                self.connection_mut(index).drop_empty_extra();
+                self.handed_over.push((index, transient.expect("a head has arrived").into_input()));
+            }
         }
     }
 
@@ -311,6 +319,11 @@ impl State {
         if self.connection(index).has(Flag::Connected) {
             self.counters.count(reason);
         }
+        self.let_go(index);
+    }
+
+    /// Closes a connection to which nothing more is to be said.
+    pub fn let_go(&mut self, index: u32) {
         self.connection_mut(index).set(Flag::Dropping);
         let End { code, reason } = End::default();
         self.leave(index, code, &reason);

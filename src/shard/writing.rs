@@ -6,6 +6,7 @@ use super::{connection::Flag, figures::Counters, slab::ConnectionSlab, state::St
 use crate::{
     fanout::{Batch, Entry, Form, FurtherSubscriptions, Outbox, Overflow, Topics, Turn},
     limits::SEND_BATCH_MAX,
+    mesh::{ApiConnection, ToControl},
     protocol::{Disconnect, Push, Reply, Unsubscribe},
     session::Reason,
     uring::{Kernel, Send},
@@ -97,6 +98,7 @@ impl State {
                 self.hand_out(topic);
             }
         }
+        self.hand_over(kernel);
         self.act_on_overflows();
         self.shed_worst();
         // Close frames without room: their connections are on their way out, and the next turn may bring others in their slots.
@@ -107,6 +109,24 @@ impl State {
         self.end_connections(kernel);
         for (socket, token, writable_parked) in self.closes.drain(..) {
             kernel.close(socket, token, writable_parked);
+        }
+    }
+
+    /// Gives connections that ask the server API to the control thread.
+    fn hand_over<K: Kernel>(&mut self, kernel: &K) {
+        for (index, received) in std::mem::take(&mut self.handed_over) {
+            // Its deadline may have passed in the same turn.
+            if self.connection(index).has(Flag::Left) {
+                continue;
+            }
+            match kernel.duplicate(self.connection(index).socket) {
+                Ok(socket) => {
+                    let connection = ApiConnection { socket, received };
+                    self.mesh.to_control.send(ToControl::ApiConnection(Box::new(connection)));
+                }
+                Err(_) => self.counters.count(Reason::DescriptorsExhausted),
+            }
+            self.let_go(index);
         }
     }
 

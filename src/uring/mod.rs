@@ -20,7 +20,7 @@ mod probe;
 mod ring;
 pub mod simulated;
 
-use std::{fmt, io};
+use std::{fmt, io, os::fd::OwnedFd};
 
 use nix::errno::Errno;
 
@@ -138,6 +138,12 @@ pub trait Kernel {
 
     /// Stops watching and closes. `writable_parked`: [`Kernel::park_writable`] is under way.
     fn close(&mut self, socket: Socket, token: Token, writable_parked: bool);
+
+    /// Another descriptor of the same socket, for another thread: it stays open when the socket is closed.
+    ///
+    /// # Errors
+    /// When descriptors have run out.
+    fn duplicate(&self, socket: Socket) -> io::Result<OwnedFd>;
 
     /// Wakes another shard.
     fn ring(&mut self, shard: u16);

@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -306,6 +306,11 @@ impl Kernel for Ring {
             .flags(squeue::Flags::SKIP_SUCCESS)
             .user_data(user_data(KIND_FORGOTTEN, 0, 0));
         self.push(entry);
+    }
+
+    fn duplicate(&self, socket: Socket) -> io::Result<OwnedFd> {
+        // SAFETY: a shard names a socket only until it has asked to close it, so the descriptor is open during the call.
+        unsafe { BorrowedFd::borrow_raw(socket.0) }.try_clone_to_owned()
     }
 
     fn ring(&mut self, shard: u16) {

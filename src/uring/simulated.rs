@@ -19,6 +19,8 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, VecDeque},
+    io,
+    os::fd::OwnedFd,
     rc::Rc,
 };
 
@@ -316,6 +318,14 @@ impl Kernel for SimulatedKernel {
 
     fn close(&mut self, socket: Socket, token: Token, writable_parked: bool) {
         self.with(|network| network.close(socket, token, writable_parked));
+    }
+
+    fn duplicate(&self, socket: Socket) -> io::Result<OwnedFd> {
+        let mut network = self.network.0.borrow_mut();
+        let id = network.connection_of(socket, "duplicate");
+        network.note("duplicate", id as u64, 0);
+        // Any descriptor will do: who gets it is not simulated.
+        Ok(std::fs::File::open("/dev/null")?.into())
     }
 
     fn ring(&mut self, shard: u16) {

@@ -17,7 +17,7 @@ struct Seen {
     end: Option<Flow>,
 }
 
-/// Sends pieces one after the other; pauses end at once. A shard receives nothing after [`Flow::Drop`].
+/// Sends pieces one after the other; pauses end at once. A shard receives nothing after [`Flow::Drop`] and [`Flow::HandOver`].
 fn converse<'a>(mut client: Client, pieces: impl Iterator<Item = &'a [u8]>) -> Seen {
     let mut end = None;
     for piece in pieces {
@@ -26,7 +26,7 @@ fn converse<'a>(mut client: Client, pieces: impl Iterator<Item = &'a [u8]>) -> S
             flow = if client.session.is_connected() { client.resume() } else { client.complete_connect() };
         }
         match flow {
-            Flow::Drop => {
+            Flow::Drop | Flow::HandOver => {
                 end = Some(flow);
                 break;
             }

@@ -1,13 +1,16 @@
 //! The emulated uplink, from both of its ends: the connection that brings commands, and the session that they are for.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::{
-    client,
+    client, config,
     recorder::{Client, HEAD},
+    rules,
     streams::{opened, post},
 };
-use crate::session::{Flow, Forwarded, Phase, Reason};
+use crate::session::{Flow, Forwarded, Phase, Reason, Rules};
 
 const BODY: &str = r#"{"session":"s","node":"n","data":"{\"id\":2,\"rpc\":{}}\n{}"}"#;
 const FORWARDED: &str = r#"forward n/s {\"id\":2,\"rpc\":{}}\n{}"#;
@@ -254,4 +257,43 @@ proptest! {
         let whole = converse(&mut std::iter::once(&requests[..]));
         prop_assert_eq!(whole, converse(&mut requests.chunks(piece_bytes)));
     }
+}
+
+/// Of a server that has `/api` on the clients' port.
+fn with_api() -> Arc<Rules> {
+    let mut config = config();
+    config.api.on_client_port = true;
+    rules(config)
+}
+
+#[test]
+fn the_server_api_gets_the_connection_and_all_that_has_arrived() {
+    let request = post("/api/publish", "X-API-Key: k\r\n", r#"{"channel":"a","data":1}"#);
+    let rules = with_api();
+    for cut in [request.len(), request.len() - 1, request.find("\r\n\r\n").unwrap() + 4] {
+        let mut client = Client::new(Arc::clone(&rules));
+        assert_eq!(client.send(&request.as_bytes()[..9]), Flow::Continue);
+        assert_eq!(client.send(&request.as_bytes()[9..cut]), Flow::HandOver);
+        assert_eq!((client.text().as_str(), client.session.is_paused()), ("", true));
+        let transient = client.transient.take().expect("the request");
+        assert_eq!(transient.into_input(), request.as_bytes()[..cut]);
+    }
+    // Its answer could overtake that of the request before.
+    let mut client = Client::new(rules);
+    assert_eq!(client.send(post("/emulation", "", BODY).as_bytes()), Flow::Paused);
+    assert_eq!(client.uplink_taken(), Flow::Answered);
+    client.text();
+    assert_eq!(client.send(request.as_bytes()), Flow::Closing);
+    assert!(client.text().starts_with("HTTP/1.1 421 "));
+    assert_eq!(client.send(request.as_bytes()), Flow::Continue);
+}
+
+#[test]
+fn the_server_api_is_on_this_port_where_it_is_configured() {
+    let mut elsewhere = client();
+    assert_eq!(elsewhere.send(post("/api/info", "", "{}").as_bytes()), Flow::Closing);
+    assert!(elsewhere.text().starts_with("HTTP/1.1 404 "));
+    let mut client = Client::new(with_api());
+    assert_eq!(client.send(post("/apis", "", "{}").as_bytes()), Flow::Closing);
+    assert!(client.text().starts_with("HTTP/1.1 404 "));
 }
