@@ -52,7 +52,7 @@ fn the_doctor_examines_this_host() {
 fn the_doctor_fails_when_the_configured_number_cannot_be_reached() {
     let doctor = "exec \"$0\" doctor --connections 60000";
     let mut command = Command::new("bash");
-    command.args(["-c", &format!("ulimit -n 2000; {doctor}"), env!("CARGO_BIN_EXE_tidegate")]);
+    command.args(["-c", &format!("ulimit -n 4000; {doctor}"), env!("CARGO_BIN_EXE_tidegate")]);
     let output = without_settings(&mut command).output().expect("bash can be run");
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8_lossy(&output.stdout);

@@ -653,7 +653,7 @@ fn each_rule_between_keys_says_what_to_change() {
              hooks.subscribe_endpoint",
         ),
         (
-            "[client]\nconnect_timeout = \"900ms\"\n",
+            "[client]\nconnect_timeout = \"900ms\"\n[hooks]\nconnect_endpoint = \"http://127.0.0.1:3000/\"\n",
             "2:19: hooks.connect_timeout: 1s must be shorter than client.connect_timeout (900ms), or clients are closed \
              while the back end is asked",
         ),
