@@ -222,6 +222,23 @@ test('disconnect', async (t) => {
   await event(anonymous, 'connected');
 });
 
+test('after every disconnect code clients come back or stay away as its range says', async (t) => {
+  const comeBack = [3000, 3001, 3004, 3005, 3006, 3008, 3009, 3010, 3011, 3012, 3013, 3014, 3499, 4000, 4499];
+  const stayAway = [3500, 3501, 3502, 3503, 3504, 3505, 3506, 3507, 3508, 3509, 3999, 4500, 4999];
+  await Promise.all([...comeBack, ...stayAway].map(async (code) => {
+    const user = `code-${code}`;
+    const client = await connectedClient(t, { getToken: () => token({ sub: user }) });
+    const told = ['connecting', 'disconnected'].map((name) => event(client, name).then((context) => ({ name, ...context })));
+    await result('disconnect', { user, disconnect: { code, reason: `because of ${code}` } });
+    const { name, ...context } = await Promise.race(told);
+    assert.deepEqual([context.code, context.reason], [code, `because of ${code}`]);
+    assert.equal(name, comeBack.includes(code) ? 'connecting' : 'disconnected', code);
+    if (comeBack.includes(code)) {
+      await event(client, 'connected');
+    }
+  }));
+});
+
 test('disconnect as producers ask for it', async (t) => {
   const redis = new Redis(ingestPort, '127.0.0.1');
   t.after(() => redis.disconnect());
