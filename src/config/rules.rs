@@ -42,6 +42,7 @@ pub(super) fn check(draft: &Draft, findings: &mut Findings, cores_available: &[u
     rules.check_heartbeats(draft);
     rules.check_tokens(draft);
     rules.check_listeners(draft);
+    rules.check_api(draft);
     rules.check_sizes(draft);
     rules.check_cores(&draft.config.shards.cores, cores_available);
     rules.check_shutdown(draft);
@@ -217,6 +218,24 @@ impl Rules<'_> {
             )
         });
 
+        let listeners = [
+            ("client.listen", Some(client.listen)),
+            ("ingest.listen", ingest.listen),
+            ("admin.listen", Some(admin.listen)),
+            ("api.listen", config.api.listen),
+        ];
+        for (index, (key, listen)) in listeners.into_iter().enumerate() {
+            for (other_key, other_listen) in listeners.into_iter().take(index) {
+                let collides = matches!((listen, other_listen), (Some(left), Some(right)) if overlaps(left, right));
+                self.require(&[key, other_key], !collides, || {
+                    format!("is taken by {other_key} already; give each listener a port of its own")
+                });
+            }
+        }
+    }
+
+    fn check_api(&mut self, draft: &Draft) {
+        let (client, config) = (&draft.config.client, &draft.config);
         self.require(
             &["api.listen", "api.insecure"],
             config.api.listen.is_none_or(is_loopback) || !config.api.insecure,
@@ -239,21 +258,6 @@ impl Rules<'_> {
                 )
             },
         );
-
-        let listeners = [
-            ("client.listen", Some(client.listen)),
-            ("ingest.listen", ingest.listen),
-            ("admin.listen", Some(admin.listen)),
-            ("api.listen", config.api.listen),
-        ];
-        for (index, (key, listen)) in listeners.into_iter().enumerate() {
-            for (other_key, other_listen) in listeners.into_iter().take(index) {
-                let collides = matches!((listen, other_listen), (Some(left), Some(right)) if overlaps(left, right));
-                self.require(&[key, other_key], !collides, || {
-                    format!("is taken by {other_key} already; give each listener a port of its own")
-                });
-            }
-        }
     }
 
     fn check_sizes(&mut self, draft: &Draft) {

@@ -146,17 +146,7 @@ impl Control {
             overview: Arc::clone(&overview),
             console_opened: Arc::clone(&console_opened),
         };
-        if let Some(listener) = self.api_listener {
-            let listen = listener.local_addr()?;
-            let listener = BoundedListener::new(listener, API_CONNECTIONS_MAX)?;
-            tokio::spawn(axum::serve(listener, http::api_router(handlers.clone(), listen)).into_future());
-        }
-        let (api_connections, handed) = mpsc::channel(API_CONNECTIONS_WAITING_MAX);
-        if self.config.api.on_client_port {
-            let listen = self.config.client.listen;
-            let listener = HandedListener::new(handed, API_CONNECTIONS_MAX, listen);
-            tokio::spawn(axum::serve(listener, http::api_router(handlers.clone(), listen)).into_future());
-        }
+        let api_connections = serve_api(&handlers, self.api_listener)?;
         let listener = BoundedListener::new(self.listener, ADMIN_CONNECTIONS_MAX)?;
         let service = http::router(handlers).into_make_service_with_connect_info::<Peer>();
         tokio::spawn(axum::serve(listener, service).into_future());
@@ -202,6 +192,23 @@ impl Control {
         };
         Ok(control_loop.run(&bell, &console_opened, &mut tick).await)
     }
+}
+
+/// Serves the API where it is configured besides the operators' port: to whoever comes to the listener, and to those whom
+/// shards hand over.
+fn serve_api(handlers: &Handlers, listener: Option<TcpListener>) -> io::Result<mpsc::Sender<ApiConnection>> {
+    if let Some(listener) = listener {
+        let listen = listener.local_addr()?;
+        let listener = BoundedListener::new(listener, API_CONNECTIONS_MAX)?;
+        tokio::spawn(axum::serve(listener, http::api_router(handlers.clone(), listen)).into_future());
+    }
+    let (api_connections, handed) = mpsc::channel(API_CONNECTIONS_WAITING_MAX);
+    if handlers.config.api.on_client_port {
+        let listen = handlers.config.client.listen;
+        let listener = HandedListener::new(handed, API_CONNECTIONS_MAX, listen);
+        tokio::spawn(axum::serve(listener, http::api_router(handlers.clone(), listen)).into_future());
+    }
+    Ok(api_connections)
 }
 
 const ROUND_INTERVAL_MIN: Duration = Duration::from_millis(OBSERVE_INTERVAL_MS_MIN);
