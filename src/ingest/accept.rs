@@ -1,6 +1,12 @@
 //! Accepting producers.
 
-use std::{cell::RefCell, future::Future, io, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    future::Future,
+    io,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use monoio::{
     io::{AsyncWriteRentExt, CancelHandle, CancelableAsyncReadRent, CancelableAsyncWriteRent, Split},
@@ -50,9 +56,13 @@ impl Accept for UnixListener {
 /// A producer that vanished without a word is noticed after some minutes, as with Redis.
 const KEEPALIVE: Duration = Duration::from_secs(300);
 
+/// Between warnings that nobody can be accepted: where descriptors come and go, so would the warnings.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Accepts producers until the server stops.
 pub(super) async fn run(state: Rc<RefCell<IngestState>>, listener: impl Accept, stops: Stops) {
     let mut is_paused = false;
+    let mut warned_at: Option<Instant> = None;
     while !state.borrow().is_stopping() {
         match listener.accept(stops.inputs.clone()).await {
             Ok((stream, address)) => {
@@ -66,8 +76,9 @@ pub(super) async fn run(state: Rc<RefCell<IngestState>>, listener: impl Accept, 
             // The connection went before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                if !is_paused {
+                if !is_paused && warned_at.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
                     is_paused = true;
+                    warned_at = Some(Instant::now());
                     tracing::warn!(
                         %error,
                         "no producer can be accepted for now; if descriptors have run out, raise LimitNOFILE (ulimit -n)"
