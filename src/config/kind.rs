@@ -13,7 +13,8 @@ use axum::http::Uri;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::{
-    DeltaType, ErrorMode, KeyFamily, Pattern, PayloadFormat, PublicKey, RecoveryMode, Secret, SlowConsumerPolicy,
+    CompressionMode, DeltaType, ErrorMode, KeyFamily, Pattern, PayloadFormat, PublicKey, RecoveryMode, Secret,
+    SlowConsumerPolicy,
     cores::parse_cores,
     problem::Mistake,
     raw::{Value, read_list},
@@ -69,6 +70,8 @@ pub(super) enum Kind<T: 'static> {
     Format(Field<T, PayloadFormat>),
     /// What happens to slow consumers.
     SlowConsumer(Field<T, SlowConsumerPolicy>),
+    /// How publications are compressed.
+    Compression(Field<T, CompressionMode>),
     /// What recovery brings.
     Recovery(Field<T, RecoveryMode>),
     /// How the server API says that something failed.
@@ -104,6 +107,11 @@ impl Word for SlowConsumerPolicy {
         ("latest", SlowConsumerPolicy::Latest),
         ("resync", SlowConsumerPolicy::Resync),
     ];
+}
+
+impl Word for CompressionMode {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("off", CompressionMode::Off), ("single", CompressionMode::Single), ("shared", CompressionMode::Shared)];
 }
 
 impl Word for ErrorMode {
@@ -244,6 +252,7 @@ impl<T> Kind<T> {
             }
             (Kind::Format(field), Value::Text(text)) => *field(target) = word_of(text)?,
             (Kind::SlowConsumer(field), Value::Text(text)) => *field(target) = word_of(text)?,
+            (Kind::Compression(field), Value::Text(text)) => *field(target) = word_of(text)?,
             (Kind::Recovery(field), Value::Text(text)) => *field(target) = word_of(text)?,
             (Kind::Errors(field), Value::Text(text)) => *field(target) = word_of(text)?,
             (Kind::Regex(field), Value::Text(text)) if !text.is_empty() => {
@@ -296,6 +305,7 @@ impl<T> Kind<T> {
             Kind::DeltaTypes(_) => "a list that may hold \"fossil\"".to_owned(),
             Kind::Format(_) => one_of::<PayloadFormat>(),
             Kind::SlowConsumer(_) => one_of::<SlowConsumerPolicy>(),
+            Kind::Compression(_) => one_of::<CompressionMode>(),
             Kind::Recovery(_) => one_of::<RecoveryMode>(),
             Kind::Errors(_) => one_of::<ErrorMode>(),
             Kind::Regex(_) => "a regular expression, like \"^[a-z]+$\"".to_owned(),

@@ -76,6 +76,12 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Whether some channels' publications are compressed; otherwise no compression is agreed on with clients.
+    pub fn compresses(&self) -> bool {
+        let namespaces = self.namespaces.without.iter().chain(&self.namespaces.by_name);
+        namespaces.into_iter().any(|namespace| namespace.compression.mode != CompressionMode::Off)
+    }
+
     /// Whether some client could connect at all: with a token, or without.
     pub fn lets_clients_connect(&self) -> bool {
         let client = &self.client;
@@ -389,6 +395,39 @@ pub struct Namespace {
     pub format: PayloadFormat,
     /// What happens to a subscriber that cannot keep up.
     pub slow_consumer: SlowConsumerPolicy,
+    /// How publications are compressed.
+    pub compression: CompressionConfig,
+}
+
+/// The options of a namespace that begin with `compression`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompressionConfig {
+    /// How publications are compressed. Default: not at all.
+    pub mode: CompressionMode,
+    /// Bytes of the shortest message that is compressed. Default 64.
+    pub message_bytes_min: u32,
+    /// Bytes of earlier messages that a message may refer to. Default 4 KiB.
+    pub window_bytes: u32,
+    /// Milliseconds that a subscriber waits at most for a message that refers to none. Default 30,000.
+    pub keyframe_ms_max: u32,
+}
+
+impl Default for CompressionConfig {
+    fn default() -> Self {
+        Self { mode: CompressionMode::Off, message_bytes_min: 64, window_bytes: 4096, keyframe_ms_max: 30_000 }
+    }
+}
+
+/// `compression` of a namespace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CompressionMode {
+    /// Nothing is compressed.
+    #[default]
+    Off,
+    /// Each message by itself.
+    Single,
+    /// Each message may refer to the channel's messages before it.
+    Shared,
 }
 
 impl Namespace {

@@ -10,9 +10,9 @@
 use super::{
     Draft, KeyFamily, Namespace,
     kind::Kind::{
-        self, Address, Boolean, ClaimName, Cores, Count, DeltaTypes, Duration, Errors, Format, HeaderNames, LogFilter,
-        LongSize, NamespaceName, OptionalAddress, OptionalPath, OptionalText, Origins, PublicKey, Recovery, Regex,
-        Secret, Secrets, Size, SlowConsumer, Url,
+        self, Address, Boolean, ClaimName, Compression, Cores, Count, DeltaTypes, Duration, Errors, Format,
+        HeaderNames, LogFilter, LongSize, NamespaceName, OptionalAddress, OptionalPath, OptionalText, Origins,
+        PublicKey, Recovery, Regex, Secret, Secrets, Size, SlowConsumer, Url,
     },
 };
 
@@ -860,6 +860,37 @@ pub(super) static NAMESPACE_OPTIONS: &[Key<Namespace>] = &[
          back and recovers; \"drop-oldest\" forgets the oldest waiting publications; \"latest\" keeps only the \
          latest of each channel; \"resync\" forgets what waits and lets the client recover from its own position \
          (needs recovery).",
+    ),
+    with_example(
+        key(
+            "compression",
+            Compression(|namespace| &mut namespace.compression.mode),
+            "off",
+            "How publications are compressed for clients that offer permessage-deflate, as browsers do: \"single\" \
+             compresses each by itself; \"shared\" lets each refer to those before it, which makes small ones several \
+             times smaller, once for all subscribers. docs/compression.md says when which pays.",
+        ),
+        "shared",
+    ),
+    key(
+        "compression_size_min",
+        Size(|namespace| &mut namespace.compression.message_bytes_min, 0..=MIB),
+        "64",
+        "Messages that are shorter are not compressed.",
+    ),
+    key(
+        "compression_window",
+        Size(|namespace| &mut namespace.compression.window_bytes, KIB..=32 * KIB),
+        "4KiB",
+        "How much of what came before a message of \"shared\" may refer to. Each channel with such subscribers keeps so \
+         much, on each shard and for each way of writing.",
+    ),
+    key(
+        "compression_keyframe_interval",
+        Duration(|namespace| &mut namespace.compression.keyframe_ms_max, SECOND..=HOUR),
+        "30s",
+        "For how long at most a new subscriber of \"shared\" waits for the message that refers to none before it, with \
+         which it joins the others. It comes earlier where enough are waiting.",
     ),
 ];
 

@@ -8,9 +8,10 @@ use std::{
 use proptest::prelude::*;
 
 use super::{
-    AdminConfig, ApiConfig, AttributesConfig, ClientConfig, Config, DeltaType, ErrorMode, Errors, Hook, HookConfig,
-    HooksConfig, IngestConfig, KeyFamily, Loaded, LogConfig, Namespace, Namespaces, Pattern, PayloadFormat, PublicKey,
-    RecoveryMode, ShardsConfig, ShutdownConfig, SlowConsumerPolicy, TokenConfig,
+    AdminConfig, ApiConfig, AttributesConfig, ClientConfig, CompressionConfig, CompressionMode, Config, DeltaType,
+    ErrorMode, Errors, Hook, HookConfig, HooksConfig, IngestConfig, KeyFamily, Loaded, LogConfig, Namespace,
+    Namespaces, Pattern, PayloadFormat, PublicKey, RecoveryMode, ShardsConfig, ShutdownConfig, SlowConsumerPolicy,
+    TokenConfig,
     load::{Draft, load, load_text},
     reference,
     schema::known_keys,
@@ -219,6 +220,12 @@ fn every_field_is_set_by_a_key() {
         delta_publish: true,
         format: PayloadFormat::Binary,
         slow_consumer: SlowConsumerPolicy::Latest,
+        compression: CompressionConfig {
+            mode: CompressionMode::Shared,
+            message_bytes_min: 1,
+            window_bytes: 1,
+            keyframe_ms_max: 1,
+        },
     };
     draft.config = config;
     draft.without_namespace = namespace;

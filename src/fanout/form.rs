@@ -3,7 +3,10 @@
 use crate::{
     http::chunk,
     protocol::{Encoding, Push, Reply, Shape},
-    websocket::frame::{self, Data, OpCode},
+    websocket::{
+        deflate::{Deflation, Window},
+        frame::{self, Data, OpCode},
+    },
 };
 
 /// What the bytes for a connection look like, in one byte: a publication is encoded once for all connections of a shard
@@ -11,7 +14,8 @@ use crate::{
 /// another form, and it would be sent bytes that it cannot read.
 ///
 /// From the lowest bit: the encoding of messages (1 bit), the shape (1 bit: replies and pushes, or bare pushes for clients
-/// that only listen), what carries them (2 bits). All clear is JSON, replies and pushes, in WebSocket frames.
+/// that only listen), what carries them (4 bits: WebSocket frames, events, chunks, or frames of which some are compressed,
+/// a number for each [`Deflation`]). All clear is JSON, replies and pushes, in WebSocket frames.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Form(u8);
 
@@ -29,15 +33,29 @@ pub enum Carrier {
     Chunks,
 }
 
+/// Where the number of what carries messages begins.
+const CARRIER_SHIFT: u32 = 2;
+
+const EVENTS: u8 = 1;
+const CHUNKS: u8 = 2;
+
+/// The first of the numbers for frames of which some are compressed.
+const DEFLATED: u8 = 3;
+
+/// In such a number, behind its window: each message stands alone.
+const WITHOUT_CONTEXT: u8 = Window::ALL.len() as u8;
+
+const _: () = assert!((DEFLATED + 2 * WITHOUT_CONTEXT) << CARRIER_SHIFT <= Form::BITS + 1);
+
 impl Form {
     /// The bits that forms may have.
-    pub(super) const BITS: u8 = 0b1_1111;
+    pub(super) const BITS: u8 = 0b11_1111;
 
     pub(super) const fn bits(self) -> u8 {
         self.0
     }
 
-    /// The form of these bits, without those that no form has.
+    /// The form of these bits, without those that belong to no form.
     pub(super) const fn from_bits(bits: u8) -> Self {
         Self(bits & Self::BITS)
     }
@@ -54,10 +72,30 @@ impl Form {
         };
         let carrier = match carrier {
             Carrier::WebSocket => 0,
-            Carrier::Events => 1 << 2,
-            Carrier::Chunks => 2 << 2,
+            Carrier::Events => EVENTS << CARRIER_SHIFT,
+            Carrier::Chunks => CHUNKS << CARRIER_SHIFT,
         };
         Self(encoding | shape | carrier)
+    }
+
+    /// The same, where messages in WebSocket frames may be compressed.
+    #[must_use]
+    pub const fn with_deflation(self, deflation: Deflation) -> Self {
+        assert!(matches!(self.carrier(), Carrier::WebSocket), "only WebSocket has permessage-deflate");
+        let context = if deflation.keeps_context { 0 } else { WITHOUT_CONTEXT };
+        let carrier = DEFLATED + deflation.window as u8 + context;
+        Self(self.0 & ((1 << CARRIER_SHIFT) - 1) | carrier << CARRIER_SHIFT)
+    }
+
+    /// How messages may be compressed; none: they may not.
+    pub const fn deflation(self) -> Option<Deflation> {
+        match (self.0 >> CARRIER_SHIFT).checked_sub(DEFLATED) {
+            None => None,
+            Some(number) => Some(Deflation {
+                window: Window::ALL[(number % WITHOUT_CONTEXT) as usize],
+                keeps_context: number < WITHOUT_CONTEXT,
+            }),
+        }
     }
 
     /// How messages become bytes, in both directions.
@@ -72,10 +110,10 @@ impl Form {
 
     /// What carries it.
     pub const fn carrier(self) -> Carrier {
-        match self.0 >> 2 & 3 {
-            0 => Carrier::WebSocket,
-            1 => Carrier::Events,
-            _ => Carrier::Chunks,
+        match self.0 >> CARRIER_SHIFT {
+            EVENTS => Carrier::Events,
+            CHUNKS => Carrier::Chunks,
+            _ => Carrier::WebSocket,
         }
     }
 
@@ -171,8 +209,8 @@ impl Form {
 
 #[cfg(test)]
 impl Form {
-    /// A form that differs from the default by a bit without a meaning.
-    pub(crate) const OTHER: Self = Self(1 << 4);
+    /// A form that is written as the default is, and is another.
+    pub(crate) const OTHER: Self = Self(0).with_deflation(Deflation { window: Window::Bytes512, keeps_context: false });
 }
 
 #[cfg(test)]
@@ -192,6 +230,25 @@ mod tests {
                 for carrier in CARRIERS {
                     let form = Form::new(encoding, shape, carrier);
                     assert_eq!((form.encoding(), form.shape(), form.carrier()), (encoding, shape, carrier));
+                    assert_eq!(form.deflation(), None);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_deflated_form_is_a_websocket_form_besides() {
+        for (encoding, shape) in ENCODINGS.into_iter().flat_map(|encoding| SHAPES.map(|shape| (encoding, shape))) {
+            let mut forms = vec![Form::new(encoding, shape, Carrier::WebSocket)];
+            for window in Window::ALL {
+                for keeps_context in [false, true] {
+                    let deflation = Deflation { window, keeps_context };
+                    let form = forms[0].with_deflation(deflation);
+                    assert_eq!(form.deflation(), Some(deflation));
+                    assert_eq!((form.encoding(), form.shape(), form.carrier()), (encoding, shape, Carrier::WebSocket));
+                    assert_eq!(Form::from_bits(form.bits()), form);
+                    assert!(!forms.contains(&form));
+                    forms.push(form);
                 }
             }
         }

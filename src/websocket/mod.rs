@@ -17,6 +17,7 @@
 //! - Lengths are judged by the header, before memory is spent on the payload.
 
 pub mod close;
+pub mod deflate;
 pub mod frame;
 pub mod handshake;
 pub mod mask;
