@@ -175,6 +175,10 @@ pub const API_LIST_ITEMS_MAX: usize = 64 * 1024;
 /// Channels that the server API lists: some 10 MB. With more, a pattern has to choose.
 pub const API_CHANNELS_MAX: usize = 100_000;
 
+/// Bytes of shared windows of compression on a shard: 16,000 channels with 4 KiB each. Beyond, further channels' messages
+/// are compressed one by one.
+pub const COHORT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Milliseconds between attempts to hand over what a full queue of the mesh did not take.
 pub const HELD_RETRY_MS: u64 = 1;
 

@@ -12,7 +12,7 @@ use super::{
     observer::{Snapshot, ThreadState},
     process::{self, ProcessFigures},
 };
-use crate::mesh::{IngestFigures, ShardFigures};
+use crate::mesh::{CompressionFigures, IngestFigures, ShardFigures};
 
 /// The content type of [`render`]'s text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -45,6 +45,8 @@ enum Source {
     Shard(fn(&ShardFigures) -> u64),
     /// Sums over all shards, one sample per key.
     ShardsBy(&'static str, fn(&ShardFigures) -> &[(&'static str, u64)]),
+    /// Sums over all shards, one sample per namespace.
+    Compression(fn(&CompressionFigures) -> f64),
     /// One sample.
     Ingest(fn(&IngestFigures) -> u64),
     /// One sample per key.
@@ -95,6 +97,18 @@ const FAMILIES: &[Family] = &[
     Family { name: "tidegate_pings_sent_total", kind: Counter, help: "Pings to clients.", source: Source::Shard(|figures| figures.pings) },
     Family { name: "tidegate_slow_consumer_dropped_total", kind: Counter, help: "Publications dropped for slow consumers, by their namespace's policy.", source: Source::ShardsBy("policy", |figures| &figures.dropped) },
     Family { name: "tidegate_rejections_total", kind: Counter, help: "Requests, commands and connections of clients that were refused or ended, by reason.", source: Source::ShardsBy("reason", |figures| &figures.reasons) },
+    Family { name: "tidegate_compressed_messages_total", kind: Counter, help: "Messages that were compressed, once for all clients that are sent them, by namespace.", source: Source::Compression(|figures| figures.messages as f64) },
+    Family { name: "tidegate_compression_kept_messages_total", kind: Counter, help: "Messages that stayed plain because compression would have made them no shorter, by namespace.", source: Source::Compression(|figures| figures.messages_kept as f64) },
+    Family { name: "tidegate_compression_input_bytes_total", kind: Counter, help: "Bytes of messages before they were compressed, by namespace.", source: Source::Compression(|figures| figures.bytes_before as f64) },
+    Family { name: "tidegate_compression_output_bytes_total", kind: Counter, help: "Bytes of the same messages after, by namespace.", source: Source::Compression(|figures| figures.bytes_after as f64) },
+    Family { name: "tidegate_compression_delivered_plain_bytes_total", kind: Counter, help: "Bytes of publications for clients that agreed on compression, as if nothing were compressed, by namespace.", source: Source::Compression(|figures| figures.delivered_bytes_before as f64) },
+    Family { name: "tidegate_compression_delivered_bytes_total", kind: Counter, help: "Bytes of publications that these clients were given, by namespace.", source: Source::Compression(|figures| figures.delivered_bytes_after as f64) },
+    Family { name: "tidegate_compression_seconds_total", kind: Counter, help: "Time that compression took, by namespace.", source: Source::Compression(|figures| figures.nanoseconds as f64 / 1e9) },
+    Family { name: "tidegate_compression_members", kind: Gauge, help: "Connections that have a channel's shared window now.", source: Source::Shard(|figures| figures.cohort_members) },
+    Family { name: "tidegate_compression_waiting", kind: Gauge, help: "Subscriptions that wait for a keyframe to get a channel's shared window now.", source: Source::Shard(|figures| figures.cohort_waiting) },
+    Family { name: "tidegate_compression_window_bytes", kind: Gauge, help: "Memory that shared windows take now.", source: Source::Shard(|figures| figures.cohort_bytes) },
+    Family { name: "tidegate_compression_keyframes_total", kind: Counter, help: "Keyframes, at which a shared window begins anew, by cause.", source: Source::ShardsBy("cause", |figures| &figures.keyframes) },
+
     Family { name: "tidegate_mesh_held_messages_total", kind: Counter, help: "Messages to other threads that found a queue full and were held back.", source: Source::Shard(|figures| figures.mesh_held) },
     Family { name: "tidegate_io_uring_enters_total", kind: Counter, help: "Calls of io_uring_enter.", source: Source::Shard(|figures| figures.enters) },
     Family { name: "tidegate_io_uring_sends_total", kind: Counter, help: "Sends submitted.", source: Source::Shard(|figures| figures.sends) },
@@ -148,6 +162,15 @@ impl Family {
             Source::ShardsBy(label, values) => {
                 for (key, value) in sum_by_key(snapshot.shard_figures().flat_map(values)) {
                     sample(Some((label, key)), value as f64);
+                }
+            }
+            Source::Compression(value) => {
+                let mut sums: BTreeMap<&str, CompressionFigures> = BTreeMap::new();
+                for (namespace, figures) in snapshot.shard_figures().flat_map(|figures| &figures.compression) {
+                    sums.entry(namespace).or_default().add(figures);
+                }
+                for (namespace, figures) in sums {
+                    sample(Some(("namespace", namespace)), value(&figures));
                 }
             }
             Source::Ingest(value) => {
@@ -257,6 +280,10 @@ mod tests {
                 bytes_received: 1 << 53,
                 reasons: reasons.to_vec(),
                 dropped: vec![("drop-oldest", 4)],
+                compression: vec![(
+                    "news".to_owned(),
+                    CompressionFigures { messages: 3, nanoseconds: 500_000_000, ..CompressionFigures::default() },
+                )],
                 ..ShardFigures::default()
             })),
             answer_time: Some(Duration::from_micros(250)),
@@ -336,6 +363,8 @@ mod tests {
         assert_eq!(samples["tidegate_rejections_total{reason=\"bad_origin\"}"], 7.0);
         assert_eq!(samples["tidegate_rejections_total{reason=\"odd\\\"name\\\\\"}"], 1.0);
         assert_eq!(samples["tidegate_slow_consumer_dropped_total{policy=\"drop-oldest\"}"], 8.0);
+        assert_eq!(samples["tidegate_compressed_messages_total{namespace=\"news\"}"], 6.0);
+        assert_eq!(samples["tidegate_compression_seconds_total{namespace=\"news\"}"], 1.0);
         assert_eq!(samples["tidegate_received_bytes_total{shard=\"0\"}"], (1u64 << 53) as f64);
         assert_eq!(samples["tidegate_thread_up{thread=\"shard-0\"}"], 1.0);
         assert_eq!(samples["tidegate_thread_up{thread=\"shard-1\"}"], 0.0);

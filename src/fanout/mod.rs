@@ -2,7 +2,8 @@
 //!
 //! Owns the topics (a channel in one form and with one content, with its members on this shard), the
 //! forms in which clients are written to, the messages that a turn of the loop brings, the outboxes of
-//! clients that cannot keep up, the patches between publications, and filters by tags. Numbering publications is the home shard's business
+//! clients that cannot keep up, the patches between publications, filters by tags, and which clients have which window of
+//! compression. Numbering publications is the home shard's business
 //! (`channel`), writing to sockets the loop's (`shard`).
 //!
 //! Invariants:
@@ -17,13 +18,16 @@
 //! - A member's place in its topic's list and the topic in its own list name each other.
 //! - A connection is a subscriber of one topic of a channel at most, one of its own form; otherwise it would be sent a
 //!   publication twice.
+//! - A message that refers to a window is given only to subscribers whose inflaters hold it ([`cohort`]).
 //! - A patch is given only to subscribers that have the payload which it is made to, or that get it before for certain
 //!   ([`chain`]).
 
 mod arena;
 mod batch;
 mod chain;
+mod cohort;
 mod content;
+mod deflated;
 mod directory;
 mod filter;
 mod form;
@@ -38,7 +42,9 @@ mod turn;
 pub use self::{
     batch::Batch,
     chain::{Chain, Patches},
+    cohort::{Cohorts, Keyframe},
     content::Content,
+    deflated::{Context, Shrinkage, deflate_alone, deflate_in_context, has_long_message},
     filter::{Filter, FilterError},
     form::{Carrier, Form},
     glob::glob_matches,

@@ -66,7 +66,8 @@ impl Subscription {
         self.place & SILENT != 0
     }
 
-    /// In a topic of deltas: the subscriber has the payload that the next patch is made to.
+    /// The subscriber has what the topic's next messages refer to: in a topic of deltas the last payload, otherwise the
+    /// window of the topic's cohort.
     pub fn has_base(self) -> bool {
         self.place & HAS_BASE != 0
     }

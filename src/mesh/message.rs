@@ -807,6 +807,48 @@ pub struct ShardFigures {
     pub mesh_held: u64,
     /// The channels with the most deliveries of late: name, subscribers on this shard, deliveries since start.
     pub top_channels: Vec<ChannelFigures>,
+    /// Connections whose inflaters hold the window of a channel.
+    pub cohort_members: u64,
+    /// Subscriptions that wait for a keyframe to become members.
+    pub cohort_waiting: u64,
+    /// Memory of the windows.
+    pub cohort_bytes: u64,
+    /// Keyframes by what caused them.
+    pub keyframes: Vec<(&'static str, u64)>,
+    /// What compression has brought, by namespace.
+    pub compression: Vec<(String, CompressionFigures)>,
+}
+
+/// What the compression of a namespace's publications has brought.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CompressionFigures {
+    /// Messages that were compressed, once for all that are sent them.
+    pub messages: u64,
+    /// Messages that would have been no shorter.
+    pub messages_kept: u64,
+    /// Bytes of the compressed ones before.
+    pub bytes_before: u64,
+    /// And after.
+    pub bytes_after: u64,
+    /// Bytes for all subscribers that have agreed on compression, were nothing compressed.
+    pub delivered_bytes_before: u64,
+    /// What they were given.
+    pub delivered_bytes_after: u64,
+    /// Nanoseconds that it took.
+    pub nanoseconds: u64,
+}
+
+impl CompressionFigures {
+    /// Adds others.
+    pub fn add(&mut self, other: &Self) {
+        self.messages += other.messages;
+        self.messages_kept += other.messages_kept;
+        self.bytes_before += other.bytes_before;
+        self.bytes_after += other.bytes_after;
+        self.delivered_bytes_before += other.delivered_bytes_before;
+        self.delivered_bytes_after += other.delivered_bytes_after;
+        self.nanoseconds += other.nanoseconds;
+    }
 }
 
 /// A channel as one shard sees it.

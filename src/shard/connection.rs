@@ -73,6 +73,8 @@ pub enum Flag {
     Refused = 11,
     /// It has a place for uplinks, and will have no user.
     Uplink = 12,
+    /// Its inflater's window is that of a cohort, and nothing else may enter it.
+    InCohort = 13,
 }
 
 /// What a connection needs at times.

@@ -55,14 +55,18 @@ impl State {
     /// Hands a topic's patches to its subscribers, or the whole publications to those that need them.
     pub fn hand_out_chain(&mut self, topic: u32, open: u32) {
         let chain = self.topics.chain_mut(topic);
-        let Some(wholes) = chain.wholes.take() else {
-            assert!(!chain.lacks_base, "a batch without whole publications is for those that have the base");
-            let (mut giving, topics) = self.giving();
-            return giving.give_batch(open, topics.subscribers(topic));
-        };
+        let wholes = chain.wholes.take();
+        assert!(
+            wholes.is_some() || !chain.lacks_base,
+            "a batch without whole publications is for those that have the base"
+        );
+        let terms = self.compression_terms(topic);
         let (mut giving, topics) = self.giving();
-        let lacks_base = giving.give_chain(topic, open, wholes, topics.subscribers(topic));
+        let lacks_base = giving.give_chain(topic, open, wholes, terms, topics.subscribers(topic));
         self.topics.chain_mut(topic).lacks_base = lacks_base;
+        if terms.is_some() {
+            self.count_compression(topic);
+        }
     }
 
     /// A subscriber has come to a topic of deltas. The last that it recovered may be what the next patch is made to.
@@ -77,8 +81,13 @@ impl State {
 
     /// What a connection was given in a topic waits, and may be dropped before it is sent.
     pub fn lose_base(&mut self, index: u32, topic: u32) {
-        if self.topics.contains(topic) && self.topics.has_deltas(topic) {
+        if !self.topics.contains(topic) {
+            return;
+        }
+        if self.topics.has_deltas(topic) {
             self.set_base(index, topic, false);
+        } else {
+            self.leave_cohort(index, topic);
         }
     }
 

@@ -117,6 +117,11 @@ impl State {
             top_channels: top_channels
                 .map(|(name, subscribers, deliveries)| ChannelFigures { name: name.into(), subscribers, deliveries })
                 .collect(),
+            cohort_members: self.compression.cohorts.members(),
+            cohort_waiting: self.compression.cohorts.waiting(),
+            cohort_bytes: self.compression.cohorts.bytes() as u64,
+            keyframes: self.compression.keyframes(),
+            compression: self.compression.figures(),
         }
     }
 

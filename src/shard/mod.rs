@@ -18,6 +18,7 @@
 //! - Everything that a turn gives to connections has been sent, kept in outboxes or dropped by policy
 //!   when the turn ends; the turn's buffers are empty between turns.
 
+mod compressing;
 mod connection;
 mod deltas;
 mod figures;

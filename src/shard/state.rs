@@ -11,6 +11,7 @@ use slab::Slab;
 
 use super::{
     ClientIds, DRAIN_WAVE_MS, ShardOptions,
+    compressing::Compression,
     connection::{Connection, Flag, Pending},
     figures::Counters,
     hooks::Asked,
@@ -56,6 +57,7 @@ pub struct State {
     pub turn: Turn,
     /// While a publication is delivered: the patch to the one before.
     pub patches: Patches,
+    pub compression: Compression,
     pub wheel: Wheel,
     pub counters: Counters,
     /// Connections with something to receive.
@@ -138,6 +140,7 @@ impl State {
             topics: Topics::default(),
             turn: Turn::default(),
             patches: Patches::default(),
+            compression: Compression::default(),
             wheel: Wheel::new(now_ms),
             counters: Counters::default(),
             readable: VecDeque::new(),

@@ -414,6 +414,7 @@ impl State {
         });
         let silent = Subscription::silent(topic, position);
         let before = connections[index as usize].subscriptions.replace(further, silent);
+        self.has_left_cohort(index, before);
         self.subscription_ended(index, topic, before.marks());
         self.release_topic(topic);
     }
@@ -427,6 +428,7 @@ impl State {
         self.topics.detach(topic, left.position(), |connection, position| {
             connections[connection as usize].subscriptions.set_position(further, topic, position);
         });
+        self.has_left_cohort(index, left);
         if left.is_silent() {
             self.topics.remove_if_unused(topic);
         } else {

@@ -2,7 +2,13 @@
 
 use std::rc::Rc;
 
-use super::{connection::Flag, figures::Counters, slab::ConnectionSlab, state::State};
+use super::{
+    compressing::{Compression, Terms, Versions},
+    connection::Flag,
+    figures::Counters,
+    slab::ConnectionSlab,
+    state::State,
+};
 use crate::{
     fanout::{Batch, Entry, Form, FurtherSubscriptions, Outbox, Overflow, Topics, Turn},
     limits::SEND_BATCH_MAX,
@@ -67,6 +73,8 @@ impl State {
             self.give_batch(open, &hearers);
         } else if self.topics.has_deltas(topic) {
             self.hand_out_chain(topic, open);
+        } else if let Some(deflation) = self.topics.form(topic).deflation() {
+            self.hand_out_deflated(topic, open, deflation);
         } else {
             let (mut giving, topics) = self.giving();
             giving.give_batch(open, topics.subscribers(topic));
@@ -83,6 +91,7 @@ impl State {
             connections: &mut self.connections,
             further: &mut self.further,
             turn: &mut self.turn,
+            compression: &mut self.compression,
             counters: &mut self.counters,
             overflows: &mut self.overflows,
             outbox_bytes: &mut self.outbox_bytes,
@@ -423,9 +432,10 @@ impl State {
 
 /// What a batch touches when it is given to connections.
 pub struct Giving<'a> {
-    connections: &'a mut ConnectionSlab,
-    further: &'a mut FurtherSubscriptions,
-    turn: &'a mut Turn,
+    pub connections: &'a mut ConnectionSlab,
+    pub further: &'a mut FurtherSubscriptions,
+    pub turn: &'a mut Turn,
+    pub compression: &'a mut Compression,
     counters: &'a mut Counters,
     overflows: &'a mut Vec<(u32, Overflow)>,
     outbox_bytes: &'a mut u64,
@@ -443,10 +453,23 @@ impl Giving<'_> {
     }
 
     /// Gives a topic's subscribers its patches; to those that lack the base, or may be made to, the same publications
-    /// whole. Whether some lack the base of the next patch.
-    pub fn give_chain(&mut self, topic: u32, patches: u32, wholes: u32, connections: &[u32]) -> bool {
-        let (patches, wholes) = (self.close(patches), self.close(wholes));
-        let drops = patches.shared.policy.drops();
+    /// whole. `terms`: they have agreed on compression. Whether some lack the base of the next patch.
+    pub fn give_chain(
+        &mut self,
+        topic: u32,
+        patches: u32,
+        wholes: Option<u32>,
+        terms: Option<Terms>,
+        connections: &[u32],
+    ) -> bool {
+        let mut patches = Versions::new(self.close(patches));
+        let Some(wholes) = wholes else {
+            connections.iter().for_each(|index| self.give_version(*index, &mut patches, terms));
+            self.count_messages(&patches.plain, connections);
+            return false;
+        };
+        let mut wholes = Versions::new(self.close(wholes));
+        let drops = patches.plain.shared.policy.drops();
         let mut lacks_base = false;
         for index in connections {
             let connection = &mut self.connections[*index as usize];
@@ -457,20 +480,28 @@ impl Giving<'_> {
                 connection.subscriptions.replace(self.further, subscription.with_base(!may_lose));
             }
             lacks_base |= may_lose;
-            self.give(*index, if takes_patches { &patches } else { &wholes });
+            self.give_version(*index, if takes_patches { &mut patches } else { &mut wholes }, terms);
         }
-        self.count_messages(&patches, connections);
+        self.count_messages(&patches.plain, connections);
         lacks_base
     }
 
-    fn close(&mut self, open: u32) -> Closed {
+    #[inline]
+    fn give_version(&mut self, index: u32, versions: &mut Versions, terms: Option<Terms>) {
+        match terms {
+            None => self.give(index, &versions.plain),
+            Some(terms) => self.give_alone(index, versions, terms),
+        }
+    }
+
+    pub fn close(&mut self, open: u32) -> Closed {
         let (index, end) = self.turn.close_batch(open);
         Closed { index, end, shared: Rc::clone(self.turn.batch(index)) }
     }
 
     /// What a subscriber that keeps up costs: in the loop over all of them, and nothing else with it.
     #[inline(always)]
-    fn give(&mut self, index: u32, batch: &Closed) {
+    pub fn give(&mut self, index: u32, batch: &Closed) {
         let connection = &mut self.connections[index as usize];
         // On its way out, still in some topics: nothing may follow its close frame.
         if connection.has(Flag::Left) {
@@ -495,16 +526,16 @@ impl Giving<'_> {
         }
     }
 
-    fn count_messages(&mut self, batch: &Closed, connections: &[u32]) {
+    pub fn count_messages(&mut self, batch: &Closed, connections: &[u32]) {
         self.counters.messages_sent += (batch.shared.ends.len() * connections.len()) as u64;
     }
 }
 
 /// A batch that is being given.
-struct Closed {
+pub struct Closed {
     /// Among the turn's closed ones.
     index: u32,
     /// Its length in bytes.
-    end: u32,
-    shared: Rc<Batch>,
+    pub end: u32,
+    pub shared: Rc<Batch>,
 }

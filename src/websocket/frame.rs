@@ -22,6 +22,9 @@ const RESERVED_BYTES: usize = 4;
 /// In a header's first byte: the frame ends its message.
 const FIN: u8 = 0x80;
 
+/// In a header's first byte, with permessage-deflate: the message is compressed (RFC 7692 section 6).
+const RSV1: u8 = 0x40;
+
 /// Longest header that the server writes, in bytes: a client's without the mask.
 const WRITTEN_HEADER_BYTES_MAX: usize = FRAME_HEADER_BYTES_MAX - 4;
 
@@ -127,6 +130,28 @@ pub fn finish(out: &mut Vec<u8>, mark: FrameMark, opcode: OpCode) {
     }
 }
 
+/// The same for the compressed payload of a message, of which it is the only frame.
+pub fn finish_deflated(out: &mut Vec<u8>, mark: FrameMark, data: Data) {
+    let start = mark.start;
+    finish(out, mark, OpCode::Data(data));
+    out[start] |= RSV1;
+}
+
+/// What a message is and says that was written as one frame by this module, without compression.
+///
+/// # Panics
+/// If it was not.
+pub fn written_message(frame: &[u8]) -> (Data, &[u8]) {
+    let OpCode::Data(data) = OpCode::from(frame[0] & 0x0f) else { panic!("a message is no control frame") };
+    assert_eq!(frame[0] & !0x0f, FIN, "a message is whole and plain");
+    let header_bytes = match frame[1] {
+        126 => 4,
+        127 => WRITTEN_HEADER_BYTES_MAX,
+        _ => 2,
+    };
+    (data, &frame[header_bytes..])
+}
+
 /// Appends a whole frame to `out`. The payload of a control frame has at most
 /// [`CONTROL_FRAME_BYTES_MAX`] bytes.
 pub fn write(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
@@ -153,7 +178,6 @@ pub fn write_close(out: &mut Vec<u8>, code: u16, reason: &str) {
 
 /// FIN and opcode, if the first byte of a header obeys the rules.
 fn check_first(first: u8) -> Result<(bool, OpCode), Violation> {
-    const RSV1: u8 = 0x40;
     const RSV2_OR_RSV3: u8 = 0x30;
 
     // Where permessage-deflate (RFC 7692) is negotiated, RSV1 on the first frame of a message will
@@ -257,6 +281,13 @@ mod tests {
             in_place.extend_from_slice(&payload);
             finish(&mut in_place, mark, BINARY);
             assert!(in_place == whole, "payload of {payload_bytes} bytes");
+            assert_eq!(written_message(&whole[6..]), (Data::Binary, &payload[..]));
+            let mark = begin(&mut in_place);
+            in_place.extend_from_slice(&payload);
+            finish_deflated(&mut in_place, mark, Data::Binary);
+            let deflated = &in_place[whole.len()..];
+            assert_eq!(deflated[0], 0xc2);
+            assert!(deflated[1..] == whole[7..], "payload of {payload_bytes} bytes");
         }
     }
 
