@@ -297,3 +297,20 @@ impl Giving<'_> {
 fn may_lose(connection: &Connection, drops: bool) -> bool {
     drops && connection.has(Flag::Backlogged)
 }
+
+#[cfg(test)]
+impl State {
+    /// Holds the marks of connections against the cohorts' counts.
+    pub fn assert_cohorts_are_as_marked(&self) {
+        let mut marked = 0;
+        for (index, connection) in self.connections.iter() {
+            let in_cohort = connection.subscriptions.iter(&self.further).filter(|subscription| {
+                subscription.has_base() && self.compression.cohorts.get(subscription.topic).is_some()
+            });
+            let cohorts = in_cohort.count();
+            assert_eq!(cohorts, usize::from(connection.has(Flag::InCohort)), "connection {index}");
+            marked += cohorts as u64;
+        }
+        assert_eq!(marked, self.compression.cohorts.members());
+    }
+}
