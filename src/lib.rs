@@ -8,6 +8,7 @@ pub mod limits;
 pub mod config;
 
 pub mod http;
+pub mod log;
 pub mod protocol;
 pub mod resp;
 pub mod uring;

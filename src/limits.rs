@@ -182,6 +182,19 @@ pub const COHORT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Milliseconds between attempts to hand over what a full queue of the mesh did not take.
 pub const HELD_RETRY_MS: u64 = 1;
 
+/// Lines of a log that wait to be written; with more, the newest are lost, and counted. Some hundred kilobytes.
+pub const LOG_QUEUE_LINES_MAX: usize = 4 * 1024;
+
+/// Bytes of one line of a log; what is longer is cut.
+pub const LOG_LINE_BYTES_MAX: usize = 4 * 1024;
+
+/// Lines about one reason that a shard writes in ten seconds; the next one after them says how many were not written.
+pub const LOG_LINES_PER_REASON_MAX: u64 = 5;
+
+/// The same of the audit trail, which should have each event: enough for a person's mistakes, and for the begin of an
+/// attack.
+pub const AUDIT_LINES_PER_REASON_MAX: u64 = 200;
+
 /// Channels that the console lists.
 pub const CONSOLE_CHANNELS_MAX: usize = 10;
 

@@ -9,7 +9,6 @@
 mod check_config;
 mod config_reference;
 mod doctor;
-mod log;
 mod producer;
 mod publish;
 mod serve;

@@ -1,12 +1,13 @@
 //! `tidegate serve`: the server.
 
 use super::{
-    Failure, log, print,
+    Failure, print,
     settings::{Source, refused},
 };
 use crate::{
     config::{DEMO_NAMESPACE, Loaded},
     control::Outcome,
+    log,
     server::{self, Addresses},
 };
 
@@ -37,7 +38,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     if arguments.demo {
         config = config.with_demo().map_err(|errors| refused(&errors))?;
     }
-    log::start(&config.log);
+    log::start(&config.log).map_err(|error| Failure::Usage(error.to_string()))?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -47,8 +48,9 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         );
     }
     let demo = arguments.demo;
-    let outcome = server::serve(config, demo, |addresses| announce(addresses, demo))
-        .map_err(|error| Failure::Failed(error.to_string()))?;
+    let outcome = server::serve(config, demo, |addresses| announce(addresses, demo));
+    log::flush();
+    let outcome = outcome.map_err(|error| Failure::Failed(error.to_string()))?;
     match outcome {
         Outcome::Stopped => Ok(()),
         Outcome::TimedOut { threads } => Err(Failure::Failed(format!(

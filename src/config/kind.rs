@@ -13,8 +13,8 @@ use axum::http::Uri;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::{
-    CompressionMode, DeltaType, ErrorMode, KeyFamily, Pattern, PayloadFormat, PublicKey, RecoveryMode, Secret,
-    SlowConsumerPolicy,
+    CompressionMode, DeltaType, ErrorMode, KeyFamily, LogFormat, Pattern, PayloadFormat, PublicKey, RecoveryMode,
+    Secret, SlowConsumerPolicy,
     cores::parse_cores,
     problem::Mistake,
     raw::{Value, read_list},
@@ -42,6 +42,8 @@ pub(super) enum Kind<T: 'static> {
     OptionalAddress(Field<T, Option<SocketAddr>>),
     /// Absolute path of a Unix socket, or "none".
     OptionalPath(Field<T, Option<PathBuf>>),
+    /// Absolute path of a file, or "none".
+    OptionalFile(Field<T, Option<PathBuf>>),
     /// A text that is not empty.
     OptionalText(Field<T, Option<String>>),
     /// A text that is not empty, and that no message shows.
@@ -54,6 +56,8 @@ pub(super) enum Kind<T: 'static> {
     Url(Field<T, Option<String>>),
     /// The name of a claim in a token.
     ClaimName(Field<T, Option<String>>),
+    /// Where logs go, and in which form.
+    Logs(Field<T, LogFormat>),
     /// Levels of logs, as `EnvFilter` reads them.
     LogFilter(Field<T, String>),
     /// Patterns of `Origin`.
@@ -119,6 +123,15 @@ impl Word for ErrorMode {
         &[("standard", ErrorMode::Standard), ("transport", ErrorMode::Transport)];
 }
 
+impl Word for LogFormat {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("auto", LogFormat::Auto),
+        ("text", LogFormat::Text),
+        ("json", LogFormat::Json),
+        ("journald", LogFormat::Journald),
+    ];
+}
+
 impl Word for RecoveryMode {
     const WORDS: &'static [(&'static str, Self)] = &[("stream", RecoveryMode::Stream), ("cache", RecoveryMode::Cache)];
 }
@@ -146,7 +159,7 @@ impl<T> Kind<T> {
     pub(super) fn clear(&self, target: &mut T) {
         match self {
             Kind::OptionalAddress(field) => *field(target) = None,
-            Kind::OptionalPath(field) => *field(target) = None,
+            Kind::OptionalPath(field) | Kind::OptionalFile(field) => *field(target) = None,
             Kind::OptionalText(field) => *field(target) = None,
             Kind::Secret(field) => *field(target) = None,
             Kind::Secrets(field) => field(target).clear(),
@@ -228,6 +241,7 @@ impl<T> Kind<T> {
                 *field(target) = if text == NONE { None } else { Some(text.parse().ok()?) };
             }
             (Kind::OptionalPath(field), Value::Text(text)) => *field(target) = unix_path_of(text)?,
+            (Kind::OptionalFile(field), Value::Text(text)) => *field(target) = file_of(text)?,
             (Kind::OptionalText(field), Value::Text(text)) if !text.is_empty() => {
                 *field(target) = Some(text.clone());
             }
@@ -255,6 +269,7 @@ impl<T> Kind<T> {
             (Kind::Compression(field), Value::Text(text)) => *field(target) = word_of(text)?,
             (Kind::Recovery(field), Value::Text(text)) => *field(target) = word_of(text)?,
             (Kind::Errors(field), Value::Text(text)) => *field(target) = word_of(text)?,
+            (Kind::Logs(field), Value::Text(text)) => *field(target) = word_of(text)?,
             (Kind::Regex(field), Value::Text(text)) if !text.is_empty() => {
                 *field(target) = Some(Pattern::new(text)?);
             }
@@ -279,6 +294,7 @@ impl<T> Kind<T> {
             Kind::OptionalPath(_) => {
                 format!("an absolute path of at most {UNIX_PATH_BYTES_MAX} bytes, or \"{NONE}\"")
             }
+            Kind::OptionalFile(_) => format!("the absolute path of a file, or \"{NONE}\""),
             Kind::OptionalText(_) | Kind::Secret(_) => "a string that is not empty".to_owned(),
             Kind::Secrets(_) => "a list of strings that are not empty".to_owned(),
             Kind::PublicKey(_, family) => format!(
@@ -308,6 +324,7 @@ impl<T> Kind<T> {
             Kind::Compression(_) => one_of::<CompressionMode>(),
             Kind::Recovery(_) => one_of::<RecoveryMode>(),
             Kind::Errors(_) => one_of::<ErrorMode>(),
+            Kind::Logs(_) => one_of::<LogFormat>(),
             Kind::Regex(_) => "a regular expression, like \"^[a-z]+$\"".to_owned(),
         }
     }
@@ -353,6 +370,14 @@ fn unix_path_of(text: &str) -> Option<Option<PathBuf>> {
         return Some(None);
     }
     let is_usable = Path::new(text).is_absolute() && text.len() <= UNIX_PATH_BYTES_MAX && !text.contains('\0');
+    is_usable.then(|| Some(PathBuf::from(text)))
+}
+
+fn file_of(text: &str) -> Option<Option<PathBuf>> {
+    if text == NONE {
+        return Some(None);
+    }
+    let is_usable = Path::new(text).is_absolute() && !text.ends_with('/') && !text.contains('\0');
     is_usable.then(|| Some(PathBuf::from(text)))
 }
 

@@ -155,7 +155,7 @@ impl Draft {
             shutdown: ShutdownConfig { ms_max: 0, spread_ms: 0 },
             attributes: AttributesConfig { bytes_max: 0, keys_max: 0, depth_max: 0 },
             namespaces: Namespaces::default(),
-            log: LogConfig { level: String::new() },
+            log: LogConfig::default(),
         };
         Draft { config, without_namespace: Namespace::default(), namespaces: Vec::new() }
     }

@@ -292,10 +292,28 @@ pub struct AttributesConfig {
 }
 
 /// `[log]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogConfig {
     /// Filter, as in `tracing_subscriber::EnvFilter`. Default "info".
     pub level: String,
+    /// Where lines go, and in which form. Default: to the journal where standard error leads there, else text.
+    pub format: LogFormat,
+    /// The file that takes the audit trail, as JSON; none: it goes with the other lines.
+    pub audit_file: Option<PathBuf>,
+}
+
+/// `format` of the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// [`LogFormat::Journald`] where standard error leads to systemd's journal, else [`LogFormat::Text`].
+    #[default]
+    Auto,
+    /// Lines of text on standard error.
+    Text,
+    /// A JSON object per line on standard error.
+    Json,
+    /// systemd's journal, by its native protocol.
+    Journald,
 }
 
 /// The rules of channels: those without a namespace, and each namespace by name.

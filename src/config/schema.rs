@@ -11,8 +11,8 @@ use super::{
     Draft, KeyFamily, Namespace,
     kind::Kind::{
         self, Address, Boolean, ClaimName, Compression, Cores, Count, DeltaTypes, Duration, Errors, Format,
-        HeaderNames, LogFilter, LongSize, NamespaceName, OptionalAddress, OptionalPath, OptionalText, Origins,
-        PublicKey, Recovery, Regex, Secret, Secrets, Size, SlowConsumer, Url,
+        HeaderNames, LogFilter, Logs, LongSize, NamespaceName, OptionalAddress, OptionalFile, OptionalPath,
+        OptionalText, Origins, PublicKey, Recovery, Regex, Secret, Secrets, Size, SlowConsumer, Url,
     },
 };
 
@@ -107,7 +107,7 @@ pub(super) static SECTIONS: &[Section] = &[
               (update_attributes, TG.ATTRIBUTES).",
         keys: Keys::Server(ATTRIBUTES),
     },
-    Section { name: "log", doc: "Logs, written to standard error.", keys: Keys::Server(LOG) },
+    Section { name: "log", doc: "Logs, and the trail of what concerns security.", keys: Keys::Server(LOG) },
     Section {
         name: "channel.without_namespace",
         doc: "What channels without a `:` in their name may do, a user's personal channel `#user` among them.",
@@ -625,13 +625,30 @@ static ATTRIBUTES: &[Key<Draft>] = &[
     ),
 ];
 
-static LOG: &[Key<Draft>] = &[key(
-    "level",
-    LogFilter(|draft| &mut draft.config.log.level),
-    "info",
-    "off, error, warn, info, debug or trace; parts of the server may have their own, as in \
-         \"info,tidegate::ingest=debug\".",
-)];
+static LOG: &[Key<Draft>] = &[
+    key(
+        "level",
+        LogFilter(|draft| &mut draft.config.log.level),
+        "info",
+        "off, error, warn, info, debug or trace; parts of the server may have their own, as in \
+         \"info,tidegate::ingest=debug\" or \"info,audit=off\". Each connection's begin and end are told at debug.",
+    ),
+    key(
+        "format",
+        Logs(|draft| &mut draft.config.log.format),
+        "auto",
+        "text or json: lines on standard error. journald: systemd's journal, where each field can be searched. auto: \
+         journald where standard error leads to the journal, else text.",
+    ),
+    unset(
+        "audit_file",
+        OptionalFile(|draft| &mut draft.config.log.audit_file),
+        "/var/log/tidegate/audit.log",
+        "File for the trail of what concerns security (failed tokens, refused origins, passwords and keys, changes of \
+         the configuration), as a JSON object per line. Without it, the trail is in the log, as the target audit. A \
+         file that is moved away is made anew.",
+    ),
+];
 
 /// The key that only a namespace has, and that it must have.
 pub(super) static NAMESPACE_NAME: Key<Namespace> = unset(

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::{
     AdminConfig, ApiConfig, AttributesConfig, ClientConfig, CompressionConfig, CompressionMode, Config, DeltaType,
-    ErrorMode, Errors, Hook, HookConfig, HooksConfig, IngestConfig, KeyFamily, Loaded, LogConfig, Namespace,
+    ErrorMode, Errors, Hook, HookConfig, HooksConfig, IngestConfig, KeyFamily, Loaded, LogConfig, LogFormat, Namespace,
     Namespaces, Pattern, PayloadFormat, PublicKey, RecoveryMode, ShardsConfig, ShutdownConfig, SlowConsumerPolicy,
     TokenConfig,
     load::{Draft, load, load_text},
@@ -184,7 +184,7 @@ fn every_field_is_set_by_a_key() {
         shutdown: ShutdownConfig { ms_max: 1, spread_ms: 1 },
         attributes: AttributesConfig { bytes_max: 0, keys_max: 0, depth_max: 0 },
         namespaces: Namespaces::default(),
-        log: LogConfig { level: String::new() },
+        log: LogConfig { level: String::new(), format: LogFormat::Json, audit_file: Some("/tmp".into()) },
     };
     let namespace = Namespace {
         name: String::new(),

@@ -38,6 +38,16 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Its label in the audit trail.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::NoHost => "host_invalid",
+            Self::ForeignHost => "host_forbidden",
+            Self::ForeignPage => "page_forbidden",
+            Self::ForeignMachine => "machine_forbidden",
+        }
+    }
+
     /// The answer's status.
     pub fn status(self) -> StatusCode {
         match self {

@@ -32,7 +32,8 @@ use super::{
 };
 use crate::{
     config::{Config, ErrorMode},
-    limits::API_BODY_BYTES_MAX,
+    limits::{API_BODY_BYTES_MAX, AUDIT_LINES_PER_REASON_MAX},
+    log::{AUDIT, Gate},
 };
 
 /// What handlers share.
@@ -100,9 +101,11 @@ struct Port {
 struct AddressedHost(String);
 
 async fn guarded(State(port): State<Port>, mut request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(Peer(peer))| peer.to_string());
     let uri = request.uri();
     let path = uri.path();
     let shows_key = port.needs_key && (path == "/api" || path.starts_with("/api/"));
+    let path_asked = path.to_owned();
     let mut response = match guard::check_host(request.version(), uri, request.headers(), port.listen, path) {
         Ok(host) => {
             request.extensions_mut().insert(AddressedHost(host));
@@ -112,6 +115,9 @@ async fn guarded(State(port): State<Port>, mut request: Request, next: Next) -> 
         Err(Refusal::ForeignHost) if shows_key => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     };
+    if let Some(Refused(reason)) = response.extensions().get::<Refused>() {
+        audit(reason, &peer.unwrap_or_default(), port.listen, &path_asked);
+    }
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CACHE_CONTROL, "no-store"),
@@ -123,6 +129,18 @@ async fn guarded(State(port): State<Port>, mut request: Request, next: Next) -> 
         headers.insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+/// On an answer: why the request was refused, in a word for the audit trail.
+#[derive(Clone, Copy)]
+struct Refused(&'static str);
+
+fn audit(reason: &str, address: &str, listen: SocketAddr, path: &str) {
+    static GATE: Gate = Gate::new(AUDIT_LINES_PER_REASON_MAX);
+    if let Some(suppressed) = GATE.pass_now() {
+        let port = listen.port();
+        tracing::warn!(target: AUDIT, reason, address, port, path, suppressed, "a request was refused");
+    }
 }
 
 async fn console(
@@ -207,7 +225,7 @@ async fn server_api(State(handlers): State<Handlers>, request: Request) -> Respo
         query: head.uri.query(),
     };
     if !api::may_ask(config, credentials) {
-        return StatusCode::UNAUTHORIZED.into_response();
+        return (StatusCode::UNAUTHORIZED, Extension(Refused("api_key_invalid"))).into_response();
     }
     if head.method != Method::POST {
         return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "POST")], "use POST\n").into_response();
@@ -257,7 +275,6 @@ impl Handlers {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        tracing::debug!(refusal = %self, "operators' port: request refused");
-        (self.status(), format!("{self}\n")).into_response()
+        (self.status(), Extension(Refused(self.reason())), format!("{self}\n")).into_response()
     }
 }

@@ -115,6 +115,12 @@ impl Connected<IncomingStream<'_, BoundedListener>> for Peer {
     }
 }
 
+impl Connected<IncomingStream<'_, HandedListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, HandedListener>) -> Self {
+        Self(*stream.remote_addr())
+    }
+}
+
 /// A connection that fails its read when it has been idle for too long.
 pub struct BoundedStream {
     stream: TcpStream,

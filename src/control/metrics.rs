@@ -12,7 +12,10 @@ use super::{
     observer::{Snapshot, ThreadState},
     process::{self, ProcessFigures},
 };
-use crate::mesh::{CompressionFigures, IngestFigures, ShardFigures};
+use crate::{
+    log,
+    mesh::{CompressionFigures, IngestFigures, ShardFigures},
+};
 
 /// The content type of [`render`]'s text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -57,6 +60,10 @@ enum Source {
     Hooks(fn(&LaneFigures) -> f64),
     /// One sample per kind of question and its end.
     HookOutcomes,
+    /// One sample per log.
+    Logs(fn(&log::Figures) -> u64),
+    /// One sample per log and reason.
+    LostLines,
     /// One sample, if the kernel gives it.
     Process(fn(&ProcessFigures) -> Option<f64>),
     /// One sample per thread: whether it answers.
@@ -133,6 +140,9 @@ const FAMILIES: &[Family] = &[
     Family { name: "tidegate_hook_requests_under_way", kind: Gauge, help: "Questions to the application's back end that are under way now.", source: Source::Hooks(|figures| figures.under_way as f64) },
     Family { name: "tidegate_hook_requests_waiting", kind: Gauge, help: "Questions to the application's back end that wait for their turn now.", source: Source::Hooks(|figures| figures.waiting as f64) },
 
+    Family { name: "tidegate_log_lines_total", kind: Counter, help: "Lines of logs that were written.", source: Source::Logs(|figures| figures.written) },
+    Family { name: "tidegate_log_lost_lines_total", kind: Counter, help: "Lines of logs that were lost: the queue to their writer was full, or writing failed.", source: Source::LostLines },
+
     Family { name: "process_resident_memory_bytes", kind: Gauge, help: "Resident memory size in bytes.", source: Source::Process(|process| process.resident_bytes.map(|bytes| bytes as f64)) },
     Family { name: "process_virtual_memory_bytes", kind: Gauge, help: "Virtual memory size in bytes.", source: Source::Process(|process| process.virtual_bytes.map(|bytes| bytes as f64)) },
     Family { name: "process_open_fds", kind: Gauge, help: "Number of open file descriptors.", source: Source::Process(|process| process.open_fds.map(|count| count as f64)) },
@@ -183,6 +193,29 @@ impl Family {
                     sample(Some((label, key)), value as f64);
                 }
             }
+            Source::ThreadUp => {
+                for (thread, state, _) in snapshot.states() {
+                    let up = if state == ThreadState::Answering { 1.0 } else { 0.0 };
+                    sample(Some(("thread", &thread.to_string())), up);
+                }
+            }
+            Source::ThreadAnswerTime => {
+                for (thread, _, answer_time) in snapshot.states() {
+                    if let Some(answer_time) = answer_time {
+                        sample(Some(("thread", &thread.to_string())), answer_time.as_secs_f64());
+                    }
+                }
+            }
+            Source::Build => sample(Some(("version", env!("CARGO_PKG_VERSION"))), 1.0),
+            Source::StartTime => sample(None, process::start_time_seconds()),
+            other => self.render_surroundings(other, snapshot, process, text),
+        }
+    }
+
+    /// What is not of the server's own threads.
+    fn render_surroundings(&self, source: &Source, snapshot: &Snapshot, process: &ProcessFigures, text: &mut String) {
+        let mut sample = |label: Option<(&str, &str)>, value: f64| self.sample(label.as_slice(), value, text);
+        match source {
             Source::KeySets(value) => {
                 if let Some(value) = snapshot.key_sets.and_then(|figures| value(&figures, snapshot.at)) {
                     sample(None, value);
@@ -200,26 +233,24 @@ impl Family {
                     }
                 }
             }
+            Source::Logs(value) => {
+                for (name, figures) in log::figures() {
+                    sample(Some(("log", name)), value(&figures) as f64);
+                }
+            }
+            Source::LostLines => {
+                for (log, figures) in log::figures() {
+                    for (reason, count) in [("queue_full", figures.queue_full), ("failed", figures.failed)] {
+                        self.sample(&[("log", log), ("reason", reason)], count as f64, text);
+                    }
+                }
+            }
             Source::Process(value) => {
                 if let Some(value) = value(process) {
                     sample(None, value);
                 }
             }
-            Source::ThreadUp => {
-                for (thread, state, _) in snapshot.states() {
-                    let up = if state == ThreadState::Answering { 1.0 } else { 0.0 };
-                    sample(Some(("thread", &thread.to_string())), up);
-                }
-            }
-            Source::ThreadAnswerTime => {
-                for (thread, _, answer_time) in snapshot.states() {
-                    if let Some(answer_time) = answer_time {
-                        sample(Some(("thread", &thread.to_string())), answer_time.as_secs_f64());
-                    }
-                }
-            }
-            Source::Build => sample(Some(("version", env!("CARGO_PKG_VERSION"))), 1.0),
-            Source::StartTime => sample(None, process::start_time_seconds()),
+            _ => unreachable!("the caller has rendered the others"),
         }
     }
 

@@ -34,13 +34,13 @@ mod stop;
 
 use std::{
     io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     os::fd::{AsFd, AsRawFd, RawFd},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use axum::http::Request;
+use axum::{Router, extract::connect_info::IntoMakeServiceWithConnectInfo, http::Request};
 use crossbeam_channel::TryRecvError;
 use http_body_util::Full;
 use tokio::{
@@ -200,15 +200,19 @@ fn serve_api(handlers: &Handlers, listener: Option<TcpListener>) -> io::Result<m
     if let Some(listener) = listener {
         let listen = listener.local_addr()?;
         let listener = BoundedListener::new(listener, API_CONNECTIONS_MAX)?;
-        tokio::spawn(axum::serve(listener, http::api_router(handlers.clone(), listen)).into_future());
+        tokio::spawn(axum::serve(listener, api_service(handlers, listen)).into_future());
     }
     let (api_connections, handed) = mpsc::channel(API_CONNECTIONS_WAITING_MAX);
     if handlers.config.api.on_client_port {
         let listen = handlers.config.client.listen;
         let listener = HandedListener::new(handed, API_CONNECTIONS_MAX, listen);
-        tokio::spawn(axum::serve(listener, http::api_router(handlers.clone(), listen)).into_future());
+        tokio::spawn(axum::serve(listener, api_service(handlers, listen)).into_future());
     }
     Ok(api_connections)
+}
+
+fn api_service(handlers: &Handlers, listen: SocketAddr) -> IntoMakeServiceWithConnectInfo<Router, Peer> {
+    http::api_router(handlers.clone(), listen).into_make_service_with_connect_info::<Peer>()
 }
 
 const ROUND_INTERVAL_MIN: Duration = Duration::from_millis(OBSERVE_INTERVAL_MS_MIN);

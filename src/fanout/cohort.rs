@@ -100,7 +100,8 @@ impl Cohorts {
 
     /// The window of a topic that has one; `use_context` compresses with it and says how many messages that were.
     pub fn compress_with<T>(&mut self, topic: u32, now_ms: u64, use_context: impl FnOnce(&mut Context) -> T) -> T {
-        let cohort = self.by_topic.get_mut(&topic).expect("a topic whose messages are compressed with a window has one");
+        let cohort =
+            self.by_topic.get_mut(&topic).expect("a topic whose messages are compressed with a window has one");
         cohort.used_ms = now_ms;
         self.context_bytes -= cohort.context.bytes_held();
         let result = use_context(&mut cohort.context);

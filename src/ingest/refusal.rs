@@ -152,6 +152,14 @@ impl Refusal {
         }
     }
 
+    /// Whether it belongs to the audit trail.
+    pub(super) fn concerns_security(&self) -> bool {
+        matches!(
+            self,
+            Self::WrongPassword | Self::AuthenticationRequired | Self::HelloWithoutAuthentication | Self::WebRequest
+        )
+    }
+
     /// Whether the producer is not one: a browser was led here by a page that guesses ports.
     pub(super) fn ends_connection(&self) -> bool {
         matches!(self, Self::WebRequest)

@@ -296,6 +296,13 @@ impl<E: Effects> Conversation<'_, E> {
         Flow::Continue
     }
 
+    /// The same of a command about a channel.
+    pub fn refuse_in(&mut self, channel: &str, command: u32, error: ErrorCode, reason: Reason) -> Flow {
+        self.effects.count_in(reason, channel);
+        self.effects.form().write_reply(self.effects.output(), command, &Reply::Error(error.into()));
+        Flow::Continue
+    }
+
     /// Keeps what cannot be read yet.
     fn keep(&mut self, rest: &[u8]) {
         if !rest.is_empty() {

@@ -72,6 +72,11 @@ pub trait Effects {
     fn message(&mut self);
     /// Something was refused, or the connection is about to end, for this reason.
     fn count(&mut self, reason: Reason);
+    /// The same, of a command about this channel.
+    fn count_in(&mut self, reason: Reason, channel: &str) {
+        let _ = channel;
+        self.count(reason);
+    }
 }
 
 /// What the shard has to do after a session has acted.

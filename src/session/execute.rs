@@ -30,25 +30,27 @@ impl<E: Effects> Conversation<'_, E> {
                 _ => self.end(Disconnect::BAD_REQUEST, Reason::CommandBeforeConnect),
             };
         }
-        let result = match command.method {
+        let result = match &command.method {
             Method::Send(_) => Err(Refusal::End(Disconnect::NOT_AVAILABLE, Reason::SendUnavailable)),
             _ if command.id == 0 => self.hear_pong(),
-            Method::Subscribe(request) => self.subscribe(command.id, &request),
+            Method::Subscribe(request) => self.subscribe(command.id, request),
             Method::Unsubscribe(request) => self.unsubscribe(command.id, &request.channel),
-            Method::Publish(request) => self.publish(command.id, &request),
-            Method::History(request) => self.history(command.id, &request),
-            Method::Refresh(request) => self.refresh(command.id, &request),
-            Method::SubRefresh(request) => self.sub_refresh(command.id, &request),
+            Method::Publish(request) => self.publish(command.id, request),
+            Method::History(request) => self.history(command.id, request),
+            Method::Refresh(request) => self.refresh(command.id, request),
+            Method::SubRefresh(request) => self.sub_refresh(command.id, request),
             Method::Presence(request) => self.presence(command.id, &request.channel, false),
             Method::PresenceStats(request) => self.presence(command.id, &request.channel, true),
-            Method::Rpc(request) => self.rpc(command.id, &request),
+            Method::Rpc(request) => self.rpc(command.id, request),
             Method::Connect(_) => Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::ConnectTwice)),
             Method::None => Err(Refusal::End(Disconnect::BAD_REQUEST, Reason::CommandUnknown)),
         };
         match result {
             Ok(flow) => flow,
-            Err(Refusal::Error(error)) => self.refuse(command.id, error.into(), error.into()),
-            Err(Refusal::ErrorBecause(error, reason)) => self.refuse(command.id, error.into(), reason),
+            Err(Refusal::Error(error)) => self.refuse_in(command.method.channel(), command.id, error, error.into()),
+            Err(Refusal::ErrorBecause(error, reason)) => {
+                self.refuse_in(command.method.channel(), command.id, error, reason)
+            }
             Err(Refusal::AwaitKeys) => self.await_keys(),
             Err(Refusal::End(disconnect, reason)) => self.end(disconnect, reason),
         }

@@ -42,7 +42,7 @@ pub use {
         Terms,
     },
     hooks::{Awaiting, Question, answered},
-    reason::Reason,
+    reason::{Noise, Reason},
     rules::Rules,
     state::{Phase, Session, Transient},
     uplink::{Forwarded, Uplink, uplink, uplink_taken},

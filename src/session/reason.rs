@@ -195,6 +195,46 @@ reasons! {
     PeerReset => "peer_reset",
 }
 
+/// How much operators should hear of something that happened to one client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noise {
+    /// It happens on every healthy server: counted, and told of at debug with the connection's end.
+    Usual,
+    /// Somebody may want to know why a client does not get what it wants.
+    Refusal,
+    /// It concerns security: it belongs to the audit trail.
+    Audit,
+}
+
+impl Reason {
+    /// How much operators should hear of it.
+    pub const fn noise(self) -> Noise {
+        match self {
+            Self::OriginForbidden | Self::CredentialsMissing | Self::TokenInvalid | Self::SessionUnknown => {
+                Noise::Audit
+            }
+            // Clients come, go, break off and are sent back, as they and the application please.
+            Self::RequestHeadTimeout
+            | Self::NodeUnknown
+            | Self::TokenExpired
+            | Self::TokenConnectionExpired
+            | Self::AlreadySubscribed
+            | Self::PositionUnrecoverable
+            | Self::NoPong
+            | Self::Stale
+            | Self::ConnectionExpired
+            | Self::SubscriptionExpired
+            | Self::ForceDisconnect
+            | Self::HookError
+            | Self::HookDisconnect
+            | Self::Shutdown
+            | Self::PeerClosed
+            | Self::PeerReset => Noise::Usual,
+            _ => Noise::Refusal,
+        }
+    }
+}
+
 impl From<http::Rejection> for Reason {
     fn from(rejection: http::Rejection) -> Self {
         match rejection {

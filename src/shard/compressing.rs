@@ -90,9 +90,7 @@ impl State {
             self.disband(topic);
         }
         let message_bytes_min = config.message_bytes_min as usize;
-        if config.mode == CompressionMode::Off
-            || !has_long_message(self.turn.open_batch_mut(open), message_bytes_min)
-        {
+        if config.mode == CompressionMode::Off || !has_long_message(self.turn.open_batch_mut(open), message_bytes_min) {
             let (mut giving, topics) = self.giving();
             return giving.give_batch(open, topics.subscribers(topic));
         }

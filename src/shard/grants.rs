@@ -114,7 +114,7 @@ impl State {
     pub fn expire_subscription(&mut self, index: u32, topic: u32) {
         let channel = self.topics.name(topic).to_owned();
         self.leave_topic(index, topic);
-        self.counters.count(Reason::SubscriptionExpired);
+        self.count(index, Reason::SubscriptionExpired, &channel);
         self.push(index, &channel, &Push::Unsubscribe(Unsubscribe::EXPIRED));
     }
 

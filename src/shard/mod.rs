@@ -30,6 +30,7 @@ mod keys;
 mod listener;
 mod listing;
 mod members;
+mod notices;
 mod peer;
 mod programs;
 mod session_ids;

@@ -23,19 +23,20 @@ pub struct Peer<'a> {
     /// Where output that the connection was not given yet begins.
     output_start: usize,
     /// How its conversation ends, if it does.
-    end: End,
+    end: End<'static>,
 }
 
-/// Why a connection has gone: the code of its close frame, and the same in words.
-pub struct End {
+/// Why a connection has gone: the code of its close frame, the same in words, and as it is counted.
+pub struct End<'a> {
     pub code: u16,
-    pub reason: Cow<'static, str>,
+    pub reason: Cow<'a, str>,
+    pub why: Option<Reason>,
 }
 
-impl Default for End {
+impl Default for End<'_> {
     /// The client has ended it (protocol.md section 14).
     fn default() -> Self {
-        Self { code: 3000, reason: Cow::Borrowed("connection closed") }
+        Self { code: 3000, reason: Cow::Borrowed("connection closed"), why: None }
     }
 }
 
@@ -46,7 +47,7 @@ impl<'a> Peer<'a> {
     }
 
     /// How the conversation ends, if it does.
-    pub fn into_end(self) -> End {
+    pub fn into_end(self) -> End<'static> {
         self.end
     }
 
@@ -216,8 +217,9 @@ impl Effects for Peer<'_> {
     }
 
     fn ends(&mut self, code: u16, reason: &str) {
+        self.end.code = code;
         if self.state.config.hooks.is_asked(Hook::Disconnect) {
-            self.end = End { code, reason: Cow::Owned(reason.to_owned()) };
+            self.end.reason = Cow::Owned(reason.to_owned());
         }
     }
 
@@ -241,6 +243,11 @@ impl Effects for Peer<'_> {
     }
 
     fn count(&mut self, reason: Reason) {
-        self.state.counters.count(reason);
+        self.count_in(reason, "");
+    }
+
+    fn count_in(&mut self, reason: Reason, channel: &str) {
+        self.end.why = Some(reason);
+        self.state.count(self.index, reason, channel);
     }
 }

@@ -16,6 +16,7 @@ use super::{
     figures::Counters,
     hooks::Asked,
     keys::KeyWaiters,
+    notices::Notices,
     peer::{End, Peer},
     programs::Programs,
     session_ids::SessionIds,
@@ -60,6 +61,7 @@ pub struct State {
     pub compression: Compression,
     pub wheel: Wheel,
     pub counters: Counters,
+    pub notices: Notices,
     /// Connections with something to receive.
     pub readable: VecDeque<u32>,
     /// Connections whose outboxes may go on.
@@ -143,6 +145,7 @@ impl State {
             compression: Compression::default(),
             wheel: Wheel::new(now_ms),
             counters: Counters::default(),
+            notices: Notices::default(),
             readable: VecDeque::new(),
             writable: Vec::new(),
             paused: Vec::new(),
@@ -294,12 +297,12 @@ impl State {
             Flow::AwaitingKeys => self.await_keys(index),
             Flow::Closing => {
                 self.connection_mut(index).set(Flag::Shutting);
-                self.leave(index, end.code, &end.reason);
+                self.leave(index, &end);
             }
-            Flow::Lingering => self.leave(index, end.code, &end.reason),
+            Flow::Lingering => self.leave(index, &end),
             Flow::Drop => {
                 self.connection_mut(index).set(Flag::Dropping);
-                self.leave(index, end.code, &end.reason);
+                self.leave(index, &end);
             }
             Flow::HandOver => {
                 let transient = self.connection_mut(index).extra_mut().transient.take();
@@ -320,16 +323,19 @@ impl State {
     /// The peer has closed its side, or the socket has failed: nothing more can be said.
     pub fn peer_ended(&mut self, index: u32, reason: Reason) {
         if self.connection(index).has(Flag::Connected) {
-            self.counters.count(reason);
+            self.count(index, reason, "");
         }
-        self.let_go(index);
+        self.end_quietly(index, Some(reason));
     }
 
     /// Closes a connection to which nothing more is to be said.
     pub fn let_go(&mut self, index: u32) {
+        self.end_quietly(index, None);
+    }
+
+    fn end_quietly(&mut self, index: u32, why: Option<Reason>) {
         self.connection_mut(index).set(Flag::Dropping);
-        let End { code, reason } = End::default();
-        self.leave(index, code, &reason);
+        self.leave(index, &End { why, ..End::default() });
         self.drop_outbox(index);
     }
 
@@ -338,25 +344,26 @@ impl State {
         if self.connection(index).has(Flag::Left) {
             return;
         }
-        self.counters.count(reason);
+        self.count(index, reason, "");
         self.forget_backlog(index);
         let start = self.turn.replies.len();
         let connection = &mut self.connections[index as usize];
         session::disconnect(&mut connection.session, connection.form, disconnect, &mut self.turn.replies);
         self.connection_mut(index).set(Flag::Shutting);
         self.give_replies(index, start);
-        self.leave(index, disconnect.code(), disconnect.reason());
+        self.leave(index, &End { code: disconnect.code(), reason: disconnect.reason().into(), why: Some(reason) });
     }
 
     /// A connection on its way out: it is in no topic and waits for nothing but its last bytes and the peer's end.
-    fn leave(&mut self, index: u32, code: u16, reason: &str) {
+    fn leave(&mut self, index: u32, end: &End<'_>) {
         self.ending.push(index);
         if self.connection_mut(index).set(Flag::Left) {
             return;
         }
         if self.connection_mut(index).clear(Flag::Connected) {
             self.counters.connections -= 1;
-            self.tell_gone(index, code, reason);
+            self.tell_left(index, end.code, end.why);
+            self.tell_gone(index, end.code, &end.reason);
         }
         self.leave_user(index);
         self.connection_mut(index).clear(Flag::Identified);

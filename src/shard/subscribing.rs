@@ -83,6 +83,7 @@ impl State {
         self.connection_mut(index).set(Flag::Connected);
         self.counters.connections += 1;
         self.begin_heartbeat(index);
+        self.tell_connected(index);
         let recovered: Vec<_> = connecting.made.iter().map(|made| view::recovered(made, false)).collect();
         let made = connecting.made.iter().zip(&recovered);
         let subs: Vec<_> = made

@@ -115,6 +115,7 @@ impl State {
         self.write_outboxes(kernel);
         self.write_entries(kernel);
         self.turn.clear();
+        self.tell_notices(kernel);
         self.end_connections(kernel);
         for (socket, token, writable_parked) in self.closes.drain(..) {
             kernel.close(socket, token, writable_parked);
@@ -133,7 +134,7 @@ impl State {
                     let connection = ApiConnection { socket, received };
                     self.mesh.to_control.send(ToControl::ApiConnection(Box::new(connection)));
                 }
-                Err(_) => self.counters.count(Reason::DescriptorsExhausted),
+                Err(_) => self.count(index, Reason::DescriptorsExhausted, ""),
             }
             self.let_go(index);
         }
@@ -164,7 +165,7 @@ impl State {
             self.counters.dropped[crate::config::SlowConsumerPolicy::Resync as usize] += outbox.drop_topic(topic);
             self.outbox_bytes -= (before - outbox.bytes()) as u64;
         }
-        self.counters.count(Reason::Resync);
+        self.count(index, Reason::Resync, &channel);
     }
 
     /// While outboxes take more than the shard may spend on them, the connection with the most goes.

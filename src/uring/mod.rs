@@ -20,7 +20,7 @@ mod probe;
 mod ring;
 pub mod simulated;
 
-use std::{fmt, io, os::fd::OwnedFd};
+use std::{fmt, io, net::SocketAddr, os::fd::OwnedFd};
 
 use nix::errno::Errno;
 
@@ -154,6 +154,12 @@ pub trait Kernel {
 
     /// How good the way to a peer is; none if the kernel cannot say.
     fn path_quality(&self, socket: Socket) -> Option<PathQuality>;
+
+    /// Where a socket's peer is; none if it is gone, or nowhere.
+    fn peer_address(&self, socket: Socket) -> Option<SocketAddr> {
+        let _ = socket;
+        None
+    }
 
     /// Calls of the kernel so far, for figures.
     fn enters(&self) -> u64;

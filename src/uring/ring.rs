@@ -4,6 +4,7 @@
 
 use std::{
     io,
+    net::{SocketAddr, SocketAddrV4, SocketAddrV6},
     os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
     sync::Arc,
     time::{Instant, SystemTime},
@@ -13,7 +14,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use nix::{
     errno::Errno,
     libc,
-    sys::socket::{Shutdown, shutdown},
+    sys::socket::{Shutdown, SockaddrStorage, getpeername, shutdown},
 };
 
 use super::{Bell, Event, Features, Kernel, PathQuality, Receive, RingDescriptor, Send, Socket, Token, fatal, outcome};
@@ -358,6 +359,13 @@ impl Kernel for Ring {
             round_trip_ms: info.tcpi_rtt / 1000,
             retransmits: info.tcpi_retrans.max(u32::from(info.tcpi_retransmits)),
         })
+    }
+
+    fn peer_address(&self, socket: Socket) -> Option<SocketAddr> {
+        let address: SockaddrStorage = getpeername(socket.0).ok()?;
+        let v4 = || address.as_sockaddr_in().map(|v4| SocketAddr::V4(SocketAddrV4::from(*v4)));
+        let v6 = || address.as_sockaddr_in6().map(|v6| SocketAddr::V6(SocketAddrV6::from(*v6)));
+        v4().or_else(v6)
     }
 
     fn enters(&self) -> u64 {

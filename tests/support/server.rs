@@ -45,6 +45,8 @@ pub struct Launch {
     pub descriptors_max: Option<u32>,
     /// Whom the process trusts as a server, of the files of `tests/keys`, if it is not the host's authorities.
     pub trusted_certificate: Option<&'static str>,
+    /// Where its output goes, if not to a file of the test's.
+    pub log_to: Option<PathBuf>,
     /// With the embedded defaults and a demonstration producer; only the addresses are the test's.
     pub is_demo: bool,
 }
@@ -123,7 +125,7 @@ impl Server {
 
     /// What it wrote to its log so far.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.folder.join("log")).expect("the log can be read")
+        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
     /// Its process.
@@ -195,7 +197,8 @@ fn configuration(settings: &str, usual: &str) -> String {
 
 /// The server's program, its output going to the log in the folder.
 fn command(folder: &Path, launch: &Launch) -> Command {
-    let log = File::options().append(true).create(true).open(folder.join("log")).expect("the log can be written");
+    let log = launch.log_to.clone().unwrap_or_else(|| folder.join("log"));
+    let log = File::options().append(true).create(true).open(log).expect("the log can be written");
     let program = std::env::var(PROGRAM_VARIABLE).unwrap_or_else(|_| env!("CARGO_BIN_EXE_tidegate").to_owned());
     let mut command = match launch.descriptors_max {
         None => Command::new(program),

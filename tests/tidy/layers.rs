@@ -7,7 +7,7 @@ use crate::source::{Source, is_word};
 /// The modules of the library, in their order of ideas.
 const LAYERS: &[&[&str]] = &[
     &["limits", "config"],
-    &["uring", "http", "websocket", "protocol", "resp"],
+    &["uring", "http", "log", "websocket", "protocol", "resp"],
     &["session", "channel", "fanout", "mesh"],
     &["shard", "ingest", "journal", "engine", "control", "doctor"],
     &["demo", "server"],

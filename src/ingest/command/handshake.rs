@@ -1,7 +1,5 @@
 //! What a client library says when it connects, and what concerns the connection alone.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use subtle::ConstantTimeEq;
 
 use super::{Call, Outcome, introspection::REDIS_VERSION};
@@ -157,14 +155,7 @@ pub(super) fn quit(call: &mut Call<'_>) -> Result<Outcome, Refusal> {
 }
 
 /// An HTTP request: what follows it, a command perhaps that the page's author thought of, is not read.
-pub(super) fn web_request(call: &mut Call<'_>) -> Result<Outcome, Refusal> {
-    static HAS_SAID: AtomicBool = AtomicBool::new(false);
-    if !HAS_SAID.swap(true, Ordering::Relaxed) {
-        tracing::warn!(
-            from = call.producer.address,
-            "an HTTP request came to the producers' port; its connection was closed"
-        );
-    }
+pub(super) fn web_request(_call: &mut Call<'_>) -> Result<Outcome, Refusal> {
     Err(Refusal::WebRequest)
 }
 

@@ -13,7 +13,11 @@ use super::{
     replies::Waiting,
     state::IngestState,
 };
-use crate::resp::{Command, Reply};
+use crate::{
+    limits::AUDIT_LINES_PER_REASON_MAX,
+    log::{AUDIT, Gate},
+    resp::{Command, Reply},
+};
 
 /// One command, or one subcommand of a command.
 pub(super) struct CommandSpec {
@@ -160,8 +164,19 @@ pub(super) fn execute(state: &mut IngestState, producer: &mut Producer, command:
 
 fn refuse(state: &mut IngestState, producer: &mut Producer, refusal: &Refusal) {
     state.counters.count_reason(refusal.reason());
+    if refusal.concerns_security() {
+        audit(producer, refusal);
+    }
     producer.reply(refusal.reply());
     producer.is_ending |= refusal.ends_connection();
+}
+
+fn audit(producer: &Producer, refusal: &Refusal) {
+    static GATE: Gate = Gate::new(AUDIT_LINES_PER_REASON_MAX);
+    if let Some(suppressed) = GATE.pass_now() {
+        let (reason, address) = (refusal.reason(), &*producer.address);
+        tracing::warn!(target: AUDIT, reason, address, suppressed, "a producer was refused");
+    }
 }
 
 /// What can be known before a command is executed: that it exists, that its producer may give it, its arity.

@@ -57,6 +57,21 @@ pub enum Method<'a> {
     SubRefresh(SubRefreshRequest<'a>),
 }
 
+impl Method<'_> {
+    /// The channel that it is about; "": none.
+    pub fn channel(&self) -> &str {
+        match self {
+            Self::Subscribe(request) => &request.channel,
+            Self::Unsubscribe(request) => &request.channel,
+            Self::Publish(request) => &request.channel,
+            Self::Presence(request) | Self::PresenceStats(request) => &request.channel,
+            Self::History(request) => &request.channel,
+            Self::SubRefresh(request) => &request.channel,
+            Self::None | Self::Connect(_) | Self::Rpc(_) | Self::Send(_) | Self::Refresh(_) => "",
+        }
+    }
+}
+
 impl<'a> ConnectRequest<'a> {
     /// Reads the request that clients send bare that only listen (protocol.md section 18): one JSON object.
     ///
