@@ -26,7 +26,7 @@ work=target/million
 reports=target/reports
 clients_max=1000000
 # Both ends of a connection, the tester's own memory, a message on its way; and what a guest has besides.
-bytes_per_client=12500
+bytes_per_client=15000
 guest_mib_min=768
 # Silence on the console after which the guest is given up.
 silence_seconds=900
