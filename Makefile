@@ -7,9 +7,9 @@ SHELL := /bin/bash
 FUZZ_SECONDS ?= 60
 
 # Benchmarks by time, a file of benches/ each.
-BENCHES := websocket protocol resp channel mesh slab wheel fanout shard
+BENCHES := websocket protocol resp channel mesh slab wheel fanout shard compression
 
-.PHONY: help run test test-tools check deny test-unit test-black-box sdk-suites simulate fuzz measure memory bench-fanout bench-heartbeat bench-storm gate-memory million bench bench-instructions
+.PHONY: help run test test-tools check deny test-unit test-black-box sdk-suites simulate fuzz measure memory bench-fanout bench-heartbeat bench-storm bench-compression gate-memory million bench bench-instructions
 
 help: ## Lists these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ bench-heartbeat: ## CPU per heartbeat (ping out, pong in), beside a bare send() 
 
 bench-storm: ## All clients of 100 channels are cut at once and recover while publications go on; CONNECTIONS=10000.
 	@loadtest/measure.sh storm
+
+bench-compression: ## Bytes and CPU per message: off, single, shared, and compressed for each connection; CONNECTIONS=10000.
+	@loadtest/measure.sh compression
 
 gate-memory: ## Fails if an idle connection costs more bytes than its budget; CONNECTIONS=5000.
 	@loadtest/measure.sh gate

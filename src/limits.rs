@@ -90,6 +90,13 @@ pub const HISTORY_REPLY_PUBLICATIONS_MAX: usize = 300;
 /// make a frame of gigabytes. Recovery of more begins anew, as that of too many does; history goes on from the last.
 pub const HISTORY_REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Level at which history is compressed: the fastest of the regular ones. The others gain a few percent of bytes for
+/// several times the time.
+pub const HISTORY_COMPRESSION_LEVEL: i32 = 1;
+
+/// Bytes of history that a shard keeps decompressed, so that a storm of clients that come back costs each block once.
+pub const HISTORY_UNPACKED_BYTES_MAX: usize = 1024 * 1024;
+
 /// Bytes of replies that wait for one client at most; with more it counts as slow. They are not counted as what the
 /// server pushes is, because a client has asked for them; so there must be room for the longest of them, and others.
 pub const OUTBOX_REPLY_BYTES_MAX: usize = 2 * HISTORY_REPLY_BYTES_MAX;
@@ -218,6 +225,12 @@ pub const INGEST_TRANSACTION_COMMAND_BYTES: usize = 128;
 
 /// Bytes of a text that a producer names itself or its library with.
 pub const INGEST_LABEL_BYTES_MAX: usize = 128;
+
+/// Dictionaries by which producers may compress.
+pub const DICTIONARIES_MAX: usize = 64;
+
+/// Bytes of such a dictionary; `zstd --train` makes 110 KiB unless it is told otherwise.
+pub const DICTIONARY_BYTES_MAX: usize = 1024 * 1024;
 
 /// Milliseconds that a publisher of keys has to answer. With the interval below, a client whose key is not at hand waits
 /// for five seconds at most, which is what client libraries wait for.

@@ -21,6 +21,7 @@ install_debian_packages() {
     has npm || packages+=(npm)
     has python3 || packages+=(python3)
     has python3 && python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
+    has zstd || packages+=(zstd)
     has valgrind || packages+=(valgrind)
     has cc || packages+=(gcc libc6-dev)
     [ ${#packages[@]} -gt 0 ] || return 0

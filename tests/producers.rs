@@ -91,6 +91,100 @@ impl Expected {
     }
 }
 
+/// A dictionary of zstd.
+const DICTIONARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/ticks.dictionary");
+
+#[test]
+fn redis_py_publishes_what_it_has_compressed() {
+    let server = Server::start(&format!("ingest.zstd_dictionaries = [{DICTIONARY:?}]"));
+    let mut client = Client::user(&server, "user");
+    client.subscribe("open:zstd");
+    script::run(script::python(&server, "zstd_producer.py").arg(DICTIONARY));
+    for number in 0..10 {
+        let data = client.next_data();
+        assert_eq!(data.as_array().expect("a list").len(), 4);
+        assert!((0..4).all(|place| data[place]["number"] == number && data[place]["place"] == place), "{data}");
+        assert_eq!(data[3]["symbol"], "EURUSD");
+    }
+    assert_eq!(client.next_push()["pub"]["data"], json!({ "personal": true }));
+    assert_eq!(client.next_push()["message"]["data"], json!({ "broadcast": true }));
+    let metrics = server.metrics();
+    let total = |name: &str| metrics.sum(&format!("tidegate_ingest_zstd_{name}_total"), &[]).expect("it is counted");
+    assert_eq!(total("payloads"), 12.0);
+    assert!(total("received_bytes") > 0.0 && total("decompressed_bytes") > 2.0 * total("received_bytes"));
+}
+
+#[test]
+fn redis_cli_publishes_what_zstd_has_compressed() {
+    let server = Server::start(&format!("ingest.zstd_dictionaries = [{DICTIONARY:?}]"));
+    let mut client = Client::anonymous(&server);
+    client.subscribe("open:zstd");
+    let port = server.ingest_address().port();
+    for (number, options) in ["", "--no-content-size", "-19 --check", &format!("-D {DICTIONARY}")].iter().enumerate() {
+        let line = format!("zstd -c {options} | redis-cli -p {port} -X frame TG.PUBLISH open:zstd frame ENCODING zstd");
+        let mut child = script::command("bash", &server)
+            .args(["-o", "pipefail", "-c", &line])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("bash is here");
+        let payload = json!({ "number": number, "list": vec![number; 100] });
+        child.stdin.take().expect("it is piped").write_all(payload.to_string().as_bytes()).expect("zstd reads");
+        let output = child.wait_with_output().expect("it is our child");
+        assert!(output.status.success() && output.stdout.starts_with(b"0\n"), "{line}: {output:?}");
+        assert_eq!(client.next_data(), payload);
+    }
+}
+
+#[test]
+fn wrong_compressed_payloads_are_refused_and_bombs_cost_their_bound() {
+    let server = Server::start("ingest.payload_size_max = \"64KiB\"");
+    let mut bystander = Bystander::new(&server);
+    let mut producer = Producer::connect(&server);
+    let compress = |payload: &[u8]| zstd::bulk::compress(payload, 3).expect("any bytes can be compressed");
+    let bomb = compress(&vec![b' '; 64 << 20]);
+    assert!(bomb.len() < 8 << 10);
+    let mut streamed_bomb = zstd::stream::Encoder::new(Vec::new(), 3).expect("an encoder");
+    streamed_bomb.write_all(&vec![b' '; 64 << 20]).expect("there is memory");
+    let streamed_bomb = streamed_bomb.finish().expect("there is memory");
+    let good = compress(b"{\"a\":[1,2,3]}");
+    let dictionary = std::fs::read(DICTIONARY).expect("a file of the tests");
+    let mut with_dictionary = zstd::bulk::Compressor::with_dictionary(3, &dictionary).expect("a dictionary");
+    let foreign = with_dictionary.compress(b"{\"symbol\":\"EURUSD\"}").expect("any bytes can be compressed");
+    let cases: &[(&[u8], &str)] = &[
+        (&bomb, "ERR payload of 67108864 bytes, decompressed, is too long: ingest.payload_size_max allows 65536"),
+        (&streamed_bomb, "ERR payload has more than 65536 bytes, decompressed, which is too long"),
+        (b"{\"a\":1}", "ERR payload is not compressed with zstd: it does not begin with the bytes 28 b5 2f fd"),
+        (b"", "ERR payload is not compressed with zstd"),
+        (&good[..good.len() - 1], "ERR payload is not one whole zstd frame: "),
+        (&[&good[..], b"more"].concat(), "ERR payload has 4 bytes behind its zstd frame"),
+        (&good.repeat(2), "ERR payload has "),
+        (&foreign, "ERR payload is compressed by dictionary 7400, which this server does not have"),
+        (&compress(b"{"), "ERR payload is not valid JSON: "),
+        (&compress(b""), "ERR payload is not valid JSON: "),
+    ];
+    for (payload, answer) in cases {
+        let reply = producer.command(&[b"TG.PUBLISH", &b"open:a"[..], payload, b"ENCODING", b"zstd"]);
+        assert!(reply.error().starts_with(answer), "{reply:?} instead of {answer}");
+        bystander.assert_untouched();
+    }
+    for (arguments, answer) in [
+        (&["TG.PUBLISH", "open:a", "1", "ENCODING"][..], "ERR syntax error: ENCODING needs a value"),
+        (&["TG.PUBLISH", "open:a", "1", "ENCODING", "gzip"], "ERR ENCODING must be zstd, got 'gzip'"),
+        (&["TG.SEND", "user", "1", "ID"], "ERR syntax error: expected ENCODING zstd, got 'ID'"),
+        (&["TG.BROADCAST", "1", "ENCODING", "zstd", "ID"], "ERR syntax error: expected ENCODING zstd, got 'ID'"),
+    ] {
+        assert_eq!(producer.command(arguments).error(), answer);
+    }
+    let good = [b"TG.PUBLISH", &b"open:a"[..], &good, b"ENCODING", b"zstd"];
+    assert!(matches!(producer.command(&good), Reply::Array(_)), "the connection goes on");
+    for (reason, count) in
+        [("payload_too_long", 2), ("payload_not_zstd", 5), ("unknown_dictionary", 1), ("payload_not_json", 2)]
+    {
+        server.wait_until_counted(reason, count);
+    }
+}
+
 #[test]
 fn redis_cli_publishes() {
     let server = Server::start("");

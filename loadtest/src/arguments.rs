@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::stamp::PAYLOAD_BYTES_MIN;
+use crate::{composer::Composer, payload::PayloadKind, stamp::PAYLOAD_BYTES_MIN};
 
 /// Load tester for Tidegate and other WebSocket push servers: connections per core, bytes per connection,
 /// CPU per message, latency; beside what the kernel itself costs on the same machine (--floor).
@@ -87,6 +87,9 @@ pub struct CommonArguments {
     /// For other servers: a message with this in it says that the client is subscribed.
     #[arg(long)]
     pub ready_text: Option<String>,
+    /// Offers permessage-deflate, as browsers do; what the server compresses is inflated, and its bytes are counted.
+    #[arg(long)]
+    pub compression: bool,
     /// Cores for the tester's threads, such as 1,2. Default: those that the server's threads are not pinned to.
     #[arg(long, value_delimiter = ',')]
     pub cores: Vec<usize>,
@@ -243,6 +246,10 @@ pub struct SummaryArguments {
     /// does what they found grow?
     #[arg(long, value_name = "REPORT,REPORT", value_parser = report_list)]
     pub growth: Vec<ReportList>,
+    /// Of these, two runs that differ in the server's configuration alone: what the second costs must be no more than
+    /// what the first does.
+    #[arg(long, value_name = "REPORT,REPORT", value_parser = report_list)]
+    pub no_more_than: Vec<ReportList>,
     /// What was measured, such as a version.
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub subject: String,
@@ -290,6 +297,15 @@ pub struct PublicationArguments {
     /// Publications at each instant, pipelined.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub burst: u32,
+    /// Publishes what an application would, in place of a filling of --payload-bytes, and checks that it arrives as it is.
+    #[arg(long, value_enum, conflicts_with = "payload_bytes")]
+    pub payload: Option<PayloadKind>,
+    /// With --payload: chooses all that is random in it.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Goal, with --compression: bytes on the wire, in percent of what they would be uncompressed.
+    #[arg(long, value_name = "PERCENT", requires = "compression", value_parser = positive)]
+    pub wire_percent_max: Option<f64>,
     /// Bytes of a payload.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(PAYLOAD_BYTES_MIN as i64..=1 << 20))]
     pub payload_bytes: u32,
@@ -314,6 +330,16 @@ impl CommonArguments {
     /// Clients that subscribe to this channel: all are spread over the channels in turn.
     pub fn subscribers(&self, channel: u32) -> u64 {
         (u64::from(self.connections) + u64::from(self.channels - 1 - channel)) / u64::from(self.channels)
+    }
+}
+
+impl PublicationArguments {
+    /// Who makes the payloads.
+    pub fn composer(&self) -> Composer {
+        match self.payload {
+            Some(kind) => Composer::Realistic { kind, seed: self.seed },
+            None => Composer::Filler { bytes: self.payload_bytes as usize },
+        }
     }
 }
 

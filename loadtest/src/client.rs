@@ -17,7 +17,9 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::{
     clock::now_ns,
+    composer::Judge,
     dialect::{Answer, Dialect, Expectation, StreamPosition, Subscribed, pushed_offset},
+    inflate::OFFER,
     ledger::Ledger,
     link::{Plan, Slow},
     sequence::SequenceWindow,
@@ -41,6 +43,7 @@ pub struct Swarm {
     plan: Plan,
     receive_buffer: RefCell<ReceiveBuffer>,
     finder: RefCell<StampFinder>,
+    judge: RefCell<Option<Judge>>,
     ledger: RefCell<Ledger>,
     /// By place in the worker: who wakes the client while it waits.
     wakers: RefCell<Vec<Option<Waker>>>,
@@ -84,6 +87,7 @@ impl Swarm {
         Rc::new(Swarm {
             receive_buffer: RefCell::new(ReceiveBuffer::new(RECEIVE_BYTES_MAX)),
             finder: RefCell::new(StampFinder::new()),
+            judge: RefCell::new(plan.reading.composer.map(Judge::new)),
             ledger: RefCell::new(Ledger::new(plan.channels)),
             wakers: RefCell::new(vec![None; clients]),
             windows: RefCell::new(vec![Windows::from_whatever_comes(); clients]),
@@ -250,7 +254,8 @@ impl Client {
 
     async fn subscribe(&mut self) -> Result<()> {
         let plan = &self.swarm.plan;
-        self.socket.send(&upgrade_request(&plan.host, &plan.path)).await?;
+        let offer = plan.compression.then_some(OFFER);
+        self.socket.send(&upgrade_request(&plan.host, &plan.path, offer)).await?;
         let rest = self.read_upgrade().await?;
         let mut frames = Vec::new();
         for text in self.opening()? {
@@ -281,8 +286,12 @@ impl Client {
             let Some(received) = self.socket.receive(&mut buffer)? else { continue };
             ensure!(received > 0, "the server ends the connection instead of answering the upgrade request");
             head.extend_from_slice(&buffer.bytes[..received]);
-            if let Some(length) = read_upgrade_response(&head)? {
-                head.drain(..length);
+            if let Some(upgrade) = read_upgrade_response(&head, self.swarm.plan.compression)? {
+                if let Some(agreement) = upgrade.agreement {
+                    self.reader.agree(agreement);
+                    self.swarm.ledger.borrow_mut().record_agreement();
+                }
+                head.drain(..upgrade.length);
                 return Ok(head);
             }
         }
@@ -356,6 +365,7 @@ impl Client {
             answers: Vec::new(),
         };
         self.reader.read(bytes, &mut |message| intake.message(message))?;
+        self.swarm.ledger.borrow_mut().record_savings(self.reader.take_savings());
         Ok(intake.answers)
     }
 
@@ -436,14 +446,14 @@ impl Intake<'_> {
             return Ok(());
         };
         ledger.keep_sample(|| server_frame(Opcode::Text, line));
-        self.record(stamp, &mut ledger);
+        self.record(line, place, stamp, &mut ledger);
         // Servers may join messages by other means than lines.
         let mut rest = &line[place + STAMP_BYTES..];
         if !matches!(self.swarm.plan.dialect, Dialect::Texts { .. }) {
             return Ok(());
         }
         while let Some((place, stamp)) = finder.find(rest) {
-            self.record(stamp, &mut ledger);
+            self.record(rest, place, stamp, &mut ledger);
             rest = &rest[place + STAMP_BYTES..];
         }
         Ok(())
@@ -462,14 +472,20 @@ impl Intake<'_> {
         let mut rest = line;
         while let Some((place, stamp)) = finder.find(rest) {
             ledger.record_recovered();
-            self.record(stamp, &mut ledger);
+            self.record(rest, place, stamp, &mut ledger);
             rest = &rest[place + STAMP_BYTES..];
         }
         Ok(())
     }
 
-    fn record(&mut self, stamp: Stamp, ledger: &mut Ledger) {
+    /// A message with a stamp at this place.
+    fn record(&mut self, message: &[u8], place: usize, stamp: Stamp, ledger: &mut Ledger) {
         let plan = &self.swarm.plan;
+        if let Some(judge) = &mut *self.swarm.judge.borrow_mut()
+            && !judge.is_intact(message, place, stamp)
+        {
+            ledger.record_damaged();
+        }
         let window = match stamp.stream {
             Stream::Channel(channel) if channel == self.swarm.channel_of(self.client) => {
                 Some(&mut self.windows.channel)

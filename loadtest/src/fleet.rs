@@ -17,6 +17,7 @@ use crate::{
     statistics::{Durations, Summary},
     stream::Positions,
     watch::Watch,
+    websocket::Savings,
 };
 
 /// Descriptors that a worker needs beside its clients' sockets.
@@ -59,6 +60,10 @@ pub struct Findings {
     pub recovered: u64,
     /// Bytes received.
     pub received_bytes: u64,
+    /// Clients with which the server agreed on compression.
+    pub agreed: u64,
+    /// What compression spared.
+    pub savings: Savings,
     /// Messages without a stamp.
     pub unstamped: u64,
     /// Pings answered.
@@ -380,6 +385,8 @@ fn merge(tallies: Vec<Tally>) -> Findings {
         findings.received_slowly += tally.received_slowly;
         findings.recovered += tally.recovered;
         findings.received_bytes += tally.received_bytes;
+        findings.agreed += tally.agreed;
+        findings.savings.add(tally.savings);
         findings.unstamped += tally.unstamped;
         findings.pings += tally.pings;
         findings.sample_frame = findings.sample_frame.take().or(tally.sample_frame);

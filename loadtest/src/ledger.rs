@@ -6,6 +6,7 @@ use crate::{
     stamp::Stamp,
     statistics::{Durations, Pairs},
     stream::Stream,
+    websocket::Savings,
 };
 
 /// Publications of one stream whose last receivers are kept, at most.
@@ -23,6 +24,8 @@ pub struct Ledger {
     faults: Faults,
     received: u64,
     received_bytes: u64,
+    agreed: u64,
+    savings: Savings,
     unstamped: u64,
     pings: u64,
     received_slowly: u64,
@@ -56,6 +59,8 @@ impl Ledger {
             faults: Faults::default(),
             received: 0,
             received_bytes: 0,
+            agreed: 0,
+            savings: Savings::default(),
             unstamped: 0,
             pings: 0,
             received_slowly: 0,
@@ -73,6 +78,21 @@ impl Ledger {
     /// A client received bytes.
     pub fn record_bytes(&mut self, bytes: usize) {
         self.received_bytes += bytes as u64;
+    }
+
+    /// A client and the server have agreed on compression.
+    pub fn record_agreement(&mut self) {
+        self.agreed += 1;
+    }
+
+    /// What compression has spared of what a client received.
+    pub fn record_savings(&mut self, savings: Savings) {
+        self.savings.add(savings);
+    }
+
+    /// A client received a message that is not what was published.
+    pub fn record_damaged(&mut self) {
+        self.faults.damaged += 1;
     }
 
     /// A client received a message, which the kernel may have noted the arrival of; `window` is none if it should
@@ -178,6 +198,7 @@ impl Ledger {
         self.interval.clear();
         self.received = 0;
         self.received_bytes = 0;
+        self.savings = Savings::default();
         self.received_slowly = 0;
         self.recovered = 0;
         self.unstamped = 0;
@@ -196,6 +217,8 @@ impl Ledger {
             received_slowly: self.received_slowly,
             recovered: self.recovered,
             received_bytes: self.received_bytes,
+            agreed: self.agreed,
+            savings: self.savings,
             unstamped: self.unstamped,
             pings: self.pings,
             sample_frame: self.sample_frame.clone(),

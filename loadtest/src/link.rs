@@ -14,7 +14,9 @@ use std::{
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{dialect::Dialect, sequence::Faults, statistics::Pairs, stream::Positions};
+use crate::{
+    composer::Composer, dialect::Dialect, sequence::Faults, statistics::Pairs, stream::Positions, websocket::Savings,
+};
 
 /// What a worker does, told once.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,6 +41,8 @@ pub struct Plan {
     pub core: Option<usize>,
     /// Whether the worker never sleeps.
     pub busy_poll: bool,
+    /// Whether clients offer compression.
+    pub compression: bool,
     /// How clients read.
     pub reading: Reading,
 }
@@ -50,6 +54,16 @@ pub struct Reading {
     pub slow: Option<Slow>,
     /// Whether the kernel notes when bytes arrive, before a client has time to receive them.
     pub notes_arrivals: bool,
+    /// Who made the payloads, if clients compare what they receive with it.
+    pub composer: Option<Composer>,
+}
+
+impl Reading {
+    /// What an application would publish is compared; a filling says nothing that its stamp does not.
+    pub fn of(composer: Composer) -> Reading {
+        let composer = Some(composer).filter(|composer| matches!(composer, Composer::Realistic { .. }));
+        Reading { composer, ..Reading::default() }
+    }
 }
 
 /// Clients that read slowly.
@@ -158,6 +172,10 @@ pub struct Tally {
     pub recovered: u64,
     /// Bytes received.
     pub received_bytes: u64,
+    /// Clients with which the server agreed on compression, since the start.
+    pub agreed: u64,
+    /// What compression spared.
+    pub savings: Savings,
     /// Messages without a stamp that were no pings.
     pub unstamped: u64,
     /// Pings answered.

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
     arguments::{CommonArguments, ProducerArguments},
+    composer::Composer,
     pace::{Outlet, Pace, Pushed},
     resp::{ReplyReader, push_command},
     stamp::Stamp,
@@ -70,16 +71,16 @@ pub fn connect(
     common: &CommonArguments,
     producer: &ProducerArguments,
     addressees: Addressees,
-    payload_bytes: usize,
+    composer: Composer,
 ) -> Result<Box<dyn Source>> {
     match (&producer.publish_text, addressees) {
         (Some(text), Addressees::Channels(names)) => {
-            Ok(Box::new(TextProducer::connect(common, text.clone(), names, payload_bytes)?))
+            Ok(Box::new(TextProducer::connect(common, text.clone(), names, composer)?))
         }
         (Some(_), Addressees::Users(_)) => bail!("--publish-text is for channels: users are reached by --ingest alone"),
         (None, addressees) => {
             let password = producer.ingest_password.as_deref();
-            Ok(Box::new(RespProducer::connect(producer.ingest, password, addressees, payload_bytes)?))
+            Ok(Box::new(RespProducer::connect(producer.ingest, password, addressees, composer)?))
         }
     }
 }
@@ -92,7 +93,8 @@ pub struct RespProducer {
     /// Commands without a reply so far.
     outstanding: u64,
     addressees: Addressees,
-    payload_bytes: usize,
+    composer: Composer,
+    payload: Vec<u8>,
     positions: Positions,
     next: usize,
     commands: Vec<u8>,
@@ -107,7 +109,7 @@ impl RespProducer {
         address: SocketAddr,
         password: Option<&str>,
         addressees: Addressees,
-        payload_bytes: usize,
+        composer: Composer,
     ) -> Result<RespProducer> {
         let stream = TcpStream::connect(address).with_context(|| {
             format!("no ingest port at {address}: is the server running, and is --ingest its ingest.listen?")
@@ -118,7 +120,8 @@ impl RespProducer {
             replies: ReplyReader::default(),
             outstanding: 0,
             addressees,
-            payload_bytes,
+            composer,
+            payload: Vec::new(),
             positions: Positions::default(),
             next: 0,
             commands: Vec::new(),
@@ -171,7 +174,8 @@ impl Outlet for RespProducer {
         for number in 1..=burst {
             let stream = self.addressees.stream(self.next);
             let stamp = Stamp { stream, sequence: self.positions.advance(stream), intended_ns };
-            self.addressees.push_command(self.next, &stamp.payload(self.payload_bytes), &mut self.commands);
+            self.composer.compose(stamp, &mut self.payload);
+            self.addressees.push_command(self.next, &self.payload, &mut self.commands);
             if number == burst || matches!(self.addressees, Addressees::Users(_)) {
                 self.next = (self.next + 1) % self.addressees.len();
             }
@@ -231,7 +235,7 @@ mod tests {
     fn every_publication_has_its_place_in_its_stream() {
         let (address, port) = ingest_port(b":1\r\n", 8);
         let channels = Addressees::Channels(vec!["a".to_owned(), "b".to_owned()]);
-        let mut producer = RespProducer::connect(address, None, channels, 100).unwrap();
+        let mut producer = RespProducer::connect(address, None, channels, Composer::Filler { bytes: 100 }).unwrap();
         let published = AtomicU64::new(0);
         let pushed =
             producer.push(&Pace { rate: 1e4, burst: 2, instants: 4 }, &published, &AtomicBool::new(false)).unwrap();
@@ -248,8 +252,13 @@ mod tests {
     #[test]
     fn a_refusal_ends_the_pushing() {
         let (address, _port) = ingest_port(b"-ERR unknown channel\r\n", 1);
-        let mut producer =
-            RespProducer::connect(address, None, Addressees::Channels(vec!["x".to_owned()]), 64).unwrap();
+        let mut producer = RespProducer::connect(
+            address,
+            None,
+            Addressees::Channels(vec!["x".to_owned()]),
+            Composer::Filler { bytes: 64 },
+        )
+        .unwrap();
         let pace = Pace { rate: 100.0, burst: 1, instants: 50 };
         let error = producer.push(&pace, &AtomicU64::new(0), &AtomicBool::new(false)).unwrap_err();
         assert!(format!("{error:#}").contains("unknown channel"), "{error:#}");

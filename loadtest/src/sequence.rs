@@ -20,6 +20,8 @@ pub struct Faults {
     pub out_of_order: u64,
     /// Arrived at a subscriber of another stream.
     pub misrouted: u64,
+    /// Arrived, but not as it was published.
+    pub damaged: u64,
 }
 
 impl Faults {
@@ -34,6 +36,7 @@ impl Faults {
         self.doubled += other.doubled;
         self.out_of_order += other.out_of_order;
         self.misrouted += other.misrouted;
+        self.damaged += other.damaged;
     }
 }
 

@@ -112,6 +112,7 @@ impl Target {
                 opening_max: arguments.opening_max,
                 core: (!cores.is_empty()).then(|| cores[worker % cores.len()]),
                 busy_poll: arguments.busy_poll,
+                compression: arguments.compression && !matches!(dialect, Dialect::Bare),
                 reading,
             })
             .collect())

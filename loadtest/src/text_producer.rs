@@ -12,12 +12,13 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
     arguments::CommonArguments,
+    composer::Composer,
     pace::{Outlet, Pace, Pushed},
     producer::Source,
     stamp::Stamp,
     stream::{Positions, Stream},
     target,
-    websocket::{Message, MessageReader, Opcode, client_frame, read_upgrade_response, upgrade_request},
+    websocket::{Message, MessageReader, Opcode, Upgrade, client_frame, read_upgrade_response, upgrade_request},
 };
 
 /// How long the server may take to answer the upgrade.
@@ -33,7 +34,7 @@ pub struct TextProducer {
     reader: MessageReader,
     text: String,
     channels: Vec<String>,
-    payload_bytes: usize,
+    composer: Composer,
     positions: Positions,
     next: usize,
 }
@@ -47,7 +48,7 @@ impl TextProducer {
         common: &CommonArguments,
         text: String,
         channels: Vec<String>,
-        payload_bytes: usize,
+        composer: Composer,
     ) -> Result<TextProducer> {
         ensure!(
             text.contains("{payload}"),
@@ -59,7 +60,7 @@ impl TextProducer {
         stream.set_read_timeout(Some(UPGRADE_TIMEOUT))?;
         let positions = Positions::default();
         let reader = MessageReader::default();
-        let mut producer = TextProducer { stream, reader, text, channels, payload_bytes, positions, next: 0 };
+        let mut producer = TextProducer { stream, reader, text, channels, composer, positions, next: 0 };
         producer.upgrade(&host, &path).context("the producer's upgrade request")?;
         if let Some(connect) = &common.connect_text {
             producer.send(&connect.replace("{client}", "producer"))?;
@@ -68,14 +69,14 @@ impl TextProducer {
     }
 
     fn upgrade(&mut self, host: &str, path: &str) -> Result<()> {
-        self.stream.write_all(&upgrade_request(host, path))?;
+        self.stream.write_all(&upgrade_request(host, path, None))?;
         let mut head = Vec::new();
         loop {
             let mut buffer = [0; 4096];
             let received = self.stream.read(&mut buffer)?;
             ensure!(received > 0, "the server ends the connection instead of answering");
             head.extend_from_slice(&buffer[..received]);
-            if let Some(length) = read_upgrade_response(&head)? {
+            if let Some(Upgrade { length, .. }) = read_upgrade_response(&head, false)? {
                 return self.take(&head[length..]);
             }
         }
@@ -112,7 +113,8 @@ impl Outlet for TextProducer {
         for _ in 0..burst {
             let stream = Stream::Channel(self.next as u32);
             let stamp = Stamp { stream, sequence: self.positions.advance(stream), intended_ns };
-            let payload = stamp.payload(self.payload_bytes);
+            let mut payload = Vec::new();
+            self.composer.compose(stamp, &mut payload);
             let text = self.text.replace("{channel}", &self.channels[self.next]);
             let text = text.replace("{payload}", &String::from_utf8_lossy(&payload));
             frames.extend(client_frame(Opcode::Text, text.as_bytes(), MASK));

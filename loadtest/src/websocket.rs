@@ -5,12 +5,15 @@
 //! while a frame is incomplete. Sans-IO.
 
 use anyhow::{Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::inflate::{Agreement, Inflater};
 
 /// Longest head of the server's answer to the upgrade, in bytes.
 const RESPONSE_HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Longest message that is taken from a server, in bytes.
-const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Key and answer are the example of RFC 6455 section 1.3: a constant key lets the answer be
 /// checked without computing it, and spares a million random numbers.
@@ -50,11 +53,12 @@ pub enum Message<'a> {
     },
 }
 
-/// The request that asks for a WebSocket.
-pub fn upgrade_request(host: &str, path: &str) -> Vec<u8> {
+/// The request that asks for a WebSocket, perhaps with extensions.
+pub fn upgrade_request(host: &str, path: &str, extensions: Option<&str>) -> Vec<u8> {
+    let extensions = extensions.map_or_else(String::new, |offer| format!("Sec-WebSocket-Extensions: {offer}\r\n"));
     format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{extensions}\r\n"
     )
     .into_bytes()
 }
@@ -68,11 +72,20 @@ pub fn upgrade_response() -> Vec<u8> {
     .into_bytes()
 }
 
-/// Reads the server's answer to the upgrade: its length once it is complete.
+/// The server's answer to the upgrade.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Upgrade {
+    /// Its length.
+    pub length: usize,
+    /// What was agreed on about compression.
+    pub agreement: Option<Agreement>,
+}
+
+/// Reads the server's answer to the upgrade, once it is complete.
 ///
 /// # Errors
 /// If the server refuses, or does not answer as RFC 6455 section 4.1 demands.
-pub fn read_upgrade_response(received: &[u8]) -> Result<Option<usize>> {
+pub fn read_upgrade_response(received: &[u8], has_offered: bool) -> Result<Option<Upgrade>> {
     let Some(end) = memchr::memmem::find(received, b"\r\n\r\n") else {
         ensure!(received.len() < RESPONSE_HEAD_BYTES_MAX, "the answer to the upgrade request does not end");
         return Ok(None);
@@ -84,11 +97,15 @@ pub fn read_upgrade_response(received: &[u8]) -> Result<Option<usize>> {
         let body = String::from_utf8_lossy(&received[end + 4..]);
         bail!("the server refuses the upgrade: {status} {}", body.trim());
     }
-    let accepted = lines
-        .filter_map(|line| line.split_once(':'))
-        .any(|(name, value)| name.eq_ignore_ascii_case("sec-websocket-accept") && value.trim() == ACCEPT);
-    ensure!(accepted, "the server's Sec-WebSocket-Accept is missing or wrong");
-    Ok(Some(end + 4))
+    let fields: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(':')).collect();
+    let field = |wanted: &str| {
+        let found = fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        found.map(|(_, value)| value.trim())
+    };
+    ensure!(field("sec-websocket-accept") == Some(ACCEPT), "the server's Sec-WebSocket-Accept is missing or wrong");
+    let extensions = field("sec-websocket-extensions");
+    ensure!(has_offered || extensions.is_none(), "the server agrees to extensions, and none was offered");
+    Ok(Some(Upgrade { length: end + 4, agreement: extensions.map(Agreement::parse).transpose()? }))
 }
 
 /// A frame to the server, masked (RFC 6455 section 5.3).
@@ -113,11 +130,48 @@ pub fn server_frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
 pub struct MessageReader {
     /// Bytes of an incomplete frame.
     partial: Vec<u8>,
-    /// Fragments of an incomplete message.
-    fragments: Option<Vec<u8>>,
+    /// An incomplete message.
+    fragments: Option<Fragments>,
+    /// If compression was agreed on.
+    inflater: Option<Inflater>,
+    savings: Savings,
+}
+
+/// What has come of a message in several frames.
+#[derive(Debug)]
+struct Fragments {
+    bytes: Vec<u8>,
+    is_compressed: bool,
+}
+
+/// What compression spared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Savings {
+    /// Messages that came compressed.
+    pub messages: u64,
+    /// How many bytes longer their frames would have been; less than 0: they would have been shorter.
+    pub bytes: i64,
+}
+
+impl Savings {
+    /// Counts others in.
+    pub fn add(&mut self, other: Savings) {
+        self.messages += other.messages;
+        self.bytes += other.bytes;
+    }
 }
 
 impl MessageReader {
+    /// The server may compress from now on.
+    pub fn agree(&mut self, agreement: Agreement) {
+        self.inflater = Some(Inflater::new(agreement));
+    }
+
+    /// What compression has spared since the last call.
+    pub fn take_savings(&mut self) -> Savings {
+        std::mem::take(&mut self.savings)
+    }
+
     /// Takes received bytes and hands on every message that is complete.
     ///
     /// # Errors
@@ -160,27 +214,60 @@ impl MessageReader {
             Opcode::Text | Opcode::Binary => {
                 ensure!(self.fragments.is_none(), "a new message begins within a fragmented one");
                 if frame.is_final {
-                    return on_message(Message::Data(frame.payload));
+                    return self.hand_on(frame.payload, frame.is_compressed, on_message);
                 }
-                self.fragments = Some(frame.payload.to_vec());
+                self.fragments = Some(Fragments { bytes: frame.payload.to_vec(), is_compressed: frame.is_compressed });
                 Ok(())
             }
             Opcode::Continuation => {
                 let Some(mut message) = self.fragments.take() else { bail!("a continuation of no message") };
-                ensure!(message.len() + frame.payload.len() <= MESSAGE_BYTES_MAX, "a message of more than 16 MiB");
-                message.extend_from_slice(frame.payload);
+                ensure!(
+                    message.bytes.len() + frame.payload.len() <= MESSAGE_BYTES_MAX,
+                    "a message of more than 16 MiB"
+                );
+                message.bytes.extend_from_slice(frame.payload);
                 if frame.is_final {
-                    return on_message(Message::Data(&message));
+                    return self.hand_on(&message.bytes, message.is_compressed, on_message);
                 }
                 self.fragments = Some(message);
                 Ok(())
             }
         }
     }
+
+    fn hand_on(
+        &mut self,
+        payload: &[u8],
+        is_compressed: bool,
+        on_message: &mut dyn FnMut(Message<'_>) -> Result<()>,
+    ) -> Result<()> {
+        if !is_compressed {
+            return on_message(Message::Data(payload));
+        }
+        let Some(inflater) = &mut self.inflater else {
+            bail!("a compressed message, and compression was not agreed on")
+        };
+        let message = inflater.inflate(payload)?;
+        let frame_bytes = |payload: &[u8]| (payload.len() + header_bytes(payload.len())) as i64;
+        self.savings.messages += 1;
+        self.savings.bytes += frame_bytes(&message) - frame_bytes(payload);
+        on_message(Message::Data(&message))
+    }
+}
+
+/// Bytes before the payload in a frame of a server's.
+fn header_bytes(payload_bytes: usize) -> usize {
+    match payload_bytes {
+        0..=125 => 2,
+        126..=65_535 => 4,
+        _ => 10,
+    }
 }
 
 struct Frame<'a> {
     is_final: bool,
+    /// It begins a compressed message (RFC 7692 section 6).
+    is_compressed: bool,
     opcode: Opcode,
     payload: &'a [u8],
 }
@@ -189,7 +276,7 @@ impl Frame<'_> {
     /// The frame at the beginning of the bytes and its length with its header, once it is complete.
     fn parse(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>> {
         let [first, second, rest @ ..] = bytes else { return Ok(None) };
-        ensure!(first & 0x70 == 0, "a frame with reserved bits, without an extension that uses them");
+        ensure!(first & 0x30 == 0, "a frame with reserved bits, without an extension that uses them");
         ensure!(second & 0x80 == 0, "a masked frame from a server");
         let opcode = match first & 0x0f {
             0 => Opcode::Continuation,
@@ -200,6 +287,9 @@ impl Frame<'_> {
             10 => Opcode::Pong,
             reserved => bail!("a frame with the reserved opcode {reserved}"),
         };
+        let is_compressed = first & 0x40 != 0;
+        let may_be = matches!(opcode, Opcode::Text | Opcode::Binary);
+        ensure!(!is_compressed || may_be, "a frame that says that it is compressed, which cannot be");
         let (header, length) = match (second & 0x7f, rest) {
             (126, [high, low, ..]) => (4, usize::from(u16::from_be_bytes([*high, *low]))),
             (127, [a, b, c, d, e, f, g, h, ..]) => (10, u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]) as usize),
@@ -208,7 +298,7 @@ impl Frame<'_> {
         };
         ensure!(length <= MESSAGE_BYTES_MAX, "a frame of more than 16 MiB");
         let Some(payload) = bytes.get(header..header + length) else { return Ok(None) };
-        Ok(Some((Frame { is_final: first & 0x80 != 0, opcode, payload }, header + length)))
+        Ok(Some((Frame { is_final: first & 0x80 != 0, is_compressed, opcode, payload }, header + length)))
     }
 }
 
@@ -289,6 +379,30 @@ mod tests {
     }
 
     #[test]
+    fn compressed_messages_are_inflated_and_what_they_spared_is_counted() {
+        let hello = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+        let whole = [&[0xc1, 0x07][..], &hello].concat();
+        // The same in two frames, of which the first alone says so; then one that refers to it.
+        let parts = [&[0x41, 0x03][..], &hello[..3], &[0x80, 0x04], &hello[3..]].concat();
+        let again = [0xc1, 0x05, 0xf2, 0x00, 0x11, 0x00, 0x00];
+        let mut reader = MessageReader::default();
+        reader.agree(Agreement { keeps_context: true });
+        let mut messages = Vec::new();
+        let stream = [&whole[..], &server_frame(Opcode::Text, b"plain"), &parts, &again].concat();
+        let mut take = |message: Message<'_>| {
+            let Message::Data(data) = message else { panic!("{message:?}") };
+            messages.push(data.to_vec());
+            Ok(())
+        };
+        reader.read(&stream, &mut take).unwrap();
+        assert_eq!(messages, [b"Hello", b"plain", b"Hello", b"Hello"]);
+        assert_eq!(reader.take_savings(), Savings { messages: 3, bytes: -4 });
+        assert_eq!(reader.take_savings(), Savings::default());
+        let error = read(&[&whole]).unwrap_err().to_string();
+        assert!(error.contains("was not agreed on"), "{error}");
+    }
+
+    #[test]
     fn close_frames_tell_code_and_reason() {
         assert_eq!(read(&[b"\x88\x04\x0b\xb9hm"]).unwrap(), ["close 3001 hm"]);
         assert_eq!(read(&[b"\x88\x00"]).unwrap(), ["close 1005 "]);
@@ -296,7 +410,15 @@ mod tests {
 
     #[test]
     fn broken_frames_are_errors() {
-        for bad in [b"\xc1\x00".as_slice(), b"\x81\x80", b"\x83\x00", b"\x80\x00", b"\x01\x00\x81\x00"] {
+        for bad in [
+            b"\xa1\x00".as_slice(),
+            b"\xc9\x00",
+            b"\x01\x00\xc0\x00",
+            b"\x81\x80",
+            b"\x83\x00",
+            b"\x80\x00",
+            b"\x01\x00\x81\x00",
+        ] {
             assert!(read(&[bad]).is_err(), "{bad:?}");
         }
         assert!(read(&[b"\x82\x7f\xff\xff\xff\xff\xff\xff\xff\xff"]).is_err());
@@ -314,13 +436,18 @@ mod tests {
     #[test]
     fn the_upgrade_is_checked() {
         let good = upgrade_response();
-        assert_eq!(read_upgrade_response(&good).unwrap(), Some(good.len()));
-        assert_eq!(read_upgrade_response(&good[..good.len() - 1]).unwrap(), None);
+        let upgrade = Upgrade { length: good.len(), agreement: None };
+        assert_eq!(read_upgrade_response(&good, true).unwrap(), Some(upgrade));
+        assert_eq!(read_upgrade_response(&good[..good.len() - 1], true).unwrap(), None);
         let refused = b"HTTP/1.1 403 Forbidden\r\n\r\norigin not allowed";
-        let error = read_upgrade_response(refused).unwrap_err().to_string();
+        let error = read_upgrade_response(refused, false).unwrap_err().to_string();
         assert!(error.contains("403 Forbidden origin not allowed"), "{error}");
-        let wrong = String::from_utf8(good).unwrap().replace(ACCEPT, "x");
-        assert!(read_upgrade_response(wrong.as_bytes()).is_err());
-        assert!(read_upgrade_response(&vec![b'x'; RESPONSE_HEAD_BYTES_MAX]).is_err());
+        let good = String::from_utf8(good).unwrap();
+        assert!(read_upgrade_response(good.replace(ACCEPT, "x").as_bytes(), false).is_err());
+        assert!(read_upgrade_response(&vec![b'x'; RESPONSE_HEAD_BYTES_MAX], false).is_err());
+        let agreed = good.replace("\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n");
+        let upgrade = read_upgrade_response(agreed.as_bytes(), true).unwrap().unwrap();
+        assert_eq!(upgrade.agreement, Some(Agreement { keeps_context: true }));
+        assert!(read_upgrade_response(agreed.as_bytes(), false).is_err(), "it was not offered");
     }
 }

@@ -22,6 +22,7 @@
 //!   keys by age and bytes, streams by [`crate::limits::STREAM_POSITION_MS`], members by connections,
 //!   and [`Channels::expire`] by its budget.
 
+mod block;
 mod idempotency;
 mod interest;
 mod member_table;
@@ -32,7 +33,7 @@ mod user_table;
 
 use std::sync::Arc;
 
-pub use self::random::Random;
+pub use self::{block::PackerFigures, random::Random};
 use self::{
     idempotency::IdempotencyKeys, interest::InterestTable, member_table::MemberTable, stream::Stream,
     stream_table::StreamTable, user_table::UserTable,
@@ -165,16 +166,15 @@ impl Channels {
         let has_subscribers = self.subscribers(channel) > 0;
         let asks = *positioned || *recoverable || subscribe.recover.is_some();
         let stream = if asks { self.streams.open(channel, has_subscribers, now_ms) } else { None };
-        let stream = stream.map(|index| self.streams.stream(index));
         let recovery = subscribe.recover.as_ref().map(|from| {
-            let publications = stream.and_then(|stream| stream.recover(from));
+            let publications = stream.and_then(|index| self.streams.recover(index, from));
             match publications {
                 Some(publications) => Recovery::Recovered { from: from.offset, publications },
                 None if subscribe.reject_unrecovered => Recovery::Rejected,
                 None => Recovery::Unrecovered,
             }
         });
-        let position = stream.map(|stream| stream.position());
+        let position = stream.map(|index| self.streams.stream(index).position());
         let member = subscribe.member.as_ref().filter(|_| !matches!(recovery, Some(Recovery::Rejected)));
         let told = member.and_then(|member| self.join(channel, *connection, member));
         self.make_room();
@@ -272,9 +272,9 @@ impl Channels {
         self.now_ms = now_ms;
         let has_subscribers = self.subscribers(&history.channel) > 0;
         let found = self.streams.open(&history.channel, has_subscribers, now_ms).and_then(|index| {
-            let stream = self.streams.stream(index);
-            let publications = stream.history(history.limit, history.since.as_ref(), history.reverse)?;
-            Some(HistoryFound { publications, position: stream.position() })
+            let History { limit, since, reverse, .. } = history;
+            let publications = self.streams.history(index, *limit, since.as_ref(), *reverse)?;
+            Some(HistoryFound { publications, position: self.streams.stream(index).position() })
         });
         self.make_room();
         found
@@ -330,6 +330,11 @@ impl Channels {
     /// Bytes of all streams, and publications that were forgotten before their time for want of room.
     pub fn history_figures(&self) -> (u64, u64) {
         (self.streams.bytes() as u64, self.streams.evicted())
+    }
+
+    /// What was compressed of the history of channels, and decompressed.
+    pub fn packer_figures(&self) -> PackerFigures {
+        self.streams.packer_figures()
     }
 
     /// Subscribers that are known by name.

@@ -7,11 +7,14 @@
 //!   their oldest. Whether something is missing is therefore arithmetic; were there a hole, a
 //!   client would be told that it had recovered while it had not.
 //! - An expired publication is never given away, whether or not it has been freed already.
+//! - The newest publication is never compressed: it is what is asked for most, and whoever has recovered it must be seen
+//!   to have the very payload that deltas are made to.
 
-use std::{collections::VecDeque, mem::size_of, sync::Arc};
+use std::{collections::VecDeque, mem::size_of, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 
+use super::block::{Packed, Packer};
 use crate::{
     config::{Namespace, RecoveryMode},
     limits::{HISTORY_REPLY_BYTES_MAX, HISTORY_REPLY_PUBLICATIONS_MAX, STREAM_POSITION_MS, STREAM_UNUSED_MS},
@@ -27,10 +30,17 @@ pub(super) struct Stream {
     history_size: usize,
     history_ttl_ms: u64,
     recovery: RecoveryMode,
+    /// Payload bytes from which on all but the newest publication are compressed; 0: never.
+    compression_bytes_min: usize,
+    /// The oldest publications, if any are compressed.
+    packed: Option<Box<Packed>>,
+    /// The others.
     stored: VecDeque<Stored>,
+    /// Payloads of the others.
+    stored_payload_bytes: usize,
     /// When the stream last had a use: a publication, a question, a subscriber.
     used_ms: u64,
-    /// Of the stored publications.
+    /// All of the others.
     stored_bytes: usize,
     /// The last that a producer has named.
     version: Option<Box<Version>>,
@@ -56,7 +66,10 @@ impl Stream {
             history_size: namespace.history_size as usize,
             history_ttl_ms: u64::from(namespace.history_ttl_ms),
             recovery: namespace.force_recovery_mode,
+            compression_bytes_min: namespace.history_compression_bytes_min as usize,
+            packed: None,
             stored: VecDeque::new(),
+            stored_payload_bytes: 0,
             used_ms: now_ms,
             stored_bytes: 0,
             version: None,
@@ -78,8 +91,8 @@ impl Stream {
         })
     }
 
-    /// Numbers and stores.
-    pub(super) fn append(&mut self, publish: Publish, now_ms: u64) -> Arc<Publication> {
+    /// Numbers and stores; what was stored before may be compressed.
+    pub(super) fn append(&mut self, publish: Publish, now_ms: u64, packer: Option<&mut Packer>) -> Arc<Publication> {
         self.top += 1;
         if publish.version.is_some() {
             self.version = publish.version;
@@ -95,9 +108,13 @@ impl Stream {
             tags: publish.tags,
             delta: publish.delta,
         });
-        if self.stored.len() == self.history_size {
+        if self.len() == self.history_size {
             self.forget_oldest();
         }
+        if let Some(packer) = packer.filter(|_| self.is_compressible()) {
+            self.pack(packer);
+        }
+        self.stored_payload_bytes += publication.data.len();
         self.stored_bytes += bytes_of(&publication);
         self.stored.push_back(Stored {
             publication: Arc::clone(&publication),
@@ -106,10 +123,22 @@ impl Stream {
         publication
     }
 
+    fn is_compressible(&self) -> bool {
+        self.compression_bytes_min > 0 && self.stored_payload_bytes >= self.compression_bytes_min
+    }
+
+    /// Compresses all that is stored: a newer publication is about to be.
+    fn pack(&mut self, packer: &mut Packer) {
+        let publications = self.stored.iter().map(|stored| (&*stored.publication, stored.expires_ms));
+        self.packed.get_or_insert_default().push(publications, packer);
+        self.stored.clear();
+        (self.stored_payload_bytes, self.stored_bytes) = (0, 0);
+    }
+
     /// What brings a client that stands at `from` up to date; none: it cannot be had.
-    pub(super) fn recover(&self, from: &Position) -> Option<Vec<Arc<Publication>>> {
+    pub(super) fn recover(&self, from: &Position, packer: Option<&mut Packer>) -> Option<Vec<Arc<Publication>>> {
         match self.recovery {
-            RecoveryMode::Stream => self.recover_all(from),
+            RecoveryMode::Stream => self.recover_all(from, packer),
             RecoveryMode::Cache => self.recover_latest(from),
         }
     }
@@ -124,21 +153,28 @@ impl Stream {
     }
 
     /// All that came after `from`; none if something of it is missing, or too much to send at once.
-    fn recover_all(&self, from: &Position) -> Option<Vec<Arc<Publication>>> {
+    fn recover_all(&self, from: &Position, packer: Option<&mut Packer>) -> Option<Vec<Arc<Publication>>> {
         let missed = self.top.checked_sub(from.offset)?;
-        let is_whole = self.is_of_this_stream(from) && missed <= self.stored.len() as u64;
+        let is_whole = self.is_of_this_stream(from) && missed <= self.len() as u64;
         if !is_whole || missed > HISTORY_REPLY_PUBLICATIONS_MAX as u64 {
             return None;
         }
-        let publications = within_bytes(self.publications(self.stored.len() - missed as usize..self.stored.len()));
-        (publications.len() as u64 == missed).then_some(publications)
+        let range = self.len() - missed as usize..self.len();
+        let fits = fitting(self.content_bytes(range.clone())) as u64 == missed;
+        fits.then(|| self.publications(range, packer))
     }
 
     /// The answer to a question for history; none if the position that it names is gone.
     ///
     /// Backwards the end of what is stored is the end of the answer, since nothing between the
     /// position and the answer is missing.
-    pub(super) fn history(&self, limit: i32, since: Option<&Position>, reverse: bool) -> Option<Vec<Arc<Publication>>> {
+    pub(super) fn history(
+        &self,
+        limit: i32,
+        since: Option<&Position>,
+        reverse: bool,
+        packer: Option<&mut Packer>,
+    ) -> Option<Vec<Arc<Publication>>> {
         if since.is_some_and(|since| !self.is_of_this_stream(since)) {
             return None;
         }
@@ -147,27 +183,29 @@ impl Stream {
         if limit == 0 {
             return Some(Vec::new());
         }
-        let count = self.stored.len();
-        // Offset of the publication before the first stored one.
-        let before_first = self.top - count as u64;
+        let (count, before_first) = (self.len(), self.before_first());
         if reverse {
             let end = since.map_or(count, |since| {
                 usize::try_from(since.offset.saturating_sub(before_first + 1)).unwrap_or(count).min(count)
             });
-            return Some(within_bytes(self.publications(end.saturating_sub(limit)..end).rev()));
+            let fitting = fitting(self.content_bytes(end.saturating_sub(limit)..end).rev());
+            let mut publications = self.publications(end - fitting..end, packer);
+            publications.reverse();
+            return Some(publications);
         }
         let start = match since {
             None => 0,
             Some(since) if since.offset >= self.top => count,
             Some(since) => usize::try_from(since.offset.checked_sub(before_first)?).unwrap_or(count),
         };
-        Some(within_bytes(self.publications(start..count.min(start.saturating_add(limit)))))
+        let fitting = fitting(self.content_bytes(start..count.min(start.saturating_add(limit))));
+        Some(self.publications(start..start + fitting, packer))
     }
 
     /// Forgets at most `budget` expired publications; how many it was.
     pub(super) fn expire(&mut self, now_ms: u64, budget: usize) -> usize {
         let mut forgotten = 0;
-        while forgotten < budget && self.stored.front().is_some_and(|oldest| oldest.expires_ms <= now_ms) {
+        while forgotten < budget && self.oldest_expires_ms().is_some_and(|expires_ms| expires_ms <= now_ms) {
             self.forget_oldest();
             forgotten += 1;
         }
@@ -177,7 +215,7 @@ impl Stream {
 
     /// Forgets the oldest publication before its time; whether there was one.
     pub(super) fn evict_oldest(&mut self) -> bool {
-        let is_some = !self.stored.is_empty();
+        let is_some = self.len() > 0;
         self.forget_oldest();
         self.shrink();
         is_some
@@ -190,8 +228,8 @@ impl Stream {
 
     /// When something of the stream, or all of it, may be freed; none: not before something happens to it.
     pub(super) fn next_due_ms(&self, has_subscribers: bool) -> Option<u64> {
-        match self.stored.front() {
-            Some(oldest) => Some(oldest.expires_ms),
+        match self.oldest_expires_ms() {
+            Some(expires_ms) => Some(expires_ms),
             None if has_subscribers => None,
             None if self.top == 0 => Some(self.used_ms.saturating_add(STREAM_UNUSED_MS)),
             None => Some(self.used_ms.saturating_add(STREAM_POSITION_MS)),
@@ -200,7 +238,7 @@ impl Stream {
 
     /// Whether it is time to free all of it.
     pub(super) fn is_over(&self, has_subscribers: bool, now_ms: u64) -> bool {
-        self.stored.is_empty() && self.next_due_ms(has_subscribers).is_some_and(|due_ms| due_ms <= now_ms)
+        self.len() == 0 && self.next_due_ms(has_subscribers).is_some_and(|due_ms| due_ms <= now_ms)
     }
 
     /// Bytes held, the name among them.
@@ -212,6 +250,7 @@ impl Stream {
             + self.epoch.len()
             + self.stored.capacity() * size_of::<Stored>()
             + self.stored_bytes
+            + self.packed.as_ref().map_or(0, |packed| packed.bytes())
             + self.version.as_ref().map_or(0, |version| size_of::<Version>() + version.epoch.len())
     }
 
@@ -219,8 +258,50 @@ impl Stream {
         position.epoch.is_empty() || position.epoch == self.epoch
     }
 
-    fn publications(&self, range: std::ops::Range<usize>) -> impl DoubleEndedIterator<Item = Arc<Publication>> + '_ {
-        self.stored.range(range).map(|stored| Arc::clone(&stored.publication))
+    /// Publications in history.
+    fn len(&self) -> usize {
+        self.packed_len() + self.stored.len()
+    }
+
+    fn packed_len(&self) -> usize {
+        self.packed.as_ref().map_or(0, |packed| packed.len())
+    }
+
+    /// Offset of the publication before the first in history.
+    fn before_first(&self) -> u64 {
+        self.top - self.len() as u64
+    }
+
+    fn oldest_expires_ms(&self) -> Option<u64> {
+        let packed = self.packed.as_ref().and_then(|packed| packed.oldest_expires_ms());
+        packed.or_else(|| self.stored.front().map(|oldest| oldest.expires_ms))
+    }
+
+    /// A range of history, as offsets of compressed publications and places of others.
+    fn split(&self, range: Range<usize>) -> (Range<u64>, Range<usize>) {
+        let (packed, first) = (self.packed_len(), self.before_first() + 1);
+        let offset = |place: usize| first + place.min(packed) as u64;
+        let stored = range.start.saturating_sub(packed)..range.end.saturating_sub(packed);
+        (offset(range.start)..offset(range.end), stored)
+    }
+
+    /// What each publication of the range adds to a reply.
+    fn content_bytes(&self, range: Range<usize>) -> impl DoubleEndedIterator<Item = usize> + '_ {
+        let (offsets, stored) = self.split(range);
+        let packed = self.packed.iter().flat_map(move |packed| packed.content_bytes(offsets.clone()));
+        packed.chain(self.stored.range(stored).map(|stored| stored.publication.content_bytes()))
+    }
+
+    fn publications(&self, range: Range<usize>, packer: Option<&mut Packer>) -> Vec<Arc<Publication>> {
+        let mut publications = Vec::with_capacity(range.len());
+        let (offsets, stored) = self.split(range);
+        if let Some(packed) = self.packed.as_ref().filter(|_| !offsets.is_empty()) {
+            let newest = self.stored.back().expect("the newest publication is never compressed");
+            let packer = packer.expect("where something is compressed, there is what compressed it");
+            packed.unpack(offsets, &newest.publication, packer, &mut publications);
+        }
+        publications.extend(self.stored.range(stored).map(|stored| Arc::clone(&stored.publication)));
+        publications
     }
 
     fn shrink(&mut self) {
@@ -230,26 +311,33 @@ impl Stream {
     }
 
     fn forget_oldest(&mut self) {
-        if let Some(oldest) = self.stored.pop_front() {
+        if let Some(packed) = &mut self.packed {
+            packed.forget_oldest();
+            if packed.len() == 0 {
+                self.packed = None;
+            }
+        } else if let Some(oldest) = self.stored.pop_front() {
+            self.stored_payload_bytes -= oldest.publication.data.len();
             self.stored_bytes -= bytes_of(&oldest.publication);
         }
     }
 }
 
-/// The first publications, as many as a reply may carry; one always.
-fn within_bytes(publications: impl Iterator<Item = Arc<Publication>>) -> Vec<Arc<Publication>> {
+/// How many of the first publications, by what each adds, a reply may carry; one always.
+fn fitting(content_bytes: impl Iterator<Item = usize>) -> usize {
     let mut bytes = 0;
-    let fitting = publications.enumerate().take_while(|(position, publication)| {
-        bytes += publication.content_bytes();
+    let fits = |(position, content_bytes): &(usize, usize)| {
+        bytes += content_bytes;
         *position == 0 || bytes <= HISTORY_REPLY_BYTES_MAX
-    });
-    fitting.map(|(_, publication)| publication).collect()
+    };
+    content_bytes.enumerate().take_while(fits).count()
 }
 
 /// The two counters before the value in an `Arc`.
 const ARC_BYTES: usize = 2 * size_of::<usize>();
 
-fn bytes_of(publication: &Publication) -> usize {
+/// What a publication takes.
+pub(super) fn bytes_of(publication: &Publication) -> usize {
     let info = publication.info.as_ref().map_or(0, |_| size_of::<ClientInfo>());
     ARC_BYTES + size_of::<Publication>() + info + publication.content_bytes()
 }

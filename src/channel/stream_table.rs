@@ -13,11 +13,16 @@ use std::{collections::BTreeSet, mem::size_of, sync::Arc};
 use hashbrown::HashTable;
 use slab::Slab;
 
-use super::{Random, stream::Stream, table_hash};
+use super::{
+    Random,
+    block::{Packer, PackerFigures},
+    stream::Stream,
+    table_hash,
+};
 use crate::{
     config::Namespaces,
     limits::EPOCH_LETTERS,
-    mesh::{ChannelName, Publication, Publish},
+    mesh::{ChannelName, Position, Publication, Publish},
 };
 
 /// The streams of one home shard.
@@ -30,6 +35,8 @@ pub(super) struct StreamTable {
     streams: Slab<Box<Slot>>,
     by_hash: HashTable<HashedIndex>,
     schedule: BTreeSet<(u64, u32)>,
+    /// If any namespace has its history compressed.
+    packer: Option<Box<Packer>>,
     stream_bytes: usize,
     stream_bytes_max: usize,
     evicted: u64,
@@ -48,7 +55,9 @@ struct HashedIndex {
 
 impl StreamTable {
     pub(super) fn new(namespaces: Namespaces, stream_bytes_max: u64, random: Random) -> Self {
-        let is_used = namespaces.without.iter().chain(&namespaces.by_name).any(|namespace| Stream::is_kept(namespace));
+        let mut all = namespaces.without.iter().chain(&namespaces.by_name);
+        let is_used = all.clone().any(|namespace| Stream::is_kept(namespace));
+        let is_packed = all.any(|namespace| namespace.history_compression_bytes_min > 0);
         Self {
             namespaces,
             is_used,
@@ -56,6 +65,7 @@ impl StreamTable {
             streams: Slab::new(),
             by_hash: HashTable::new(),
             schedule: BTreeSet::new(),
+            packer: is_packed.then(Box::default),
             stream_bytes: 0,
             stream_bytes_max: usize::try_from(stream_bytes_max).unwrap_or(usize::MAX),
             evicted: 0,
@@ -96,7 +106,27 @@ impl StreamTable {
         has_subscribers: bool,
         now_ms: u64,
     ) -> Arc<Publication> {
-        self.change(index, has_subscribers, |stream| stream.append(publish, now_ms))
+        let mut packer = self.packer.take();
+        let publication =
+            self.change(index, has_subscribers, |stream| stream.append(publish, now_ms, packer.as_deref_mut()));
+        self.packer = packer;
+        publication
+    }
+
+    /// What brings a client that stands at `from` up to date ([`Stream::recover`]).
+    pub(super) fn recover(&mut self, index: u32, from: &Position) -> Option<Vec<Arc<Publication>>> {
+        self.streams[index as usize].stream.recover(from, self.packer.as_deref_mut())
+    }
+
+    /// The answer to a question for history ([`Stream::history`]).
+    pub(super) fn history(
+        &mut self,
+        index: u32,
+        limit: i32,
+        since: Option<&Position>,
+        reverse: bool,
+    ) -> Option<Vec<Arc<Publication>>> {
+        self.streams[index as usize].stream.history(limit, since, reverse, self.packer.as_deref_mut())
     }
 
     /// Forgets the publications of the stream, not its position.
@@ -170,6 +200,11 @@ impl StreamTable {
         self.evicted
     }
 
+    /// What was compressed, and decompressed.
+    pub(super) fn packer_figures(&self) -> PackerFigures {
+        self.packer.as_ref().map_or_else(PackerFigures::default, |packer| packer.figures())
+    }
+
     /// When the first stream is due.
     pub(super) fn next_due_ms(&self) -> Option<u64> {
         self.schedule.first().map(|&(due_ms, _)| due_ms)
@@ -187,6 +222,7 @@ impl StreamTable {
             + self.streams.capacity() * 2 * size_of::<usize>()
             + self.by_hash.allocation_size()
             + self.schedule.len() * 2 * size_of::<(u64, u32)>()
+            + self.packer.as_ref().map_or(0, |packer| packer.bytes())
     }
 
     fn create(&mut self, channel: &ChannelName, now_ms: u64) -> Option<u32> {

@@ -10,6 +10,7 @@ use crate::{
     config::{Namespace, RecoveryMode},
     limits::{HISTORY_REPLY_PUBLICATIONS_MAX, STREAM_POSITION_MS, STREAM_UNUSED_MS},
     mesh::{ChannelHasher, ClientInfo, ConnectionId, ReplyTo, Version},
+    protocol::Tags,
 };
 
 const SIZE: u32 = 5;
@@ -26,8 +27,20 @@ fn channels() -> Channels {
 
 /// The same with a bound to the bytes of history.
 fn channels_within(history_bytes_max: u64) -> Channels {
+    channels_that_compress(0, history_bytes_max)
+}
+
+/// The same with history compressed from so many bytes on.
+fn channels_that_compress(history_compression_bytes_min: u32, history_bytes_max: u64) -> Channels {
     let namespace = |name: &str, history_size, history_ttl_ms| {
-        Arc::new(Namespace { name: name.into(), history_size, history_ttl_ms, ..Namespace::default() })
+        let name = name.into();
+        Arc::new(Namespace {
+            name,
+            history_size,
+            history_ttl_ms,
+            history_compression_bytes_min,
+            ..Namespace::default()
+        })
     };
     let cache =
         Namespace { force_recovery_mode: RecoveryMode::Cache, ..Namespace::clone(&namespace("cache", 2, TTL_MS)) };
@@ -696,8 +709,8 @@ fn payloads(publications: &[Arc<Publication>]) -> Vec<(u64, u64)> {
     publications.iter().map(|publication| (publication.offset, payload(publication))).collect()
 }
 
-fn run(steps: Vec<Step>) {
-    let mut channels = channels();
+fn run(steps: Vec<Step>, compression_bytes_min: u32) {
+    let mut channels = channels_that_compress(compression_bytes_min, u64::MAX);
     // The first two have one hash, which must cost them nothing but their counts.
     let names = [("kept:a", 5), ("kept:b", 5), ("kept:c", 6)];
     let names = names.map(|(name, hash)| ChannelName { hash, name: name.into() });
@@ -842,8 +855,8 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn channels_agree_with_the_model(steps in prop::collection::vec(step(), 1..120)) {
-        run(steps);
+    fn channels_agree_with_the_model(steps in prop::collection::vec(step(), 1..120), compression_bytes_min in 0..6_u32) {
+        run(steps, compression_bytes_min);
     }
 }
 
@@ -925,4 +938,138 @@ fn history_that_is_removed_leaves_its_position() {
     assert_eq!(channels.history_figures().1, 0, "nothing was lost for want of room");
     assert_eq!(publish(&mut channels, &channel, 1, 0).offset, position.offset + 1);
     assert_eq!(history(&mut channels, &channel, 10, None, false), Some(vec![position.offset + 1]));
+}
+
+// Compression.
+
+/// A publication of whatever kind, one of many.
+fn various(channel: &ChannelName, random: &mut Random, number: u64) -> Publish {
+    let symbols = ["EURUSD", "GBPUSD"];
+    let payload = format!("{{\"symbol\":\"{}\",\"bid\":{}}}", symbols[number as usize % 2], random.next_u64() % 1_000);
+    let one_in = |count: u64, random: &mut Random| random.next_u64().is_multiple_of(count);
+    let info = ClientInfo {
+        user: "42".into(),
+        client: "c".into(),
+        conn_info: Some(Bytes::from_static(b"{\"name\":\"Ada\"}")),
+        chan_info: None,
+    };
+    Publish {
+        data: if one_in(20, random) { Bytes::new() } else { payload.repeat(1 + random.next_u64() as usize % 3).into() },
+        is_json: one_in(2, random),
+        delta: one_in(2, random),
+        tags: one_in(4, random).then(|| Tags::from_json(b"{\"symbol\":\"EURUSD\"}").unwrap()),
+        info: one_in(4, random).then(|| Box::new(info)),
+        ..publish_of(channel, number)
+    }
+}
+
+#[test]
+fn compressed_history_is_what_plain_history_is_and_takes_less() {
+    let channel = name("deep:a");
+    let mut random = Random::new(5);
+    let mut plain = channels();
+    let mut packed = channels_that_compress(2_000, u64::MAX);
+    let mut now_ms = 0;
+    for number in 0..3_000 {
+        now_ms += random.next_u64() % 20;
+        let seed = random.next_u64();
+        let publication = |channels: &mut Channels| {
+            let publish = various(&channel, &mut Random::new(seed), number);
+            channels.publish(publish, now_ms).publication.expect("it is new")
+        };
+        assert_eq!(publication(&mut plain), publication(&mut packed));
+        if number % 7 > 0 {
+            continue;
+        }
+        let position = |offset| Some(Position { offset, epoch: "".into() });
+        let offset = number.saturating_sub(random.next_u64() % 400);
+        let recovered = |channels: &mut Channels| {
+            let answer = channels.subscribe(&subscribe_of(&channel, position(offset)), now_ms).subscribed;
+            format!("{:?} {:?}", answer.position, answer.recovery)
+        };
+        assert_eq!(recovered(&mut plain), recovered(&mut packed));
+        let (limit, reverse) = (random.next_u64() as i32 % 50, random.next_u64().is_multiple_of(2));
+        let since = position(offset).filter(|_| random.next_u64().is_multiple_of(2));
+        let found = |channels: &mut Channels| {
+            let found = channels.history(&history_of(&channel, limit, since.clone(), reverse), now_ms);
+            found.map(|found| (found.publications, found.position))
+        };
+        assert_eq!(found(&mut plain), found(&mut packed));
+    }
+    // What compresses, and what is kept decompressed, is the same for any number of channels.
+    let growth = |channels: &mut Channels| {
+        let (before, _) = channels.history_figures();
+        let mut random = Random::new(8);
+        for number in 0..5_000 {
+            channels.publish(various(&name(&format!("deep:{}", number % 5)), &mut random, number), now_ms);
+        }
+        channels.history_figures().0 - before
+    };
+    let (plain_bytes, packed_bytes) = (growth(&mut plain), growth(&mut packed));
+    assert!(packed_bytes < plain_bytes / 2, "{packed_bytes} bytes instead of {plain_bytes}");
+    assert_eq!(plain.packer_figures(), PackerFigures::default());
+    let figures = packed.packer_figures();
+    assert!(figures.frame_bytes < figures.payload_bytes / 2 && figures.unpacked_blocks > 0, "{figures:?}");
+    // Every sum goes back to nothing.
+    for channels in [&mut plain, &mut packed] {
+        channels.interest(&channel, 0, 0);
+        channels.interest(&channel, HOME, 0);
+        for ms in [u64::from(TTL_MS), STREAM_POSITION_MS] {
+            now_ms += 2 * ms;
+            channels.expire(now_ms, usize::MAX);
+        }
+        assert_eq!(channels.streams(), 0);
+    }
+}
+
+#[test]
+fn a_storm_decompresses_each_block_once_and_the_newest_publication_never() {
+    let channel = name("deep:a");
+    let mut channels = channels_that_compress(1_000, u64::MAX);
+    let mut random = Random::new(6);
+    let newest = (0..200).map(|number| channels.publish(various(&channel, &mut random, number), 0).publication).last();
+    let newest = newest.flatten().expect("it is new");
+    let blocks = channels.packer_figures().payload_bytes / 1_000;
+    for missed in (1..=200).rev().chain(1..=200) {
+        let from = Position { offset: 200 - missed, epoch: "".into() };
+        let Some(Recovery::Recovered { publications, .. }) =
+            channels.subscribe(&subscribe_of(&channel, Some(from)), 0).subscribed.recovery
+        else {
+            panic!("nothing is missing")
+        };
+        assert_eq!(publications.len() as u64, missed);
+        assert!(Arc::ptr_eq(publications.last().expect("one at least"), &newest));
+    }
+    let unpacked = channels.packer_figures().unpacked_blocks;
+    assert!(unpacked > 3 && unpacked <= blocks, "{unpacked} of {blocks}");
+}
+
+#[test]
+fn compressed_history_keeps_the_bounds_of_replies_and_of_the_shard() {
+    let channel = name("deep:a");
+    let mut channels = channels_that_compress(1, 4 << 20);
+    let publish = |number: u8| Publish { data: vec![number; 5 << 20].into(), ..publish_of(&channel, 0) };
+    for number in 0..5 {
+        channels.publish(publish(number), 0);
+    }
+    // The newest alone is more than the shard may hold: it is what must stay last, and goes first when it is old.
+    assert!(channels.history_figures().0 <= 4 << 20);
+    let mut channels = channels_that_compress(1, 64 << 20);
+    for number in 0..5 {
+        channels.publish(publish(number), 0);
+    }
+    assert!(channels.history_figures().0 < 6 << 20, "four of five are compressed");
+    let mut found = |reverse| {
+        let found = channels.history(&history_of(&channel, -1, None, reverse), 0).expect("a stream");
+        found.publications.iter().map(|publication| (publication.offset, publication.data[0])).collect::<Vec<_>>()
+    };
+    assert_eq!(found(false), [(1, 0), (2, 1), (3, 2)]);
+    assert_eq!(found(true), [(5, 4), (4, 3), (3, 2)]);
+    let recovered = |channels: &mut Channels, offset| {
+        let from = Position { offset, epoch: "".into() };
+        channels.subscribe(&subscribe_of(&channel, Some(from)), 0).subscribed.recovery
+    };
+    assert!(matches!(recovered(&mut channels, 1), Some(Recovery::Unrecovered)));
+    let Some(Recovery::Recovered { publications, .. }) = recovered(&mut channels, 2) else { panic!("all of it fits") };
+    assert_eq!(publications.len(), 3);
 }

@@ -13,8 +13,8 @@ use axum::http::Uri;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::{
-    CompressionMode, DeltaType, ErrorMode, KeyFamily, LogFormat, Pattern, PayloadFormat, PublicKey, RecoveryMode,
-    Secret, SlowConsumerPolicy,
+    CompressionMode, DeltaType, Dictionary, ErrorMode, KeyFamily, LogFormat, Pattern, PayloadFormat, PublicKey,
+    RecoveryMode, Secret, SlowConsumerPolicy,
     cores::parse_cores,
     problem::Mistake,
     raw::{Value, read_list},
@@ -52,6 +52,8 @@ pub(super) enum Kind<T: 'static> {
     Secrets(Field<T, Vec<Secret>>),
     /// A public key in PEM, or the path of a file that holds it.
     PublicKey(Field<T, Option<PublicKey>>, KeyFamily),
+    /// Dictionaries of zstd, by their paths.
+    Dictionaries(Field<T, Vec<Dictionary>>),
     /// An address on the web.
     Url(Field<T, Option<String>>),
     /// The name of a claim in a token.
@@ -146,6 +148,9 @@ impl<T> Kind<T> {
                 (Kind::PublicKey(_, family), Value::Text(text)) => {
                     PublicKey::read(text, *family).err().unwrap_or_else(|| value.describe())
                 }
+                (Kind::Dictionaries(_), _) => {
+                    dictionaries_of(value).unwrap_or_else(|| Err(value.describe())).err().unwrap_or_default()
+                }
                 (_, Value::List(items)) => match self.first_refused(items) {
                     Some(item) => format!("{} in the list", item.describe()),
                     None => value.describe(),
@@ -163,6 +168,7 @@ impl<T> Kind<T> {
             Kind::OptionalText(field) => *field(target) = None,
             Kind::Secret(field) => *field(target) = None,
             Kind::Secrets(field) => field(target).clear(),
+            Kind::Dictionaries(field) => field(target).clear(),
             Kind::PublicKey(field, _) => *field(target) = None,
             Kind::ClaimName(field) | Kind::Url(field) => *field(target) = None,
             Kind::Origins(field) | Kind::HeaderNames(field) => field(target).clear(),
@@ -182,7 +188,12 @@ impl<T> Kind<T> {
             Kind::Count(..) | Kind::Size(..) | Kind::LongSize(..) => {
                 text.parse().map_or_else(|_| as_written(), Value::Integer)
             }
-            Kind::Origins(_) | Kind::HeaderNames(_) | Kind::Cores(_) | Kind::DeltaTypes(_) | Kind::Secrets(_)
+            Kind::Origins(_)
+            | Kind::HeaderNames(_)
+            | Kind::Cores(_)
+            | Kind::DeltaTypes(_)
+            | Kind::Secrets(_)
+            | Kind::Dictionaries(_)
                 if text.starts_with('[') =>
             {
                 read_list(variable, text).map_or_else(|_| as_written(), |raw| raw.value)
@@ -195,7 +206,11 @@ impl<T> Kind<T> {
     pub(super) fn toml_of_text(&self, text: &str) -> String {
         match self {
             Kind::Boolean(_) | Kind::Count(..) => text.to_owned(),
-            Kind::Origins(_) | Kind::HeaderNames(_) | Kind::DeltaTypes(_) | Kind::Secrets(_)
+            Kind::Origins(_)
+            | Kind::HeaderNames(_)
+            | Kind::DeltaTypes(_)
+            | Kind::Secrets(_)
+            | Kind::Dictionaries(_)
                 if text.starts_with('[') =>
             {
                 text.to_owned()
@@ -252,6 +267,7 @@ impl<T> Kind<T> {
             (Kind::PublicKey(field, family), Value::Text(text)) => {
                 *field(target) = Some(PublicKey::read(text, *family).ok()?);
             }
+            (Kind::Dictionaries(field), value) => *field(target) = dictionaries_of(value)?.ok()?,
             (Kind::Url(field), Value::Text(text)) if is_url(text) => *field(target) = Some(text.clone()),
             (Kind::ClaimName(field), Value::Text(text)) if is_claim_name(text) => *field(target) = Some(text.clone()),
             (Kind::LogFilter(field), Value::Text(text)) if is_log_filter(text) => *field(target) = text.clone(),
@@ -305,6 +321,7 @@ impl<T> Kind<T> {
                     KeyFamily::Ed25519 => "a public Ed25519 key",
                 }
             ),
+            Kind::Dictionaries(_) => "a list of absolute paths of dictionaries that `zstd --train` made".to_owned(),
             Kind::Url(_) => "an address like \"https://example.com/keys.json\"".to_owned(),
             Kind::ClaimName(_) => "the name of a claim, of a-z, A-Z, 0-9 and \"_\"".to_owned(),
             Kind::LogFilter(_) => "off, error, warn, info, debug or trace, or a list like \
@@ -399,6 +416,11 @@ fn texts_of(value: &Value) -> Option<Vec<String>> {
 /// The same, if each is valid.
 fn valid_texts_of(value: &Value, is_valid: fn(&str) -> bool) -> Option<Vec<String>> {
     texts_of(value).filter(|texts| texts.iter().all(|text| is_valid(text)))
+}
+
+/// The dictionaries in the files of a list, or what was found instead of the first that is none.
+fn dictionaries_of(value: &Value) -> Option<Result<Vec<Dictionary>, String>> {
+    texts_of(value).map(|paths| paths.iter().map(|path| Dictionary::read(path)).collect())
 }
 
 /// A list, or, as the environment may say it, one secret alone or several between commas.

@@ -142,6 +142,7 @@ impl Draft {
                 payload_bytes_max: 0,
                 connections_max: 0,
                 idempotency_ms: 0,
+                zstd_dictionaries: Vec::new(),
             },
             admin: AdminConfig { listen, allow_public: false },
             api: ApiConfig::default(),

@@ -8,6 +8,7 @@
 
 mod cores;
 mod demo;
+mod dictionary;
 mod hooks;
 mod kind;
 mod load;
@@ -28,6 +29,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 pub use cores::parse_cores;
 pub use demo::DEMO_NAMESPACE;
+pub use dictionary::Dictionary;
 pub use hooks::{Hook, HookConfig, HooksConfig};
 use load::Draft;
 pub use load::{Loaded, load};
@@ -212,6 +214,8 @@ pub struct IngestConfig {
     pub connections_max: u32,
     /// Milliseconds for which an idempotency key is remembered. Default 300,000.
     pub idempotency_ms: u32,
+    /// Dictionaries that compressed payloads may name. Default none.
+    pub zstd_dictionaries: Vec<Dictionary>,
 }
 
 /// `[admin]`: the console, `/metrics`, `/health`.
@@ -391,6 +395,8 @@ pub struct Namespace {
     pub history_size: u32,
     /// Milliseconds for which they are kept.
     pub history_ttl_ms: u32,
+    /// Payload bytes from which on all of them but the newest are compressed; 0: never.
+    pub history_compression_bytes_min: u32,
     /// Every subscription knows its position.
     pub force_positioning: bool,
     /// Every subscription can recover.

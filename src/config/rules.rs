@@ -6,13 +6,13 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use super::{
-    Hook, HookConfig, HooksConfig, Namespace, Pattern, RecoveryMode, SlowConsumerPolicy,
+    Dictionary, Hook, HookConfig, HooksConfig, Namespace, Pattern, RecoveryMode, SlowConsumerPolicy,
     cores::format_cores,
     load::{Draft, Findings},
     problem::{Mistake, Place, Problem},
     units::{format_duration_ms, format_size_bytes},
 };
-use crate::limits::{CHANNEL_BYTES_MAX, SHARDS_MAX};
+use crate::limits::{CHANNEL_BYTES_MAX, DICTIONARIES_MAX, SHARDS_MAX};
 
 /// Shortest secret that HS256 should be used with, in bytes (RFC 7518 section 3.2).
 const HMAC_SECRET_BYTES_MIN: usize = 32;
@@ -44,6 +44,7 @@ pub(super) fn check(draft: &Draft, findings: &mut Findings, cores_available: &[u
     rules.check_listeners(draft);
     rules.check_api(draft);
     rules.check_sizes(draft);
+    rules.check_dictionaries(draft);
     rules.check_cores(&draft.config.shards.cores, cores_available);
     rules.check_shutdown(draft);
     rules.check_hooks(draft);
@@ -286,6 +287,23 @@ impl Rules<'_> {
         );
     }
 
+    fn check_dictionaries(&mut self, draft: &Draft) {
+        let key = &["ingest.zstd_dictionaries"];
+        let dictionaries = &draft.config.ingest.zstd_dictionaries;
+        self.require(key, dictionaries.len() <= DICTIONARIES_MAX, || {
+            format!("has {} dictionaries; a server has at most {DICTIONARIES_MAX}", dictionaries.len())
+        });
+        let ids = dictionaries.iter().map(Dictionary::id);
+        let twice = ids.enumerate().find(|(index, id)| dictionaries[..*index].iter().any(|other| other.id() == *id));
+        self.require(key, twice.is_none(), || {
+            format!(
+                "has two dictionaries of the number {}, by which payloads name them; train one anew with another, as in \
+                 `zstd --train --dictID=...`",
+                twice.map_or(0, |(_, id)| id.get())
+            )
+        });
+    }
+
     fn check_cores(&mut self, cores: &[u32], cores_available: &[u32]) {
         let key = &["shards.cores"];
         self.require(key, !cores.is_empty(), || "is empty; name at least one core, or leave the key out".to_owned());
@@ -335,6 +353,11 @@ impl Rules<'_> {
                 "needs history: set history_size and history_ttl".to_owned()
             });
         }
+        self.advise(
+            &[&key("history_compression_size_min"), &size_key],
+            namespace.history_compression_bytes_min == 0 || namespace.history_size > 1,
+            || "has no effect without a history of several publications: set history_size and history_ttl".to_owned(),
+        );
         let has_recovery = namespace.force_recovery || namespace.allow_recovery;
         self.require(
             &[&key("slow_consumer"), &key("force_recovery"), &key("allow_recovery")],

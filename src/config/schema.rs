@@ -10,8 +10,8 @@
 use super::{
     Draft, KeyFamily, Namespace,
     kind::Kind::{
-        self, Address, Boolean, ClaimName, Compression, Cores, Count, DeltaTypes, Duration, Errors, Format,
-        HeaderNames, LogFilter, Logs, LongSize, NamespaceName, OptionalAddress, OptionalFile, OptionalPath,
+        self, Address, Boolean, ClaimName, Compression, Cores, Count, DeltaTypes, Dictionaries, Duration, Errors,
+        Format, HeaderNames, LogFilter, Logs, LongSize, NamespaceName, OptionalAddress, OptionalFile, OptionalPath,
         OptionalText, Origins, PublicKey, Recovery, Regex, Secret, Secrets, Size, SlowConsumer, Url,
     },
 };
@@ -360,6 +360,14 @@ static INGEST: &[Key<Draft>] = &[
         Duration(|draft| &mut draft.config.ingest.idempotency_ms, SECOND..=24 * HOUR),
         "5m",
         "For how long the idempotency key of a publication (TG.PUBLISH ... ID key) is remembered.",
+    ),
+    unset(
+        "zstd_dictionaries",
+        Dictionaries(|draft| &mut draft.config.ingest.zstd_dictionaries),
+        "[\"/etc/tidegate/ticks.dictionary\"]",
+        "Dictionaries by which producers may compress payloads (TG.PUBLISH ... ENCODING zstd): a list of absolute paths of \
+         files that `zstd --train` made. A payload names its dictionary by number, so several may be in use while one \
+         takes another's place.",
     ),
 ];
 
@@ -797,6 +805,17 @@ pub(super) static NAMESPACE_OPTIONS: &[Key<Namespace>] = &[
             "For how long they are kept. Needed as soon as history_size is set.",
         ),
         "5m",
+    ),
+    with_example(
+        key(
+            "history_compression_size_min",
+            Size(|namespace| &mut namespace.history_compression_bytes_min, 0..=MIB),
+            "0",
+            "As soon as the publications that a channel keeps uncompressed have so many bytes of payload together, all but \
+             the newest are compressed as one block (zstd); 0 for never. The larger, the smaller they become, and the \
+             more is decompressed for who recovers: docs/zstd.md says what it saves and costs.",
+        ),
+        "8KiB",
     ),
     key(
         "force_positioning",

@@ -9,9 +9,9 @@ use proptest::prelude::*;
 
 use super::{
     AdminConfig, ApiConfig, AttributesConfig, ClientConfig, CompressionConfig, CompressionMode, Config, DeltaType,
-    ErrorMode, Errors, Hook, HookConfig, HooksConfig, IngestConfig, KeyFamily, Loaded, LogConfig, LogFormat, Namespace,
-    Namespaces, Pattern, PayloadFormat, PublicKey, RecoveryMode, ShardsConfig, ShutdownConfig, SlowConsumerPolicy,
-    TokenConfig,
+    Dictionary, ErrorMode, Errors, Hook, HookConfig, HooksConfig, IngestConfig, KeyFamily, Loaded, LogConfig,
+    LogFormat, Namespace, Namespaces, Pattern, PayloadFormat, PublicKey, RecoveryMode, ShardsConfig, ShutdownConfig,
+    SlowConsumerPolicy, TokenConfig,
     load::{Draft, load, load_text},
     reference,
     schema::known_keys,
@@ -84,6 +84,7 @@ fn the_embedded_defaults_are_those_documented_beside_the_values() {
     assert_eq!(config.ingest.payload_bytes_max, 1 << 20);
     assert_eq!(config.ingest.connections_max, 1_024);
     assert_eq!(config.ingest.idempotency_ms, 300_000);
+    assert_eq!(config.ingest.zstd_dictionaries, []);
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:9000");
     assert_eq!(config.attributes, AttributesConfig { bytes_max: 4_096, keys_max: 64, depth_max: 4 });
     let hook = HookConfig { endpoint: None, ms_max: 1_000 };
@@ -155,6 +156,7 @@ fn every_field_is_set_by_a_key() {
             payload_bytes_max: 0,
             connections_max: 0,
             idempotency_ms: 0,
+            zstd_dictionaries: vec![Dictionary::read(&format!("{KEYS}ticks.dictionary")).expect("a dictionary")],
         },
         admin: AdminConfig { listen, allow_public: true },
         api: ApiConfig {
@@ -209,6 +211,7 @@ fn every_field_is_set_by_a_key() {
         force_push_join_leave: true,
         history_size: 1,
         history_ttl_ms: 1,
+        history_compression_bytes_min: 1,
         force_positioning: true,
         force_recovery: true,
         allow_positioning: true,
@@ -859,4 +862,23 @@ fn hooks_are_asked_where_they_are_switched_on() {
 fn place(text: &str) -> String {
     let line = text.lines().nth(1).expect("two lines");
     format!("2:{}: ", line.find("= ").expect("a setting") + 3)
+}
+
+#[test]
+fn dictionaries_are_files_that_zstd_has_trained() {
+    let ticks = format!("{KEYS}ticks.dictionary");
+    let config = config_of(&format!("[ingest]\nzstd_dictionaries = [{ticks:?}]\n"));
+    assert_eq!(config.ingest.zstd_dictionaries[0].id().get(), 7400);
+    let loaded = load_with("", &[("TIDEGATE_INGEST_ZSTD_DICTIONARIES", &ticks)]).expect("a dictionary");
+    assert_eq!(loaded.config, config);
+    for (paths, found) in [
+        (format!("[{ticks:?}, \"{KEYS}rsa.pem\"]"), "rsa.pem\", which is no dictionary as `zstd --train` makes them"),
+        (format!("[\"{KEYS}none.dictionary\"]"), "none.dictionary\", which cannot be read: No such file"),
+        ("[\"ticks.dictionary\"]".to_owned(), "found \"ticks.dictionary\", which is no absolute path"),
+        ("7400".to_owned(), "expected a list of absolute paths of dictionaries that `zstd --train` made, found 7400"),
+        (format!("[{ticks:?}, {ticks:?}]"), "has two dictionaries of the number 7400"),
+    ] {
+        let errors = errors_of(&format!("[ingest]\nzstd_dictionaries = {paths}\n"), &[]);
+        assert!(errors.contains("tidegate.toml:2") && errors.contains(found), "{errors}");
+    }
 }

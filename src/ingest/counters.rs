@@ -9,6 +9,12 @@ pub(super) struct Counters {
     pub(super) accepted: u64,
     pub(super) bytes_received: u64,
     pub(super) backpressure: u64,
+    /// Payloads that came compressed, and were decompressed.
+    pub(super) compressed_payloads: u64,
+    /// Their bytes as they came.
+    pub(super) compressed_bytes: u64,
+    /// Their bytes afterwards.
+    pub(super) decompressed_bytes: u64,
     /// By position in the table of commands.
     commands: Vec<u64>,
     /// By first appearance: there are a few dozen at most.
@@ -21,6 +27,9 @@ impl Counters {
             accepted: 0,
             bytes_received: 0,
             backpressure: 0,
+            compressed_payloads: 0,
+            compressed_bytes: 0,
+            decompressed_bytes: 0,
             commands: vec![0; command::TABLE.len()],
             reasons: Vec::new(),
         }
@@ -59,6 +68,9 @@ impl Counters {
             reasons: self.reasons.clone(),
             bytes_received: self.bytes_received,
             backpressure: self.backpressure,
+            compressed_payloads: self.compressed_payloads,
+            compressed_bytes: self.compressed_bytes,
+            decompressed_bytes: self.decompressed_bytes,
         }
     }
 }

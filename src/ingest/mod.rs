@@ -20,6 +20,7 @@ mod accept;
 mod command;
 mod connection;
 mod counters;
+mod decompression;
 mod listener;
 mod payload;
 mod producer;
@@ -49,6 +50,7 @@ use monoio::{
     time::TimeDriver,
 };
 
+pub use self::decompression::{DecompressionFault, Decompressor};
 use self::{
     connection::Stops,
     listener::Listeners,

@@ -52,6 +52,15 @@ pub(super) fn check_payload(data: Bytes, format: PayloadFormat, bytes_max: usize
     Payload::check(data, format).map_err(|NotJson(error)| Refusal::PayloadNotJson(error))
 }
 
+/// How a payload may be compressed.
+pub(super) fn check_encoding(encoding: Option<&[u8]>) -> Result<(), Refusal> {
+    match encoding {
+        Some(name) if name.eq_ignore_ascii_case(b"zstd") => Ok(()),
+        Some(other) => Err(Refusal::Encoding(quote(other))),
+        None => Err(Refusal::OptionWithoutValue("ENCODING")),
+    }
+}
+
 /// A JSON object of strings.
 pub(super) fn check_tags(tags: &[u8]) -> Result<Tags, Refusal> {
     Tags::from_json(tags).map_err(|error| Refusal::Tags(error.to_string()))

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
+use super::decompression::DecompressionFault;
 use crate::{
     limits::{CHANNEL_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, INGEST_LABEL_BYTES_MAX, VERSION_EPOCH_BYTES_MAX},
     protocol::AttributesError,
@@ -74,12 +75,19 @@ pub(super) enum Refusal {
     PayloadTooLong { bytes: usize, bytes_max: usize },
     #[error("ERR payload is not valid JSON: {0}{hint}", hint = JSON_HINT)]
     PayloadNotJson(Cow<'static, str>),
+    #[error("ERR payload {0}")]
+    Decompression(#[from] DecompressionFault),
+    #[error("ERR ENCODING must be zstd, got '{0}'")]
+    Encoding(String),
+    #[error("ERR syntax error: expected ENCODING zstd, got '{0}'")]
+    SendOption(String),
     #[error("ERR TAGS must be a JSON object whose values are strings: {0}")]
     Tags(String),
     #[error("ERR ID must have 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes; these are {0}")]
     IdempotencyKey(usize),
     #[error(
-        "ERR syntax error: expected ID key, SKIPHISTORY, DELTA, TAGS json, VERSION number or VERSIONEPOCH epoch, got '{0}'"
+        "ERR syntax error: expected ID key, SKIPHISTORY, DELTA, TAGS json, VERSION number, VERSIONEPOCH epoch or \
+         ENCODING zstd, got '{0}'"
     )]
     PublishOption(String),
     #[error("ERR VERSION must be a whole number from 1 to 18446744073709551615")]
@@ -134,6 +142,8 @@ impl Refusal {
             | Self::Version
             | Self::VersionEpoch
             | Self::PublishOption(_)
+            | Self::SendOption(_)
+            | Self::Encoding(_)
             | Self::OptionWithoutValue(_) => "invalid_argument",
             Self::NestedMulti | Self::ExecWithoutMulti | Self::DiscardWithoutMulti | Self::TransactionDiscarded => {
                 "invalid_transaction"
@@ -144,7 +154,12 @@ impl Refusal {
             Self::User { .. } => "invalid_user",
             Self::Attributes(_) => "invalid_attributes",
             Self::PersonalChannelsOff => "personal_channels_off",
-            Self::PayloadTooLong { .. } => "payload_too_long",
+            Self::PayloadTooLong { .. }
+            | Self::Decompression(DecompressionFault::TooLong { .. } | DecompressionFault::MuchTooLong(_)) => {
+                "payload_too_long"
+            }
+            Self::Decompression(DecompressionFault::UnknownDictionary(_)) => "unknown_dictionary",
+            Self::Decompression(_) => "payload_not_zstd",
             Self::PayloadNotJson(_) => "payload_not_json",
             Self::Tags(_) => "invalid_tags",
             Self::IdempotencyKey(_) => "invalid_idempotency_key",

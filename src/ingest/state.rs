@@ -2,9 +2,15 @@
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Instant};
 
+use bytes::Bytes;
 use hashbrown::HashMap;
 
-use super::{counters::Counters, producer::Producer, signal::Signal};
+use super::{
+    counters::Counters,
+    decompression::{DecompressionFault, Decompressor},
+    producer::Producer,
+    signal::Signal,
+};
 use crate::{
     config::Config,
     limits::MESH_TURN_MESSAGES_MAX,
@@ -19,6 +25,7 @@ pub(super) struct IngestState {
     pub(super) started_at: Instant,
     /// Of the TCP listener, for INFO; 0 without one.
     pub(super) tcp_port: u16,
+    decompressor: Decompressor,
     mesh: IngestMesh,
     connections: HashMap<u64, Rc<Connection>>,
     connections_so_far: u64,
@@ -39,12 +46,14 @@ pub(super) struct Connection {
 
 impl IngestState {
     pub(super) fn new(config: Arc<Config>, hasher: ChannelHasher, mesh: IngestMesh, tcp_port: u16) -> Self {
+        let decompressor = Decompressor::new(&config.ingest.zstd_dictionaries);
         Self {
             config,
             hasher,
             counters: Counters::new(),
             started_at: Instant::now(),
             tcp_port,
+            decompressor,
             mesh,
             connections: HashMap::new(),
             connections_so_far: 0,
@@ -77,6 +86,15 @@ impl IngestState {
     /// A producer's connection has ended. What shards still answer it goes nowhere.
     pub(super) fn disconnect(&mut self, id: u64) {
         self.connections.remove(&id);
+    }
+
+    /// What a payload was before its producer compressed it.
+    pub(super) fn decompress(&mut self, payload: &[u8]) -> Result<Bytes, DecompressionFault> {
+        let decompressed = self.decompressor.decompress(payload, self.config.ingest.payload_bytes_max as usize)?;
+        self.counters.compressed_payloads += 1;
+        self.counters.compressed_bytes += payload.len() as u64;
+        self.counters.decompressed_bytes += decompressed.len() as u64;
+        Ok(decompressed)
     }
 
     /// Producers connected now.

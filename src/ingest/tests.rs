@@ -429,7 +429,7 @@ fn wrong_publications_are_refused_and_counted() {
         (&["TG.PUBLISH", "news:a", "1", "ID"], "-ERR syntax error: ID needs a value\r\n"),
         (
             &["TG.PUBLISH", "news:a", "1", "NX"],
-            "-ERR syntax error: expected ID key, SKIPHISTORY, DELTA, TAGS json, VERSION number or VERSIONEPOCH epoch, got 'NX'\r\n",
+            "-ERR syntax error: expected ID key, SKIPHISTORY, DELTA, TAGS json, VERSION number, VERSIONEPOCH epoch or ENCODING zstd, got 'NX'\r\n",
         ),
         (&["TG.PUBLISH", "news:a", "1", "VERSION"], "-ERR syntax error: VERSION needs a value\r\n"),
         (
@@ -460,6 +460,32 @@ fn wrong_publications_are_refused_and_counted() {
     assert_eq!((bench.count("payload_not_json"), bench.count("unknown_namespace")), (2, 1));
     assert_eq!((bench.count("payload_too_long"), bench.count("invalid_argument")), (1, 5));
     assert_eq!((bench.count("invalid_tags"), bench.count("invalid_user"), bench.count("invalid_channel")), (1, 2, 1));
+}
+
+#[test]
+fn compressed_payloads_travel_as_what_they_were() {
+    let mut bench = Bench::new(|config| config.ingest.payload_bytes_max = 1_000);
+    let mut producer = bench.connect();
+    let payload = format!("[\n{}1]", "1,2,3,".repeat(100));
+    let mut publish = |channel: &str, payload: &[u8]| {
+        let frame = zstd::bulk::compress(payload, 3).unwrap();
+        let arguments: [&[u8]; 5] = [b"TG.PUBLISH", channel.as_bytes(), &frame, b"ENCODING", b"zstd"];
+        let mut bytes = Vec::new();
+        write_command(arguments.into_iter(), &mut bytes);
+        producer.write(bytes);
+        producer.reply()
+    };
+    assert_eq!(publish("news:a", payload.as_bytes()), "*2\r\n:0\r\n$-1\r\n");
+    assert_eq!(publish("bytes:a", b"\xff\n"), "*2\r\n:0\r\n$-1\r\n");
+    assert!(publish("news:a", b"\xff\n").starts_with("-ERR payload is not valid JSON: invalid UTF-8 at byte 1"));
+    assert!(publish("news:a", &[b'1'; 1_001]).contains("of 1001 bytes, decompressed, is too long"));
+    let received = bench.received();
+    assert_eq!(received[0].data, payload.replace('\n', "").as_bytes());
+    assert_eq!((received[1].data.as_slice(), received[1].is_json), (&b"\xff\n"[..], false));
+    assert_eq!(received.len(), 2);
+    let figures = bench.figures();
+    assert_eq!((figures.compressed_payloads, figures.decompressed_bytes), (3, payload.len() as u64 + 4));
+    assert!(figures.compressed_bytes < 150);
 }
 
 #[test]

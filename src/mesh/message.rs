@@ -98,6 +98,14 @@ pub struct ClientInfo {
     pub chan_info: Option<Bytes>,
 }
 
+impl ClientInfo {
+    /// Bytes of what its token says of it.
+    pub fn content_bytes(&self) -> usize {
+        let optional = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        optional(&self.conn_info) + optional(&self.chan_info)
+    }
+}
+
 /// A subscriber whose coming and going the channel's home shard knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
@@ -162,11 +170,9 @@ pub struct Publication {
 impl Publication {
     /// Bytes of all that its producer chose: what it adds to a reply, but for names and numbers.
     pub fn content_bytes(&self) -> usize {
-        let optional = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        let info = self.info.as_ref();
         self.data.len()
             + self.tags.as_ref().map_or(0, Tags::bytes)
-            + info.map_or(0, |info| optional(&info.conn_info) + optional(&info.chan_info))
+            + self.info.as_ref().map_or(0, |info| info.content_bytes())
     }
 }
 
@@ -771,6 +777,12 @@ pub struct ShardFigures {
     pub history_bytes: u64,
     /// Publications forgotten before their time for want of room.
     pub history_evicted: u64,
+    /// Payload bytes of history that were compressed.
+    pub history_packed_payload_bytes: u64,
+    /// What they became.
+    pub history_packed_bytes: u64,
+    /// Blocks of history that were decompressed.
+    pub history_unpacked_blocks: u64,
     /// Subscribers that this shard knows by name as the home of channels.
     pub members: u64,
     /// Users whose connections this shard counts as the home of their personal channels.
@@ -877,4 +889,10 @@ pub struct IngestFigures {
     pub bytes_received: u64,
     /// Times that a full mesh queue stopped the reading.
     pub backpressure: u64,
+    /// Payloads that producers compressed.
+    pub compressed_payloads: u64,
+    /// Their bytes as they came.
+    pub compressed_bytes: u64,
+    /// Their bytes, decompressed.
+    pub decompressed_bytes: u64,
 }

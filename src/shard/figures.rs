@@ -81,6 +81,7 @@ impl State {
             ("resync", SlowConsumerPolicy::Resync),
         ];
         let (history_bytes, history_evicted) = self.channels.history_figures();
+        let packer = self.channels.packer_figures();
         let top_channels = self.topics.busiest().into_iter();
         ShardFigures {
             shard: self.mesh.shard,
@@ -95,6 +96,9 @@ impl State {
             connection_bytes: self.connection_bytes(),
             history_bytes,
             history_evicted,
+            history_packed_payload_bytes: packer.payload_bytes,
+            history_packed_bytes: packer.frame_bytes,
+            history_unpacked_blocks: packer.unpacked_blocks,
             members: self.channels.members() as u64,
             users: self.channels.users() as u64,
             accepted: counters.accepted,

@@ -1,13 +1,16 @@
 // A WebSocket server of another make, for the load tester: it pushes what clients publish to whoever has subscribed.
-// Prints its port. Its argument: every so-manieth publication does not reach the first subscriber (0: every one does).
+// Prints its port. Its arguments: every so-manieth publication does not reach the first subscriber (0: every one does);
+// "deflate" if it compresses, for each connection anew; its port, if it is not any.
 
 import { WebSocketServer } from 'ws';
 
 const dropEvery = Number(process.argv[2] ?? 0);
+const perMessageDeflate = process.argv[3] === 'deflate';
+const port = Number(process.argv[4] ?? 0);
 const subscribers = new Map();
 let publications = 0;
 
-const server = new WebSocketServer({ host: '127.0.0.1', port: 0 });
+const server = new WebSocketServer({ host: '127.0.0.1', port, perMessageDeflate });
 server.on('listening', () => console.log(server.address().port));
 server.on('connection', (socket) => {
   socket.on('error', () => socket.terminate());

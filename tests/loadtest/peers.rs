@@ -17,10 +17,14 @@ struct Peer {
 impl Peer {
     /// `drop_every`: it forgets every so-manieth publication for one of its subscribers; 0: none.
     fn start(drop_every: u32) -> Peer {
+        Peer::start_with(&[&drop_every.to_string()])
+    }
+
+    fn start_with(arguments: &[&str]) -> Peer {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
         let mut child = Command::new("node")
             .arg("javascript/push_peer.mjs")
-            .arg(drop_every.to_string())
+            .args(arguments)
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -34,6 +38,14 @@ impl Peer {
     }
 
     fn broadcast(&self, channels: u32, publish_text: &str) -> Outcome {
+        self.run(
+            "broadcast --connections 60 --rate 20 --seconds 2 --warmup-seconds 0.5 --floor",
+            channels,
+            publish_text,
+        )
+    }
+
+    fn run(&self, arguments: &str, channels: u32, publish_text: &str) -> Outcome {
         let url = format!("ws://127.0.0.1:{}/", self.port);
         let channels = channels.to_string();
         let more = [
@@ -47,7 +59,6 @@ impl Peer {
         ];
         let more: Vec<String> =
             more.iter().flat_map(|(name, value)| [(*name).to_owned(), (*value).to_owned()]).collect();
-        let arguments = "broadcast --connections 60 --rate 20 --seconds 2 --warmup-seconds 0.5 --floor";
         Tester::start(arguments, &more).end()
     }
 }
@@ -86,4 +97,56 @@ fn a_publication_needs_a_payload() {
     let outcome = Peer::start(0).broadcast(1, "publish");
     assert_eq!(outcome.exit_code, Some(1));
     assert!(outcome.problems().contains("{payload} is missing"), "{}", outcome.problems());
+}
+
+#[test]
+fn what_a_peer_compresses_is_inflated_compared_and_counted() {
+    let peer = Peer::start_with(&["0", "deflate"]);
+    for (payload, percent_max) in
+        [("ticks", 60.0), ("chat", 70.0), ("match", 60.0), ("json512", 60.0), ("json1024", 50.0)]
+    {
+        let arguments = format!(
+            "broadcast --compression --payload {payload} --seed 7 --connections 20 --rate 40 --seconds 1.5 \
+             --warmup-seconds 0.5"
+        );
+        let outcome = peer.run(&arguments, 2, PUBLISH).succeeded();
+        assert_eq!(outcome.server("messages delivered"), 600.0, "{payload}");
+        assert_eq!(outcome.server("clients with which the server agreed on compression"), 20.0);
+        assert_eq!(outcome.server("messages that came compressed"), 600.0);
+        let [wire, plain] =
+            ["bytes on the wire per delivered message", "the same, uncompressed"].map(|name| outcome.server(name));
+        let percent = outcome.server("bytes on the wire, of those uncompressed");
+        assert!((percent - 100.0 * wire / plain).abs() < 1e-6 && percent < percent_max, "{payload}: {percent} %");
+        // The channel's name and a blank come with it, and the frame's header.
+        let payload_bytes = match payload {
+            "ticks" => 179.0,
+            "chat" => 250.0,
+            "match" => 265.0,
+            "json512" => 512.0,
+            _ => 1024.0,
+        };
+        assert!((plain - payload_bytes).abs() < payload_bytes * 0.1, "{payload}: {plain}");
+    }
+}
+
+#[test]
+fn a_peer_that_does_not_compress_is_told_apart() {
+    let arguments = "broadcast --compression --payload ticks --connections 10 --rate 20 --seconds 1 --warmup-seconds 0.5 \
+                     --wire-percent-max 50";
+    let outcome = Peer::start(0).run(arguments, 1, PUBLISH).succeeded();
+    assert_eq!(outcome.server("clients with which the server agreed on compression"), 0.0);
+    assert_eq!(outcome.server("bytes on the wire, of those uncompressed"), 100.0);
+    assert!(outcome.table.contains("MISSED"), "{}", outcome.table);
+}
+
+#[test]
+fn what_is_published_comes_from_the_seed() {
+    let peer = Peer::start_with(&["0", "deflate"]);
+    let bytes = |seed: u32| {
+        let arguments = format!(
+            "broadcast --compression --payload chat --seed {seed} --connections 2 --rate 20 --seconds 1 --warmup-seconds 0.5"
+        );
+        peer.run(&arguments, 1, PUBLISH).succeeded().server("the same, uncompressed")
+    };
+    assert_eq!((bytes(1), bytes(1) == bytes(2)), (bytes(1), false));
 }

@@ -468,6 +468,7 @@ fn config(random: &mut Random) -> Config {
     let outbox_bytes_max = random.one_of(&[2_000, 30_000]);
     config.shards.outbox_bytes_max = 1_000 + random.below(outbox_bytes_max) as u32;
     config.shards.outboxes_bytes_max = if random.chance(1, 4) { 20_000 } else { 1 << 30 };
+    let history_compression_bytes_min = random.one_of(&[0_u32, 1, 300]);
     let namespace = |name: &str, history_size, slow_consumer| {
         Arc::new(Namespace {
             name: name.to_owned(),
@@ -479,6 +480,7 @@ fn config(random: &mut Random) -> Config {
             allow_history_for_anonymous: true,
             history_size,
             history_ttl_ms: if history_size > 0 { HISTORY_TTL_MS } else { 0 },
+            history_compression_bytes_min,
             force_recovery: history_size > 0,
             slow_consumer,
             allow_tags_filter: true,

@@ -22,8 +22,20 @@ pub const CONNECTIONS: &str = "connections";
 /// Name of the figure: bytes per connection in all.
 pub const MEMORY: &str = "memory per connection, user and kernel";
 
+/// Name of the figure: bytes per connection of the server's own.
+pub const USER_MEMORY: &str = "user memory per connection, RSS";
+
 /// Name of the figure: CPU time of the server per message.
 pub const CPU_PER_MESSAGE: &str = "CPU per delivered message";
+
+/// Name of the figure: what came over the wire.
+pub const WIRE_BYTES: &str = "bytes on the wire per delivered message";
+
+/// Name of the figure: what would have come without compression.
+pub const PLAIN_BYTES: &str = "the same, uncompressed";
+
+/// Name of the figure: the part of the uncompressed bytes that came over the wire.
+pub const WIRE_SHARE: &str = "bytes on the wire, of those uncompressed";
 
 /// A report, complete or not.
 #[derive(Debug, Serialize, Deserialize)]
@@ -161,9 +173,10 @@ impl Report {
     /// Faults are problems.
     pub fn add_faults(&mut self, who: &str, faults: &Faults) {
         if !faults.is_clean() {
-            let Faults { lost, doubled, out_of_order, misrouted } = faults;
+            let Faults { lost, doubled, out_of_order, misrouted, damaged } = faults;
             self.problems.push(format!(
-                "{who}: {lost} messages lost, {doubled} doubled, {out_of_order} out of order, {misrouted} misrouted"
+                "{who}: {lost} messages lost, {doubled} doubled, {out_of_order} out of order, {misrouted} misrouted, \
+                 {damaged} damaged"
             ));
         }
     }

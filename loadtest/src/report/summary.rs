@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::{CONNECTIONS, CPU_PER_MESSAGE, Figure, Goal, MEMORY, Report, html, table};
+use super::{CONNECTIONS, CPU_PER_MESSAGE, Figure, Goal, MEMORY, Report, USER_MEMORY, html, table};
 use crate::{arguments::SummaryArguments, watch::Point};
 
 /// Figures whose growth is looked at.
@@ -18,6 +18,10 @@ const GROWING: [&str; 2] = [MEMORY, CPU_PER_MESSAGE];
 
 /// By how much the server's figure may grow beside the floor's: two runs of one thing differ by as much.
 const GROWTH_RATIO_MAX: f64 = 1.05;
+
+/// Figures of two servers that are compared, and how many times the first's the second's may be. Memory is told in pages,
+/// so that two runs of one server differ by as much as this.
+const COMPARED: [(&str, f64); 2] = [(CPU_PER_MESSAGE, 1.0), (USER_MEMORY, 1.02)];
 
 /// Points of a plot that are kept: as many as are seen.
 const POINTS_MAX: usize = 120;
@@ -81,7 +85,7 @@ impl Summary {
     /// # Errors
     /// If one cannot be read.
     pub fn of(arguments: &SummaryArguments) -> Result<Summary> {
-        let grown = arguments.growth.iter().flat_map(|list| &list.0);
+        let grown = arguments.growth.iter().chain(&arguments.no_more_than).flat_map(|list| &list.0);
         let paths: Vec<&PathBuf> = arguments.reports.iter().chain(grown).collect();
         let mut reports = BTreeMap::new();
         for &path in &paths {
@@ -99,6 +103,10 @@ impl Summary {
             growth.extend(tables);
         }
         goals.extend(growth.iter().map(Growth::judge));
+        for list in &arguments.no_more_than {
+            let (first, others) = list.0.split_first().expect("a list has two reports at least");
+            goals.extend(others.iter().flat_map(|other| compare(&reports[first], &reports[other])));
+        }
         let mut reports: Vec<Report> = paths.into_iter().filter_map(|path| reports.remove(path)).collect();
         for report in &mut reports {
             thin_out(&mut report.points);
@@ -136,6 +144,17 @@ impl Summary {
 fn judge(report: &Report) -> Vec<Judgement> {
     let figures = report.figures.iter().filter(|figure| figure.goal.is_some());
     figures.map(|figure| Judgement::new(report.title.clone(), figure.clone())).collect()
+}
+
+/// What two servers cost, in the same figures: the second may cost no more than the first.
+fn compare(first: &Report, second: &Report) -> Vec<Judgement> {
+    let judgement = |&(name, ratio): &(&str, f64)| {
+        let find = |report: &Report| report.figures.iter().find(|figure| figure.name == name).cloned();
+        let (before, after) = (find(first)?, find(second)?);
+        let figure = Figure { floor: before.server, goal: Some(Goal::Ratio(ratio)), ..after };
+        Some(Judgement::new(format!("{} over {}", second.title, first.title), figure))
+    };
+    COMPARED.iter().filter_map(judgement).collect()
 }
 
 impl Judgement {
@@ -193,6 +212,10 @@ mod tests {
         report.set_goal(MEMORY, "B", Goal::Ratio(1.1));
         report.set_server(MEMORY, "B", server);
         report.set_floor(MEMORY, "B", floor);
+        // The second costs a little less CPU and more memory.
+        let is_second = connections > 1_000.0;
+        report.set_server(CPU_PER_MESSAGE, "us", if is_second { 4.0 } else { 5.0 });
+        report.set_server(USER_MEMORY, "B", if is_second { 75.0 } else { 71.0 });
         report
     }
 
@@ -210,14 +233,17 @@ mod tests {
         let paths = vec![write("small", &report("small", 1_000.0, 4_200.0, 4_000.0)), write("large", &broken)];
         let arguments = SummaryArguments {
             reports: paths.clone(),
-            growth: vec![ReportList(paths)],
+            growth: vec![ReportList(paths.clone())],
+            no_more_than: vec![ReportList(paths)],
             subject: "a & b".to_owned(),
             json: None,
             html: None,
         };
         let summary = Summary::of(&arguments).unwrap();
         let met: Vec<_> = summary.goals.iter().map(|goal| goal.is_met).collect();
-        assert_eq!(met, [Some(true), Some(false), Some(false)]);
+        assert_eq!(met, [Some(true), Some(false), Some(false), Some(true), Some(false)]);
+        assert_eq!((summary.goals[3].figure.floor, summary.goals[3].figure.server), (Some(5.0), Some(4.0)));
+        assert_eq!(summary.goals[4].run, "<large> over small");
         let growth = summary.goals[2].ratio.unwrap();
         assert!((growth - 5_200.0 / 4_200.0).abs() < 1e-9, "{growth}");
         assert_eq!(summary.problems, ["<large>: the server is gone"]);
@@ -241,6 +267,7 @@ mod tests {
         let arguments = SummaryArguments {
             reports: vec![path.clone()],
             growth: vec![ReportList(vec![path.clone(), path.clone()])],
+            no_more_than: Vec::new(),
             subject: String::new(),
             json: None,
             html: None,

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{
-    Figure, Goal, Report,
+    CPU_PER_MESSAGE, Figure, Goal, PLAIN_BYTES, Report, WIRE_BYTES, WIRE_SHARE,
     summary::{Judgement, Size, Summary},
 };
 use crate::proc::{bystanders::Bystanders, machine::Machine};
@@ -54,6 +54,7 @@ pub fn render_summary(summary: &Summary) -> String {
         rows.push(row(format!("{run}: {}", figure.name), figure));
     }
     push_rows(&mut text, &rows);
+    push_rows(&mut text, &wire_rows(&summary.reports));
     for growth in &summary.growth {
         let mut rows = vec![["", "server", "floor", "ratio"].map(str::to_owned)];
         rows[0][0] = format!("{}, {}, at connections", growth.name, growth.unit);
@@ -69,6 +70,20 @@ pub fn render_summary(summary: &Summary) -> String {
         let _ = writeln!(text, "PROBLEM: {problem}");
     }
     text
+}
+
+/// What came over the wire, and at what cost, where compression was offered.
+fn wire_rows(reports: &[Report]) -> Vec<[String; 5]> {
+    let columns = [WIRE_BYTES, PLAIN_BYTES, WIRE_SHARE, CPU_PER_MESSAGE];
+    let mut rows = vec![["", "wire, B", "uncompressed, B", "%", "CPU per message, us"].map(str::to_owned)];
+    for report in reports {
+        let server = |name: &str| report.figures.iter().find(|figure| figure.name == name).and_then(|one| one.server);
+        if server(WIRE_BYTES).is_some() {
+            let [wire, plain, share, cpu] = columns.map(|name| server(name).map(number).unwrap_or_default());
+            rows.push([report.title.clone(), wire, plain, share, cpu]);
+        }
+    }
+    rows
 }
 
 fn row(name: String, figure: &Figure) -> [String; 6] {

@@ -24,9 +24,9 @@ use crate::{
 pub fn run(arguments: &ChurnArguments, target: &Target, report: &mut Report) -> Result<()> {
     let (common, publications) = (&arguments.common, &arguments.publications);
     let addressees = Addressees::Channels(target::channel_names(common));
-    let payload_bytes = publications.payload_bytes as usize;
-    let mut producer = producer::connect(common, &publications.producer, addressees, payload_bytes)?;
-    let stage = Stage::server(target, common, Reading::default())?;
+    let composer = publications.composer();
+    let mut producer = producer::connect(common, &publications.producer, addressees, composer)?;
+    let stage = Stage::server(target, common, Reading::of(composer))?;
     let mut points = Vec::new();
     let result = stage.play(&mut points, |stage| {
         stage.open("opening clients", true, &Positions::default())?;

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     arguments::IdleArguments,
+    composer::Composer,
     fleet::Fleet,
     link::{FloorAddressees, Reading},
     pace::Pace,
@@ -29,14 +30,13 @@ use crate::{
         user_memory::UserMemory,
     },
     producer::{self, Addressees},
-    report::{CONNECTIONS, Goal, MEMORY, Report},
+    report::{CONNECTIONS, Goal, MEMORY, Report, USER_MEMORY},
     stream::{Positions, Stream},
     target::{self, Target},
 };
 
 const SETUP_CPU: &str = "CPU per client opened";
 const SETUP_RATE: &str = "clients opened per second";
-const RSS: &str = "user memory per connection, RSS";
 const PSS: &str = "user memory per connection, PSS";
 const BOTH_ENDS: &str = "kernel memory per connection, both ends";
 const KERNEL: &str = "kernel memory per connection, server's end";
@@ -67,7 +67,7 @@ const BROADCAST_RATE: f64 = 1000.0;
 /// If something went wrong that ends the measurement.
 pub fn run(arguments: &IdleArguments, target: &Target, report: &mut Report) -> Result<()> {
     report.set_goal(SETUP_CPU, "us", Goal::Ratio(2.0));
-    report.set_goal(RSS, "B", Goal::Value(USER_BYTES_MAX));
+    report.set_goal(USER_MEMORY, "B", Goal::Value(USER_BYTES_MAX));
     report.set_goal(MEMORY, "B", Goal::Ratio(1.10));
     let common = &arguments.common;
     let server = if common.floor_only { None } else { Some(measure_server(arguments, target, report)?) };
@@ -158,7 +158,7 @@ fn measure_server(arguments: &IdleArguments, target: &Target, report: &mut Repor
         let user_after = stage.pid.map(UserMemory::of_process).transpose()?;
         let user = user_before.zip(user_after).map(|(before, after)| {
             let growth = |after: u64, before: u64| (after as f64 - before as f64) / clients as f64;
-            report.set_server(RSS, "B", growth(after.rss_bytes, before.rss_bytes));
+            report.set_server(USER_MEMORY, "B", growth(after.rss_bytes, before.rss_bytes));
             report.set_server(PSS, "B", growth(after.pss_bytes, before.pss_bytes));
             growth(after.rss_bytes, before.rss_bytes)
         });
@@ -192,7 +192,8 @@ fn hold(arguments: &IdleArguments, stage: &mut Stage, report: &mut Report) -> Re
 fn broadcast(arguments: &IdleArguments, stage: &mut Stage, report: &mut Report) -> Result<()> {
     let common = &arguments.common;
     let addressees = Addressees::Channels(target::channel_names(common));
-    let mut producer = producer::connect(common, &arguments.producer, addressees, PAYLOAD_BYTES)?;
+    let mut producer =
+        producer::connect(common, &arguments.producer, addressees, Composer::Filler { bytes: PAYLOAD_BYTES })?;
     let pace = Pace { rate: BROADCAST_RATE, burst: 1, instants: u64::from(common.channels) };
     let mut feeds = [Feed { source: &mut *producer, warmup: pace, pace }];
     let receivers = |stream| match stream {

@@ -10,11 +10,12 @@ use super::{
 use crate::{
     arguments::{CommonArguments, PublicationArguments},
     dialect::Identity,
+    fleet::Findings,
     link::{FloorAddressees, Reading, Slow},
     metrics::Metrics,
     pace::Pace,
     producer::{self, Addressees, Source},
-    report::{CONNECTIONS, CPU_PER_MESSAGE, Goal, Report},
+    report::{CONNECTIONS, CPU_PER_MESSAGE, Goal, PLAIN_BYTES, Report, WIRE_BYTES, WIRE_SHARE},
     stamp::Stamp,
     statistics::Durations,
     stream::{Positions, Stream},
@@ -27,6 +28,8 @@ const LAST_ARRIVAL: &str = "last client's socket has it after, p99, beside the s
 const LAST_P99: &str = "last client has received it after, p99";
 const LAST_P50: &str = "last client has received it after, p50";
 const BROADCASTS: &str = "broadcasts measured";
+const AGREED: &str = "clients with which the server agreed on compression";
+const COMPRESSED: &str = "messages that came compressed";
 const DELIVERED: &str = "messages delivered";
 const RATE: &str = "messages delivered per second";
 
@@ -71,7 +74,11 @@ impl Publishing<'_> {
     }
 
     fn set_goals(&self, report: &mut Report) {
-        if self.kind != Kind::Broadcast || self.slow.is_some() {
+        if let Some(percent_max) = self.publications.wire_percent_max {
+            report.set_goal(WIRE_SHARE, "%", Goal::Value(percent_max));
+        }
+        // The floor compresses nothing.
+        if self.kind != Kind::Broadcast || self.slow.is_some() || self.common.compression {
             return;
         }
         // A burst's sends are coalesced: a message is cheap, and what is beside the send weighs more.
@@ -114,7 +121,7 @@ impl Publishing<'_> {
     fn measure_floor(&self, target: &Target, frame: Vec<u8>, report: &mut Report) -> Result<()> {
         let to = if self.kind == Kind::Routed { FloorAddressees::OneByOne } else { FloorAddressees::All };
         let (stage, mut floor) =
-            Stage::floor(target, self.common, frame, to, Reading { slow: None, ..self.reading() })?;
+            Stage::floor(target, self.common, frame, to, Reading { notes_arrivals: true, ..Reading::default() })?;
         let clients = u64::from(self.common.of_floor().connections);
         let (warmup, pace) = self.paces();
         let mut points = Vec::new();
@@ -132,8 +139,9 @@ impl Publishing<'_> {
     }
 
     fn producers(&self) -> Result<Vec<Box<dyn Source>>> {
-        let PublicationArguments { producer, payload_bytes, .. } = self.publications;
-        let connect = |addressees| producer::connect(self.common, producer, addressees, *payload_bytes as usize);
+        let PublicationArguments { producer, .. } = self.publications;
+        let composer = self.publications.composer();
+        let connect = |addressees| producer::connect(self.common, producer, addressees, composer);
         let channels = || Addressees::Channels(target::channel_names(self.common));
         let users = || Addressees::Users((0..self.common.connections).map(Identity::user).collect());
         if self.kind != Kind::Broadcast {
@@ -156,7 +164,7 @@ impl Publishing<'_> {
 
     /// The kernel says when a message has arrived: how long its client takes to look is the tester's affair.
     fn reading(&self) -> Reading {
-        Reading { slow: self.slow, notes_arrivals: true }
+        Reading { slow: self.slow, notes_arrivals: true, ..Reading::of(self.publications.composer()) }
     }
 
     fn paces(&self) -> (Pace, Pace) {
@@ -195,6 +203,9 @@ impl Publishing<'_> {
         if let Some(last) = delivery.findings.last_arrival {
             report.set_server(LAST_ARRIVAL, "us", last.p99_us as f64);
         }
+        if self.common.compression {
+            record_wire(delivery, report);
+        }
         report.set_server("latest publication's departure", "us late", delivery.pushed.late_us_max as f64);
         if delivery.findings.unstamped > 0 {
             report.set_server("messages that no producer of ours sent", "", delivery.findings.unstamped as f64);
@@ -209,7 +220,8 @@ impl Publishing<'_> {
     /// A publication as the Centrifuge protocol has it, where the server sent none that could be copied.
     fn usual_message(&self) -> Vec<u8> {
         let stamp = Stamp { stream: Stream::Channel(0), sequence: 0, intended_ns: 0 };
-        let payload = stamp.payload(self.publications.payload_bytes as usize);
+        let mut payload = Vec::new();
+        self.publications.composer().compose(stamp, &mut payload);
         let channel = target::channel_names(self.common).swap_remove(0);
         let payload = String::from_utf8_lossy(&payload);
         format!(r#"{{"push":{{"channel":"{channel}","pub":{{"data":{payload}}}}}}}"#).into_bytes()
@@ -239,6 +251,21 @@ fn record_floor(delivery: &Delivery, pace: &Pace, report: &mut Report) {
     report.add_distribution("floor: last client", delivery.findings.last_client);
     report.add_distribution("floor: last client's socket", delivery.findings.last_arrival);
     report.add_faults("floor", &delivery.findings.faults);
+}
+
+/// What came of each message, with its frame and all that a client is sent besides, and what would have come.
+fn record_wire(delivery: &Delivery, report: &mut Report) {
+    let Findings { received, received_bytes, agreed, savings, .. } = &delivery.findings;
+    report.set_server(AGREED, "", *agreed as f64);
+    report.set_server(COMPRESSED, "", savings.messages as f64);
+    if *received == 0 {
+        return;
+    }
+    let wire_bytes = *received_bytes as f64;
+    let plain_bytes = wire_bytes + savings.bytes as f64;
+    report.set_server(WIRE_BYTES, "B", wire_bytes / *received as f64);
+    report.set_server(PLAIN_BYTES, "B", plain_bytes / *received as f64);
+    report.set_server(WIRE_SHARE, "%", 100.0 * wire_bytes / plain_bytes);
 }
 
 /// Warming up is part of it: ratios do not change by that.

@@ -56,13 +56,13 @@ impl Search {
 pub fn run(arguments: &RampArguments, target: &Target, report: &mut Report) -> Result<()> {
     let (common, publications) = (&arguments.common, &arguments.publications);
     let addressees = Addressees::Channels(target::channel_names(common));
-    let payload_bytes = publications.payload_bytes as usize;
-    let mut producer = producer::connect(common, &publications.producer, addressees, payload_bytes)?;
+    let composer = publications.composer();
+    let mut producer = producer::connect(common, &publications.producer, addressees, composer)?;
     let receivers = |stream| match stream {
         Stream::Channel(channel) => common.subscribers(channel),
         Stream::User(_) => 0,
     };
-    let stage = Stage::server(target, common, Reading::default())?;
+    let stage = Stage::server(target, common, Reading::of(composer))?;
     let mut points = Vec::new();
     let result = stage.play(&mut points, |stage| {
         stage.open("opening clients", true, &Positions::default())?;

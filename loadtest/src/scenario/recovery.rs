@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     arguments::StormArguments,
+    composer::Composer,
     dialect::Dialect,
     link::Reading,
     pace::Pace,
@@ -36,7 +37,8 @@ pub fn run(arguments: &StormArguments, target: &Target, report: &mut Report) -> 
     };
     let dialect = Dialect::Centrifuge { identity, channels, recovers: true };
     let addressees = Addressees::Channels(target::channel_names(common));
-    let mut producer = producer::connect(common, &arguments.producer, addressees, PAYLOAD_BYTES)?;
+    let mut producer =
+        producer::connect(common, &arguments.producer, addressees, Composer::Filler { bytes: PAYLOAD_BYTES })?;
     let stage = Stage::speaking(target, common, &dialect, Reading::default())?;
     let mut points = Vec::new();
     let result = stage.play(&mut points, |stage| {

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     arguments::{CommonArguments, StormArguments},
+    composer::Composer,
     link::Reading,
     pace::Pace,
     proc::user_memory,
@@ -32,7 +33,8 @@ pub fn run(arguments: &StormArguments, target: &Target, report: &mut Report) -> 
     let names = target::channel_names(common);
     // One publication to each channel: each client has to receive one.
     let check = Pace { rate: 100.0, burst: 1, instants: u64::from(common.channels) };
-    let mut producer = producer::connect(common, &arguments.producer, Addressees::Channels(names), 128)?;
+    let composer = Composer::Filler { bytes: 128 };
+    let mut producer = producer::connect(common, &arguments.producer, Addressees::Channels(names), composer)?;
     let receivers = subscribers(common);
     let stage = Stage::server(target, common, Reading::default())?;
     let mut points = Vec::new();

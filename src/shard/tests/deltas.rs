@@ -183,7 +183,21 @@ fn who_comes_later_begins_with_a_whole_one() {
 
 #[test]
 fn what_is_recovered_is_whole_and_the_next_may_be_a_patch() {
-    let mut stage = Stage::new(2, 1024, with_deltas);
+    check_recovery(with_deltas);
+}
+
+#[test]
+fn what_is_recovered_of_a_compressed_history_is_the_base_of_the_next_too() {
+    check_recovery(|config| {
+        with_deltas(config);
+        for namespace in &mut config.namespaces.by_name {
+            Arc::make_mut(namespace).history_compression_bytes_min = 1;
+        }
+    });
+}
+
+fn check_recovery(change: impl Fn(&mut Config)) {
+    let mut stage = Stage::new(2, 1024, change);
     for number in 1..=4 {
         stage.publish("kept:1", &payload(number), true);
     }
