@@ -542,7 +542,7 @@ mod tests {
         assert_eq!(inflate_all(&[too_long[..8].to_vec()]).1, Err(Violation::MessageTooLarge));
         let begun = deflated_frame(BINARY, false, &vec![0; bytes_max]);
         let one_more = frame(CONTINUE, false, b"0");
-        assert_eq!(inflate_all(&[begun.clone()]).1, Ok(()));
+        assert_eq!(inflate_all(std::slice::from_ref(&begun)).1, Ok(()));
         assert_eq!(inflate_all(&[begun, one_more[..6].to_vec()]).1, Err(Violation::MessageTooLarge));
     }
 
