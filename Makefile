@@ -9,7 +9,8 @@ FUZZ_SECONDS ?= 60
 # Benchmarks by time, a file of benches/ each.
 BENCHES := websocket protocol resp channel mesh slab wheel fanout shard compression
 
-.PHONY: help run test test-tools check deny test-unit test-black-box sdk-suites simulate fuzz measure memory bench-fanout bench-heartbeat bench-storm bench-compression gate-memory million bench bench-instructions
+# Every target is a command, and has its line in `make help`.
+.PHONY: $(shell sed -nE 's/^([a-z-]+):.*\#\# .*/\1/p' Makefile)
 
 help: ## Lists these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +40,9 @@ test-unit: ## Unit tests and documentation examples, with debug assertions.
 test-black-box: ## Real clients against the release build of the server; `make test-black-box ONLY=websocket` runs one file.
 	cargo build --release --package tidegate --package tidegate-loadtest
 	TEST_SERVER_PROGRAM=$(CURDIR)/target/release/tidegate cargo test --no-fail-fast --test '$(or $(ONLY),*)'
+
+conformance: ## The Autobahn test suite against an echo server of our codec, in some 15 minutes; ONLY=short: under a minute. Needs Python 2.7.
+	@tests/conformance/run.sh $(or $(ONLY),all)
 
 sdk-suites: ## The SDKs' own test suites, where registries publish them, against the release build; needs port 8000.
 	cargo build --release --package tidegate

@@ -21,7 +21,13 @@ use tungstenite::{
 
 use cases::{Reading, Writing, json, mixed_text};
 use client_frame::{MASK, TEXT, client_frame};
-use tidegate::websocket::{mask, utf8};
+use tidegate::{
+    limits::DEFLATE_STREAMS_MAX,
+    websocket::{
+        deflate::{Deflater, Inflater, Window},
+        mask, utf8,
+    },
+};
 
 const PAYLOAD_BYTES: [usize; 3] = [16, 128, 4096];
 
@@ -82,6 +88,36 @@ fn check_utf8(criterion: &mut Criterion) {
     }
 }
 
+/// What a client's compressed message costs beyond one that is not, by what it becomes.
+fn inflate(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("websocket/inflate");
+    let (mut deflater, mut inflater) = (Deflater::default(), Inflater::default());
+    for bytes in PAYLOAD_BYTES {
+        for (name, payload) in [("repeating", json(bytes)), ("zeros", vec![b'0'; bytes])] {
+            let mut message = Vec::new();
+            deflater.begin(Window::KiB32, &[]).compress(&payload, &mut message);
+            group.throughput(Throughput::Bytes(bytes as u64));
+            group.bench_function(BenchmarkId::new(name, bytes), |bencher| {
+                bencher.iter(|| inflater.inflate(black_box(&message), 64 * 1024).map(|inflated| inflated.len()));
+            });
+        }
+    }
+}
+
+/// The message that holds a shard longest for its size: a stream of deflate begins, with the window carried over, as often
+/// as it may.
+fn inflate_streams(criterion: &mut Criterion) {
+    let mut message = Vec::new();
+    Deflater::default().begin(Window::KiB32, &[]).compress(&[0; 32 * 1024], &mut message);
+    message.extend_from_slice(&[0x00, 0x00, 0xff, 0xff]);
+    message.extend([0x03, 0x00].repeat(DEFLATE_STREAMS_MAX - 1));
+    message.push(0x00);
+    let mut inflater = Inflater::default();
+    criterion.bench_function("websocket/inflate-streams", |bencher| {
+        bencher.iter(|| inflater.inflate(black_box(&message), 64 * 1024).expect("as many as there may be").len());
+    });
+}
+
 /// A socket on which the same frame arrives again and again, one with each read.
 struct Repeating {
     frame: Vec<u8>,
@@ -107,5 +143,5 @@ impl Write for Repeating {
     }
 }
 
-criterion_group!(benches, read, write, unmask, check_utf8);
+criterion_group!(benches, read, write, unmask, check_utf8, inflate, inflate_streams);
 criterion_main!(benches);

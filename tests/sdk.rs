@@ -102,6 +102,26 @@ allow_tags_filter = true
 allowed_delta_types = ["fossil"]
 "#;
 
+/// Publications compressed, each by itself or with those before it. A keyframe comes soon.
+const COMPRESSION: &str = r#"
+[[channel.namespaces]]
+name = "single"
+compression = "single"
+allow_subscribe_for_client = true
+allow_subscribe_for_anonymous = true
+allow_publish_for_client = true
+allow_publish_for_anonymous = true
+
+[[channel.namespaces]]
+name = "shared"
+compression = "shared"
+compression_keyframe_interval = "1s"
+allow_subscribe_for_client = true
+allow_subscribe_for_anonymous = true
+allow_publish_for_client = true
+allow_publish_for_anonymous = true
+"#;
+
 /// How clients encode what they say.
 const ENCODINGS: [&str; 2] = ["json", "protobuf"];
 
@@ -181,6 +201,20 @@ fn filters() {
         let server = Server::start(FILTERS);
         script::run(script::node(&server, "filters.mjs").env("TEST_ENCODING", encoding));
     }
+}
+
+#[test]
+fn compression() {
+    for encoding in ENCODINGS {
+        let server = Server::start(COMPRESSION);
+        script::run(script::node(&server, "compression.mjs").env("TEST_ENCODING", encoding));
+    }
+}
+
+#[test]
+fn compression_in_chromium() {
+    let server = Server::start(&format!("client.allowed_origins = [\"http://127.0.0.1:*\"]\n{COMPRESSION}"));
+    script::run(&mut script::node(&server, "browser_compression.mjs"));
 }
 
 #[test]

@@ -107,6 +107,46 @@ fn wrong_frames_are_closed_with_their_code() {
 }
 
 #[test]
+fn wrong_compressed_frames_are_closed_with_their_code() {
+    let server = Server::start("[[channel.namespaces]]\nname = \"packed\"\ncompression = \"single\"");
+    let mut bystander = Bystander::new(&server);
+    let offer = |offer| request("GET", PATH, &fields(&[("Sec-WebSocket-Extensions", offer)], &[]));
+    let refused = ask(&server, offer("permessage-deflate; a=\"1").as_bytes());
+    assert_eq!(refused.status, 400, "{}", refused.head);
+    server.wait_until_counted("websocket_extensions_invalid", 1);
+    let declined = ask(&server, offer("permessage-deflate; server_max_window_bits").as_bytes());
+    assert_eq!(declined.status, 101);
+    assert!(!declined.head.contains("Sec-WebSocket-Extensions"), "{}", declined.head);
+
+    // Sixteen megabytes of spaces, in sixteen kilobytes.
+    let bomb = deflated(&vec![b' '; 16 * 1024 * 1024]);
+    let cases: &[(&str, Vec<u8>, u16, &str)] = &[
+        ("a compressed ping", frame(0xC9, b""), 1002, "compressed_bit_misplaced"),
+        ("another reserved bit", frame(0xE1, b"\x00"), 1002, "reserved_bit"),
+        ("what no compressor writes", frame(0xC1, b"\x06"), 1007, "deflate_invalid"),
+        ("a message that is cut off", frame(0xC1, &deflated(&[b' '; 100])[..3]), 1007, "deflate_unfinished"),
+        ("invalid UTF-8 within", frame(0xC1, &deflated(b"\"\xff\"")), 1007, "text_not_utf8"),
+        ("a bomb", frame(0xC1, &bomb), 1009, "message_too_large"),
+    ];
+    for (case, bytes, code, reason) in cases {
+        let mut stream = connect(&server);
+        stream.write_all(offer("permessage-deflate").as_bytes()).expect("the server reads");
+        let response = http::read_response(&mut stream).expect("an answer");
+        assert!(response.head.contains("permessage-deflate; client_no_context_takeover"), "{}", response.head);
+        let connect = deflated(b"{\"id\":1,\"connect\":{}}");
+        stream.write_all(&[frame(0xC1, &connect), bytes.clone()].concat()).expect("the server reads");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("the server ends the connection");
+        assert!(answer.starts_with(b"\x81"), "{case}: the connect command is answered");
+        let close = [&[0x88][..], &code.to_be_bytes()]
+            .map(|bytes| answer.windows(bytes.len()).rposition(|window| window == bytes));
+        assert!(matches!(close, [Some(opcode), Some(code)] if opcode + 2 == code), "{case}: {}", answer.escape_ascii());
+        server.wait_until_counted(reason, 1);
+        bystander.assert_untouched();
+    }
+}
+
+#[test]
 fn correct_frames_of_every_kind_are_understood() {
     let server = Server::start("");
     let mut client = Client::upgraded(&server);
@@ -393,6 +433,14 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(&MASK);
     bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
     bytes
+}
+
+/// A message as a client compresses it.
+fn deflated(payload: &[u8]) -> Vec<u8> {
+    let mut compress = flate2::Compress::new(flate2::Compression::best(), false);
+    let mut message = Vec::with_capacity(payload.len() + 1024);
+    compress.compress_vec(payload, &mut message, flate2::FlushCompress::Sync).expect("there is room");
+    message.strip_suffix(&[0x00, 0x00, 0xff, 0xff]).expect("a flush").to_vec()
 }
 
 fn foreign_token() -> String {

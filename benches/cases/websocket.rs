@@ -39,7 +39,7 @@ impl Reading {
     /// The bytes of the frame come anew, as from a socket, and are read: the payload's length.
     pub fn read(&mut self) -> usize {
         self.scratch.copy_from_slice(&self.frame);
-        match message::read(&mut self.scratch, &mut self.fragments, MESSAGE_BYTES_MAX) {
+        match message::read(&mut self.scratch, &mut self.fragments, MESSAGE_BYTES_MAX, None) {
             Ok(Read::Event { event: Event::Message { payload, .. }, .. }) => payload.len(),
             other => panic!("the frame is a whole message, but was read as {other:?}"),
         }

@@ -3,7 +3,7 @@
 //! Checked: what is said does not depend on where the network cut, nor on whether the reader is
 //! called before the bytes it asked for are there; messages keep their limit and texts are UTF-8;
 //! `tungstenite`'s server understands what we understood; `tungstenite`'s client reads it again
-//! when we write it.
+//! when we write it. All but what the reference says holds where messages may be compressed, too.
 
 #![no_main]
 
@@ -11,8 +11,9 @@ use std::io::{self, ErrorKind, Write};
 
 use libfuzzer_sys::fuzz_target;
 use tidegate::{
-    limits::FRAME_HEADER_BYTES_MAX,
+    limits::{FRAME_HEADER_BYTES_MAX, deflated_bytes_max},
     websocket::{
+        deflate::Inflater,
         frame::{self, Control, Data, OpCode},
         message::{self, Event, Fragments, Read, Violation},
     },
@@ -26,14 +27,21 @@ use tungstenite::{
 const MESSAGE_BYTES_MAX: usize = 300;
 
 fuzz_target!(|input: &[u8]| {
-    let whole = read_all([input], Patience::None);
-    assert_eq!(read_all(input.chunks(1), Patience::None), whole, "byte by byte");
-    assert_eq!(read_all(input.chunks(1), Patience::Asked), whole, "with no more calls than asked for");
-    assert_eq!(read_all(input.chunks(7), Patience::Asked), whole, "in pieces of seven");
-    let (said, result) = whole;
+    let (said, result) = read_whole_and_cut(input, false);
     compare_with_reference(input, &said, result);
     check_written(&said);
+    let (said, _) = read_whole_and_cut(input, true);
+    check_written(&said);
 });
+
+/// Reads a stream as it is and cut in pieces. `is_inflating`: permessage-deflate is agreed on.
+fn read_whole_and_cut(input: &[u8], is_inflating: bool) -> (Vec<Message>, Result<(), Violation>) {
+    let whole = read_all([input], Patience::None, is_inflating);
+    assert_eq!(read_all(input.chunks(1), Patience::None, is_inflating), whole, "byte by byte");
+    assert_eq!(read_all(input.chunks(1), Patience::Asked, is_inflating), whole, "with no more calls than asked for");
+    assert_eq!(read_all(input.chunks(7), Patience::Asked, is_inflating), whole, "in pieces of seven");
+    whole
+}
 
 /// When a connection calls the reader.
 #[derive(Clone, Copy, PartialEq)]
@@ -48,7 +56,10 @@ enum Patience {
 fn read_all<'a>(
     received: impl IntoIterator<Item = &'a [u8]>,
     patience: Patience,
+    is_inflating: bool,
 ) -> (Vec<Message>, Result<(), Violation>) {
+    let mut inflater = is_inflating.then(Inflater::default);
+    let payload_bytes_max = if is_inflating { deflated_bytes_max(MESSAGE_BYTES_MAX) } else { MESSAGE_BYTES_MAX };
     let mut partial = Vec::new();
     let mut wanted = 0;
     let mut fragments: Option<Box<Fragments>> = None;
@@ -56,10 +67,10 @@ fn read_all<'a>(
     for bytes in received {
         partial.extend_from_slice(bytes);
         while !partial.is_empty() && (patience == Patience::None || partial.len() >= wanted) {
-            match message::read(&mut partial, &mut fragments, MESSAGE_BYTES_MAX) {
+            match message::read(&mut partial, &mut fragments, MESSAGE_BYTES_MAX, inflater.as_mut()) {
                 Ok(Read::Incomplete { bytes_min }) => {
                     assert!(bytes_min > partial.len(), "asked for bytes that are there");
-                    assert!(bytes_min <= FRAME_HEADER_BYTES_MAX + MESSAGE_BYTES_MAX, "asked for more than may be");
+                    assert!(bytes_min <= FRAME_HEADER_BYTES_MAX + payload_bytes_max, "asked for more than may be");
                     wanted = bytes_min;
                     break;
                 }

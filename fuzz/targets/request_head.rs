@@ -1,7 +1,7 @@
 //! The request head of a client: any bytes.
 //!
 //! Checked: what is found does not depend on where the network cut; what was understood, written
-//! down again, is understood alike; `tungstenite` derives the same accept key; the answer is one
+//! down again, is understood alike, extensions among it; `tungstenite` derives the same accept key; the answer is one
 //! HTTP head, whatever the client sent.
 
 #![no_main]
@@ -11,7 +11,11 @@ use std::io::{self, Read, Write};
 use libfuzzer_sys::fuzz_target;
 use tidegate::{
     http::{self, Answer, Head, Request},
-    websocket::handshake,
+    websocket::{
+        deflate::negotiation::{Agreement, negotiate},
+        extension::{self, Extension},
+        handshake,
+    },
 };
 
 /// Places where a head is cut. Shorter heads are cut everywhere.
@@ -34,8 +38,10 @@ fuzz_target!(|input: &[u8]| {
             check_again(request);
             match handshake::check(request) {
                 Ok(upgrade) => {
-                    handshake::respond_accept(&mut answer, upgrade.key, None);
+                    let agreement = negotiate(&upgrade.extensions);
+                    handshake::respond_accept(&mut answer, upgrade.key, None, agreement);
                     check_reference(&input[..*bytes], &answer);
+                    check_extensions(&upgrade.extensions, agreement);
                 }
                 Err(rejection) => handshake::respond_rejection(&mut answer, &rejection),
             }
@@ -75,6 +81,26 @@ fn check_again(request: &Request<'_>) {
     };
     assert_eq!(parts(&again), parts(request));
     assert_eq!(handshake::check(&again), handshake::check(request));
+}
+
+/// Extensions, written down in their plainest form, are read alike; and what is agreed on could be offered.
+fn check_extensions(extensions: &[Extension<'_>], agreement: Option<Agreement>) {
+    for extension in extensions {
+        let mut text = extension.name.to_owned();
+        for parameter in &extension.parameters {
+            text += &format!(";{}", parameter.name);
+            if let Some(value) = &parameter.value {
+                text += &format!("={value}");
+            }
+        }
+        assert_eq!(extension::parse(&text).as_ref(), Some(extension));
+    }
+    if let Some(agreement) = agreement {
+        let answer = agreement.to_string();
+        let answer = extension::parse(&answer).expect("an answer has the form of an offer");
+        assert!(extensions.iter().any(|extension| extension.name == answer.name));
+        assert_eq!(negotiate(&[answer]).map(|again| again.deflation), Some(agreement.deflation));
+    }
 }
 
 /// If `tungstenite` accepts the head too, its answer holds the same accept key.

@@ -146,7 +146,9 @@ impl<E: Effects> Conversation<'_, E> {
 
     fn read_frame(&mut self, input: &mut [u8], fragments: &mut Option<Box<Fragments>>) -> Step {
         let bytes_all = input.len();
-        match message::read(input, fragments, self.rules.config.client.message_bytes_max as usize) {
+        let message_bytes_max = self.rules.config.client.message_bytes_max as usize;
+        let inflater = self.effects.form().deflation().is_some().then(|| self.effects.inflater());
+        match message::read(input, fragments, message_bytes_max, inflater) {
             Ok(Read::Incomplete { .. }) => Step::Incomplete,
             Ok(Read::Event { event, bytes }) => Step::Taken(bytes, self.hear(event)),
             Err(violation) => {

@@ -7,6 +7,7 @@ use crate::{
     fanout::{Content, Form},
     mesh::{Position, Version},
     protocol::{Payload, Tags},
+    websocket::deflate::Inflater,
 };
 
 /// Everything that needs tables or other shards. Each call is carried out at once, so that what
@@ -18,6 +19,8 @@ pub trait Effects {
     fn form(&self) -> Form;
     /// It is known how the peer is to be written to; said once, before it connects.
     fn set_form(&mut self, form: Form);
+    /// What reads compressed messages, of any peer.
+    fn inflater(&mut self) -> &mut Inflater;
     /// Whether the peer may become a client; if not, it may only speak for those that are.
     fn has_place(&self) -> bool;
     /// The time, in seconds since 1970.

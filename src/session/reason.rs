@@ -61,6 +61,8 @@ reasons! {
     WebsocketKeyMissing => "websocket_key_missing",
     /// `Sec-WebSocket-Key` is no key.
     WebsocketKeyInvalid => "websocket_key_invalid",
+    /// `Sec-WebSocket-Extensions` cannot be read.
+    WebsocketExtensionsInvalid => "websocket_extensions_invalid",
     /// The head was not complete in time.
     RequestHeadTimeout => "request_head_timeout",
     /// Nothing is at the path.
@@ -77,6 +79,8 @@ reasons! {
     // Frames and messages.
     /// A reserved bit is set.
     ReservedBit => "reserved_bit",
+    /// The bit of compressed messages on a frame that begins none.
+    CompressedBitMisplaced => "compressed_bit_misplaced",
     /// An opcode without a meaning.
     ReservedOpcode => "reserved_opcode",
     /// A frame without a mask.
@@ -95,6 +99,10 @@ reasons! {
     ContinuationExpected => "continuation_expected",
     /// Above the limit.
     MessageTooLarge => "message_too_large",
+    /// Compressed, but not by deflate.
+    DeflateInvalid => "deflate_invalid",
+    /// Compressed, and cut off.
+    DeflateUnfinished => "deflate_unfinished",
     /// A text that is not UTF-8.
     TextNotUtf8 => "text_not_utf8",
     /// Half a close code.
@@ -262,6 +270,7 @@ impl From<handshake::Rejection> for Reason {
             handshake::Rejection::VersionUnsupported => Self::WebsocketVersionUnsupported,
             handshake::Rejection::KeyMissing => Self::WebsocketKeyMissing,
             handshake::Rejection::KeyInvalid => Self::WebsocketKeyInvalid,
+            handshake::Rejection::ExtensionsInvalid => Self::WebsocketExtensionsInvalid,
         }
     }
 }
@@ -270,6 +279,7 @@ impl From<Violation> for Reason {
     fn from(violation: Violation) -> Self {
         match violation {
             Violation::ReservedBit => Self::ReservedBit,
+            Violation::CompressedBitMisplaced => Self::CompressedBitMisplaced,
             Violation::ReservedOpcode => Self::ReservedOpcode,
             Violation::Unmasked => Self::UnmaskedFrame,
             Violation::ControlFragmented => Self::ControlFragmented,
@@ -279,6 +289,8 @@ impl From<Violation> for Reason {
             Violation::ContinuationUnexpected => Self::ContinuationUnexpected,
             Violation::ContinuationExpected => Self::ContinuationExpected,
             Violation::MessageTooLarge => Self::MessageTooLarge,
+            Violation::DeflateInvalid => Self::DeflateInvalid,
+            Violation::DeflateUnfinished => Self::DeflateUnfinished,
             Violation::TextNotUtf8 => Self::TextNotUtf8,
             Violation::CloseTruncated => Self::CloseTruncated,
             Violation::CloseCodeInvalid => Self::CloseCodeInvalid,

@@ -5,7 +5,10 @@ use crate::{
     fanout::{Carrier, Form},
     http::{Request, query},
     protocol::{ConnectRequest, Encoding, Shape},
-    websocket::handshake::{self, Upgrade},
+    websocket::{
+        deflate::negotiation::negotiate,
+        handshake::{self, Upgrade},
+    },
 };
 
 /// The subprotocol of the JSON encoding.
@@ -45,8 +48,11 @@ impl<E: Effects> Conversation<'_, E> {
         let subprotocol = [SUBPROTOCOL_JSON, SUBPROTOCOL_PROTOBUF]
             .into_iter()
             .find(|subprotocol| upgrade.subprotocols.contains(subprotocol));
-        handshake::respond_accept(self.effects.output(), upgrade.key, subprotocol);
-        self.effects.set_form(Form::new(encoding, shape, Carrier::WebSocket));
+        let is_compressing = self.rules.config.compresses();
+        let agreement = is_compressing.then(|| negotiate(&upgrade.extensions)).flatten();
+        handshake::respond_accept(self.effects.output(), upgrade.key, subprotocol, agreement);
+        let form = Form::new(encoding, shape, Carrier::WebSocket);
+        self.effects.set_form(agreement.map_or(form, |agreement| form.with_deflation(agreement.deflation)));
         self.keep_headers(request);
         self.session.phase = Phase::AwaitingConnect;
         let frame_pings = request.query.and_then(|query| query::parameter(query, FRAME_PINGS_PARAMETER));

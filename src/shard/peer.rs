@@ -14,6 +14,7 @@ use crate::{
         self, Connect, Effects, Flow, Forwarded, HistoryCommand, PresenceCommand, PublishCommand, Question, Reason,
         Renewal, SubscribeCommand,
     },
+    websocket::deflate::Inflater,
 };
 
 /// One connection, while its session acts.
@@ -82,6 +83,10 @@ impl Effects for Peer<'_> {
 
     fn set_form(&mut self, form: Form) {
         self.state.connection_mut(self.index).form = form;
+    }
+
+    fn inflater(&mut self) -> &mut Inflater {
+        &mut self.state.inflater
     }
 
     fn has_place(&self) -> bool {

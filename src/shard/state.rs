@@ -32,6 +32,7 @@ use crate::{
     protocol::Disconnect,
     session::{self, Flow, Phase, Reason, Rules, Session, Transient},
     uring::{Socket, Token},
+    websocket::deflate::Inflater,
 };
 
 /// Expired history and the like that is looked at in one turn.
@@ -59,6 +60,8 @@ pub struct State {
     /// While a publication is delivered: the patch to the one before.
     pub patches: Patches,
     pub compression: Compression,
+    /// Reads what clients compress.
+    pub inflater: Inflater,
     pub wheel: Wheel,
     pub counters: Counters,
     pub notices: Notices,
@@ -143,6 +146,7 @@ impl State {
             turn: Turn::default(),
             patches: Patches::default(),
             compression: Compression::default(),
+            inflater: Inflater::default(),
             wheel: Wheel::new(now_ms),
             counters: Counters::default(),
             notices: Notices::default(),

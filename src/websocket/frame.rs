@@ -35,6 +35,8 @@ pub struct Header {
     pub is_final: bool,
     /// Never a reserved one.
     pub opcode: OpCode,
+    /// First frame of a message that is compressed, all fragments together.
+    pub is_deflated: bool,
     /// Key of the payload's mask.
     pub mask: [u8; 4],
     /// Length of the header itself.
@@ -57,11 +59,13 @@ pub enum HeaderRead {
 
 /// Reads the header at the front of `input`. A mistake in the first two bytes or in the length is
 /// told as soon as these have arrived, whatever else is missing.
-pub fn read_header(input: &[u8]) -> Result<HeaderRead, Violation> {
+///
+/// `may_be_deflated`: permessage-deflate was agreed on with the client.
+pub fn read_header(input: &[u8], may_be_deflated: bool) -> Result<HeaderRead, Violation> {
     let Some((&[first, second], rest)) = input.split_first_chunk() else {
         return Ok(HeaderRead::Incomplete { bytes_min: 2 });
     };
-    let (is_final, opcode) = check_first(first)?;
+    let (is_final, opcode, is_deflated) = check_first(first, may_be_deflated)?;
     if second & 0x80 == 0 {
         return Err(Violation::Unmasked);
     }
@@ -100,7 +104,7 @@ pub fn read_header(input: &[u8]) -> Result<HeaderRead, Violation> {
     let Some(mask) = rest[length_bytes..].first_chunk() else {
         return Ok(HeaderRead::Incomplete { bytes_min: bytes });
     };
-    Ok(HeaderRead::Complete(Header { is_final, opcode, mask: *mask, bytes, payload_bytes }))
+    Ok(HeaderRead::Complete(Header { is_final, opcode, is_deflated, mask: *mask, bytes, payload_bytes }))
 }
 
 /// Where a frame begins whose payload is being written behind it.
@@ -176,21 +180,18 @@ pub fn write_close(out: &mut Vec<u8>, code: u16, reason: &str) {
     finish(out, mark, OpCode::Control(Control::Close));
 }
 
-/// FIN and opcode, if the first byte of a header obeys the rules.
-fn check_first(first: u8) -> Result<(bool, OpCode), Violation> {
+/// FIN, opcode and whether the message is deflated, if the first byte of a header obeys the rules.
+fn check_first(first: u8, may_be_deflated: bool) -> Result<(bool, OpCode, bool), Violation> {
     const RSV2_OR_RSV3: u8 = 0x30;
 
-    // Where permessage-deflate (RFC 7692) is negotiated, RSV1 on the first frame of a message will
-    // mean "deflated". The handshake accepts no extension yet, so it means nothing.
-    if first & RSV1 != 0 {
-        return Err(Violation::ReservedBit);
-    }
-    if first & RSV2_OR_RSV3 != 0 {
+    let is_deflated = first & RSV1 != 0;
+    if first & RSV2_OR_RSV3 != 0 || is_deflated && !may_be_deflated {
         return Err(Violation::ReservedBit);
     }
     match OpCode::from(first & 0x0f) {
         OpCode::Data(Data::Reserved(_)) | OpCode::Control(Control::Reserved(_)) => Err(Violation::ReservedOpcode),
-        opcode => Ok((first & FIN != 0, opcode)),
+        OpCode::Data(Data::Continue) | OpCode::Control(_) if is_deflated => Err(Violation::CompressedBitMisplaced),
+        opcode => Ok((first & FIN != 0, opcode, is_deflated)),
     }
 }
 
@@ -247,7 +248,7 @@ mod tests {
     }
 
     fn complete(input: &[u8]) -> Header {
-        match read_header(input) {
+        match read_header(input, false) {
             Ok(HeaderRead::Complete(header)) => header,
             other => panic!("expected a whole header in {input:02x?}, got {other:?}"),
         }
@@ -335,7 +336,8 @@ mod tests {
             (&[0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], 14, i64::MAX as u64),
         ] {
             let input = [&[0x82], length, &mask].concat();
-            assert_eq!(complete(&input), Header { is_final: true, opcode: BINARY, mask, bytes, payload_bytes });
+            let expected = Header { is_final: true, opcode: BINARY, is_deflated: false, mask, bytes, payload_bytes };
+            assert_eq!(complete(&input), expected);
         }
     }
 
@@ -352,7 +354,7 @@ mod tests {
             (&[0x82, 0xff, 0, 0, 0, 0], 10),
             (&[0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3], 14),
         ] {
-            assert_eq!(read_header(input), Ok(HeaderRead::Incomplete { bytes_min }), "{input:02x?}");
+            assert_eq!(read_header(input, true), Ok(HeaderRead::Incomplete { bytes_min }), "{input:02x?}");
         }
     }
 
@@ -371,10 +373,41 @@ mod tests {
             (&[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff], Violation::LengthNotMinimal),
             (&[0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0], Violation::LengthTopBit),
         ] {
-            assert_eq!(read_header(input), Err(violation), "{input:02x?}");
+            assert_eq!(read_header(input, false), Err(violation), "{input:02x?}");
         }
         for opcode in [3, 4, 5, 6, 7, 11, 12, 13, 14, 15] {
-            assert_eq!(read_header(&[0x80 | opcode, 0x80]), Err(Violation::ReservedOpcode), "opcode {opcode}");
+            assert_eq!(read_header(&[0x80 | opcode, 0x80], true), Err(Violation::ReservedOpcode), "opcode {opcode}");
+        }
+    }
+
+    #[test]
+    fn the_compression_bit_is_for_the_beginning_of_messages() {
+        for (first, expected) in [
+            (0xc1_u8, Ok(true)),
+            (0x41, Ok(true)),
+            (0xc2, Ok(true)),
+            (0x81, Ok(false)),
+            (0x80, Ok(false)),
+            (0xc0, Err(Violation::CompressedBitMisplaced)),
+            (0x40, Err(Violation::CompressedBitMisplaced)),
+            (0xc8, Err(Violation::CompressedBitMisplaced)),
+            (0xc9, Err(Violation::CompressedBitMisplaced)),
+            (0xca, Err(Violation::CompressedBitMisplaced)),
+            (0xe1, Err(Violation::ReservedBit)),
+            (0xd1, Err(Violation::ReservedBit)),
+            (0xc3, Err(Violation::ReservedOpcode)),
+            (0xcb, Err(Violation::ReservedOpcode)),
+        ] {
+            let input = [first, 0x80, 1, 2, 3, 4];
+            let read = read_header(&input, true).map(|read| match read {
+                HeaderRead::Complete(header) => header.is_deflated,
+                HeaderRead::Incomplete { .. } => panic!("the header is whole"),
+            });
+            assert_eq!(read, expected, "{first:02x}");
+            // Where nothing is agreed, the bit is as reserved as the others.
+            if first & RSV1 != 0 && expected != Err(Violation::ReservedOpcode) {
+                assert_eq!(read_header(&input, false), Err(Violation::ReservedBit), "{first:02x}");
+            }
         }
     }
 
@@ -411,7 +444,8 @@ mod tests {
             let reference = FrameHeader { is_final, opcode, mask: Some(mask), ..FrameHeader::default() };
             let mut input = Vec::new();
             reference.format(payload_bytes, &mut input)?;
-            prop_assert_eq!(complete(&input), Header { is_final, opcode, mask, bytes: input.len(), payload_bytes });
+            let expected = Header { is_final, opcode, is_deflated: false, mask, bytes: input.len(), payload_bytes };
+            prop_assert_eq!(complete(&input), expected);
         }
     }
 }

@@ -7,6 +7,10 @@
 
 use tungstenite::handshake::derive_accept_key;
 
+use super::{
+    deflate::negotiation::Agreement,
+    extension::{self, Extension},
+};
 use crate::http::{Answer, BodyLength, Request, answer::put_field, head::list};
 
 /// What a valid request to upgrade asks for, beyond what every request does.
@@ -17,7 +21,7 @@ pub struct Upgrade<'a> {
     /// Offered subprotocols, in the client's order of preference.
     pub subprotocols: Vec<&'a str>,
     /// Offered extensions with their parameters, in the client's order of preference.
-    pub extensions: Vec<&'a str>,
+    pub extensions: Vec<Extension<'a>>,
 }
 
 /// Why a request is no upgrade. Its text tells the client what would be right.
@@ -47,6 +51,10 @@ pub enum Rejection {
     /// `Sec-WebSocket-Key` is not 16 bytes in base64.
     #[error("Sec-WebSocket-Key must be 16 bytes in base64")]
     KeyInvalid,
+    /// `Sec-WebSocket-Extensions` breaks its grammar. RFC 6455 section 9.1 forbids to pass over that as if nothing had
+    /// been offered: client and server could see different extensions in it.
+    #[error("Sec-WebSocket-Extensions must list extensions by name, each with its parameters")]
+    ExtensionsInvalid,
 }
 
 impl Rejection {
@@ -58,7 +66,8 @@ impl Rejection {
             | Self::BodyPresent
             | Self::NotAnUpgrade
             | Self::KeyMissing
-            | Self::KeyInvalid => 400,
+            | Self::KeyInvalid
+            | Self::ExtensionsInvalid => 400,
             Self::MethodNotAllowed => 405,
             Self::VersionUnsupported => 426,
         }
@@ -103,15 +112,15 @@ pub fn check<'a>(request: &Request<'a>) -> Result<Upgrade<'a>, Rejection> {
     Ok(Upgrade { key, subprotocols: fields.subprotocols, extensions: fields.extensions })
 }
 
-/// Appends the answer that completes the upgrade.
-///
-/// No `Sec-WebSocket-Extensions` is sent: no extension is accepted. When permessage-deflate
-/// (RFC 7692) is, its accepted parameters go here.
-pub fn respond_accept(out: &mut Vec<u8>, key: &str, subprotocol: Option<&str>) {
+/// Appends the answer that completes the upgrade. Without an agreement messages are not compressed.
+pub fn respond_accept(out: &mut Vec<u8>, key: &str, subprotocol: Option<&str>, deflate: Option<Agreement>) {
     out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
     put_field(out, "Sec-WebSocket-Accept", &derive_accept_key(key.as_bytes()));
     if let Some(subprotocol) = subprotocol {
         put_field(out, "Sec-WebSocket-Protocol", subprotocol);
+    }
+    if let Some(agreement) = deflate {
+        put_field(out, "Sec-WebSocket-Extensions", &agreement.to_string());
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -130,7 +139,7 @@ struct Fields<'a> {
     upgrade_websocket: bool,
     connection_upgrade: bool,
     subprotocols: Vec<&'a str>,
-    extensions: Vec<&'a str>,
+    extensions: Vec<Extension<'a>>,
 }
 
 impl<'a> Fields<'a> {
@@ -157,7 +166,9 @@ impl<'a> Fields<'a> {
         } else if is("Sec-WebSocket-Protocol") {
             self.subprotocols.extend(list(text()?));
         } else if is("Sec-WebSocket-Extensions") {
-            self.extensions.extend(list(text()?));
+            for element in list(text()?) {
+                self.extensions.push(extension::parse(element).ok_or(Rejection::ExtensionsInvalid)?);
+            }
         }
         Ok(())
     }
@@ -186,7 +197,10 @@ mod tests {
     use super::*;
     use crate::{
         http::{Head, parse},
-        websocket::frame::{self, Data, OpCode},
+        websocket::{
+            deflate::negotiation::negotiate,
+            frame::{self, Data, OpCode},
+        },
     };
 
     /// The request of RFC 6455 section 1.2.
@@ -244,12 +258,14 @@ mod tests {
     fn offers_are_collected_from_all_lines() {
         let head = with_fields(
             "Sec-WebSocket-Protocol: third,, \r\n\
-             Sec-WebSocket-Extensions: permessage-deflate; a=\"1,\\\"2\", x-other\r\n\
-             Sec-WebSocket-Extensions: last\r\n",
+             Sec-WebSocket-Extensions: permessage-deflate; a=\"1\\2\",, x-other\r\n\
+             Sec-WebSocket-Extensions: last\r\n\
+             Sec-WebSocket-Extensions:\r\n",
         );
         let request = accept(&head);
         assert_eq!(request.subprotocols, ["chat", "superchat", "third"]);
-        assert_eq!(request.extensions, ["permessage-deflate; a=\"1,\\\"2\"", "x-other", "last"]);
+        let offered = ["permessage-deflate; a=12", "x-other", "last"];
+        assert_eq!(request.extensions, offered.map(|offer| extension::parse(offer).expect("an extension")));
     }
 
     #[test]
@@ -270,6 +286,9 @@ mod tests {
             ("Version: 13", "Version: 8", Rejection::VersionUnsupported),
             ("Version: 13", "Version: 013", Rejection::VersionUnsupported),
             (key, "", Rejection::KeyMissing),
+            ("Origin: ", "Sec-WebSocket-Extensions: a;\r\nOrigin: ", Rejection::ExtensionsInvalid),
+            ("Origin: ", "Sec-WebSocket-Extensions: a; b=\"1,2\"\r\nOrigin: ", Rejection::ExtensionsInvalid),
+            ("Origin: ", "Sec-WebSocket-Extensions: a, b c\r\nOrigin: ", Rejection::ExtensionsInvalid),
         ] {
             assert_eq!(reject(from, to), rejection, "{to:?} for {from:?}");
         }
@@ -296,7 +315,7 @@ mod tests {
     #[test]
     fn accepts_with_the_key_of_the_rfc() {
         let mut out = Vec::new();
-        respond_accept(&mut out, "dGhlIHNhbXBsZSBub25jZQ==", Some("chat"));
+        respond_accept(&mut out, "dGhlIHNhbXBsZSBub25jZQ==", Some("chat"), None);
         let expected = "HTTP/1.1 101 Switching Protocols\r\n\
             Upgrade: websocket\r\n\
             Connection: Upgrade\r\n\
@@ -304,6 +323,17 @@ mod tests {
             Sec-WebSocket-Protocol: chat\r\n\
             \r\n";
         assert_eq!(out, expected.as_bytes());
+    }
+
+    #[test]
+    fn what_is_agreed_is_answered() {
+        let offers = [extension::parse("permessage-deflate; server_max_window_bits=10").expect("an extension")];
+        let mut out = Vec::new();
+        respond_accept(&mut out, "dGhlIHNhbXBsZSBub25jZQ==", None, negotiate(&offers));
+        let field = "\r\nSec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover; \
+            server_max_window_bits=10\r\n";
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.contains(field), "{out}");
     }
 
     #[test]
@@ -338,7 +368,7 @@ mod tests {
             self.input.extend_from_slice(bytes);
             if let Ok(Head::Complete { request, bytes }) = parse(&self.input) {
                 let upgrade = check(&request).expect("an upgrade");
-                respond_accept(&mut self.output, upgrade.key, upgrade.subprotocols.last().copied());
+                respond_accept(&mut self.output, upgrade.key, upgrade.subprotocols.last().copied(), None);
                 frame::write(&mut self.output, OpCode::Data(Data::Text), request.path.as_bytes());
                 self.input.drain(..bytes);
             }

@@ -1,8 +1,8 @@
-//! WebSocket, the server's side, sans-IO: RFC 6455.
+//! WebSocket, the server's side, sans-IO: RFC 6455, and RFC 7692.
 //!
-//! Owns the bytes between HTTP and messages: what makes a request an upgrade ([`handshake`]),
-//! messages out of frames ([`message`]), frames out of payloads ([`frame`]), and the rules that
-//! both need ([`close`], [`utf8`], [`mask`], [`violation`]). Leaves to others: request heads
+//! Owns the bytes between HTTP and messages: what makes a request an upgrade ([`handshake`],
+//! [`extension`]), messages out of frames ([`message`]), frames out of payloads ([`frame`]), compression
+//! ([`deflate`]), and the rules that all need ([`close`], [`utf8`], [`mask`], [`violation`]). Leaves to others: request heads
 //! (`http`), sockets and deadlines (`shard`), which origins, paths and subprotocols are welcome and what a message
 //! means (`session`, `protocol`).
 //!
@@ -18,6 +18,7 @@
 
 pub mod close;
 pub mod deflate;
+pub mod extension;
 pub mod frame;
 pub mod handshake;
 pub mod mask;

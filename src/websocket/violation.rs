@@ -1,8 +1,12 @@
-//! What a client does against RFC 6455 after its upgrade.
+//! What a client does against RFC 6455 and RFC 7692 after its upgrade.
 //!
 //! Owns the list of mistakes, each with the close code that answers it and the label that counts
-//! it. The rules themselves are in [`frame`](super::frame), [`message`](super::message) and
-//! [`close`](super::close).
+//! it. The rules themselves are in [`frame`](super::frame), [`message`](super::message),
+//! [`close`](super::close) and [`deflate`](super::deflate).
+//!
+//! RFC 7692 wants a connection failed and leaves the code open. A misplaced bit is a mistake in frames, so 1002, as
+//! for any other. What cannot be inflated came in frames without a fault, whose content is not what they say it is:
+//! 1007, as for a text that is not UTF-8.
 //!
 //! Invariant: the text of each is a valid reason of a close frame, so it is sent uncut.
 
@@ -14,6 +18,9 @@ pub enum Violation {
     /// RSV1, RSV2 or RSV3 is set and no negotiated extension gives it a meaning (section 5.2).
     #[error("reserved bit set without an extension")]
     ReservedBit,
+    /// RSV1, which marks a compressed message, on a control frame or a continuation (RFC 7692 section 6.1).
+    #[error("compression bit on a frame that does not begin a message")]
+    CompressedBitMisplaced,
     /// Opcode 3 to 7 or 11 to 15 (section 5.2).
     #[error("reserved opcode")]
     ReservedOpcode,
@@ -38,9 +45,15 @@ pub enum Violation {
     /// A new text or binary frame while a fragmented message is under way (section 5.4).
     #[error("new message inside a fragmented one")]
     ContinuationExpected,
-    /// The message, all fragments together, is above the configured limit.
+    /// The message, all fragments together and inflated, is above the configured limit.
     #[error("message is above the size limit")]
     MessageTooLarge,
+    /// A compressed message is not what deflate writes (RFC 7692 section 7.2.2).
+    #[error("compressed message cannot be inflated")]
+    DeflateInvalid,
+    /// A compressed message ends within a block (RFC 7692 section 7.2.2).
+    #[error("compressed message is not whole")]
+    DeflateUnfinished,
     /// A text message is not UTF-8 (section 8.1).
     #[error("text message is not UTF-8")]
     TextNotUtf8,
@@ -59,9 +72,12 @@ impl Violation {
     /// The code of the close frame that answers it (section 7.4.1).
     pub fn close_code(&self) -> u16 {
         let code = match self {
-            Self::TextNotUtf8 | Self::CloseReasonNotUtf8 => CloseCode::Invalid,
+            Self::TextNotUtf8 | Self::CloseReasonNotUtf8 | Self::DeflateInvalid | Self::DeflateUnfinished => {
+                CloseCode::Invalid
+            }
             Self::MessageTooLarge => CloseCode::Size,
             Self::ReservedBit
+            | Self::CompressedBitMisplaced
             | Self::ReservedOpcode
             | Self::Unmasked
             | Self::ControlFragmented
@@ -80,6 +96,7 @@ impl Violation {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::ReservedBit => "reserved_bit",
+            Self::CompressedBitMisplaced => "compressed_bit_misplaced",
             Self::ReservedOpcode => "reserved_opcode",
             Self::Unmasked => "unmasked_frame",
             Self::ControlFragmented => "control_fragmented",
@@ -89,6 +106,8 @@ impl Violation {
             Self::ContinuationUnexpected => "continuation_unexpected",
             Self::ContinuationExpected => "continuation_expected",
             Self::MessageTooLarge => "message_too_large",
+            Self::DeflateInvalid => "deflate_invalid",
+            Self::DeflateUnfinished => "deflate_unfinished",
             Self::TextNotUtf8 => "text_not_utf8",
             Self::CloseTruncated => "close_truncated",
             Self::CloseCodeInvalid => "close_code_invalid",
@@ -102,8 +121,9 @@ mod tests {
     use super::*;
     use crate::limits::CLOSE_REASON_BYTES_MAX;
 
-    const ALL: [Violation; 14] = [
+    const ALL: [Violation; 17] = [
         Violation::ReservedBit,
+        Violation::CompressedBitMisplaced,
         Violation::ReservedOpcode,
         Violation::Unmasked,
         Violation::ControlFragmented,
@@ -113,6 +133,8 @@ mod tests {
         Violation::ContinuationUnexpected,
         Violation::ContinuationExpected,
         Violation::MessageTooLarge,
+        Violation::DeflateInvalid,
+        Violation::DeflateUnfinished,
         Violation::TextNotUtf8,
         Violation::CloseTruncated,
         Violation::CloseCodeInvalid,
@@ -123,7 +145,10 @@ mod tests {
     fn each_has_its_close_code() {
         for violation in ALL {
             let code = match violation {
-                Violation::TextNotUtf8 | Violation::CloseReasonNotUtf8 => 1007,
+                Violation::TextNotUtf8
+                | Violation::CloseReasonNotUtf8
+                | Violation::DeflateInvalid
+                | Violation::DeflateUnfinished => 1007,
                 Violation::MessageTooLarge => 1009,
                 _ => 1002,
             };

@@ -35,6 +35,8 @@ fn request_heads() {
     refused(&without("Sec-WebSocket-Version"), 426, Reason::WebsocketVersionUnsupported);
     refused(&HEAD.replace("Version: 13", "Version: 8"), 426, Reason::WebsocketVersionUnsupported);
     refused(&HEAD.replace("dGhlIHNhbXBsZSBub25jZQ==", "c2hvcnQ="), 400, Reason::WebsocketKeyInvalid);
+    let unreadable = HEAD.replace("Host:", "Sec-WebSocket-Extensions: permessage-deflate;\r\nHost:");
+    refused(&unreadable, 400, Reason::WebsocketExtensionsInvalid);
     refused(&HEAD.replace("GET", "POST"), 405, Reason::MethodNotAllowed);
     refused(&HEAD.replace("HTTP/1.1", "HTTP/1.0"), 505, Reason::HttpVersionUnsupported);
     refused("\x16\x03\x01\x02\0\x01\0\x01", 400, Reason::RequestMalformed);

@@ -1,6 +1,7 @@
 //! Sessions from the outside: bytes of a client in, frames and calls of a recording shard out.
 
 mod bad_input;
+mod compression;
 mod connecting;
 mod conversations;
 mod encodings;

@@ -13,6 +13,7 @@ use crate::{
         PublishCommand, Question, Reason, Renewal, Rules, Session, SubscribeCommand, Terms, Transient, Uplink,
         write_connect_reply,
     },
+    websocket::deflate::Inflater,
 };
 
 /// A request head that is welcome.
@@ -39,6 +40,8 @@ pub struct Recorder {
     pub messages: u32,
     /// How the client is written to.
     pub form: Form,
+    /// What reads its compressed messages.
+    pub inflater: Inflater,
     /// What becomes of commands for other sessions.
     pub forwarded: Forwarded,
     /// Whether there is a place for one more client.
@@ -70,6 +73,10 @@ impl Effects for Recorder {
 
     fn set_form(&mut self, form: Form) {
         self.form = form;
+    }
+
+    fn inflater(&mut self) -> &mut Inflater {
+        &mut self.inflater
     }
 
     fn has_place(&self) -> bool {
@@ -241,6 +248,7 @@ impl Client {
             counted: Vec::new(),
             messages: 0,
             form: Form::default(),
+            inflater: Inflater::default(),
             forwarded: Forwarded::Sent,
             has_place: true,
             connect_pauses: false,

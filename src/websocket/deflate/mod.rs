@@ -1,20 +1,23 @@
 //! permessage-deflate: RFC 7692, the server's side, sans-IO.
 //!
-//! Owns what was agreed on with a client ([`Deflation`]) and the making of compressed messages ([`deflater`]). Leaves to
-//! others which messages are compressed, and with what in the window (`fanout`), and the frames around them
-//! ([`frame`](super::frame)).
+//! Owns what is agreed on with a client ([`negotiation`], [`Deflation`]), the making of compressed messages
+//! ([`deflater`]) and the reading of the client's ([`inflater`]). Leaves to others which messages are compressed, and with
+//! what in the window (`fanout`), and the frames around them ([`frame`](super::frame), [`message`](super::message)).
 //!
 //! Invariants:
 //! - A compressed message refers at most a window's length back (section 7.1.2.1), and to nothing but what its maker was
 //!   told that the client's window holds. Otherwise the client reads garbage, or another's data.
-//! - A shard has one compressor for each window, whatever the number of its clients: between two messages there is no
-//!   state of compression but the bytes of a window.
+//! - A shard has one compressor for each window and one inflater, whatever the number of its clients: between two messages
+//!   there is no state of compression but the bytes of a window, and none of what clients send.
 
 mod deflater;
 #[cfg(test)]
 mod distances;
+pub(super) mod inflater;
+pub mod negotiation;
 
 pub use deflater::{Compressing, Deflater};
+pub use inflater::Inflater;
 
 /// How far back a client's compressed messages may refer: what was agreed on, rounded down to one of few, so that few
 /// connections are written to differently. Smaller windows spare both sides memory.
