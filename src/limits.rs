@@ -93,7 +93,7 @@ pub const MESH_TURN_MESSAGES_MAX: usize = 256;
 /// from clients. Home shards hold back answers that find no room, and this bounds them.
 pub const CLIENT_REQUESTS_MAX: usize = 2 * MESH_QUEUE_MESSAGES_MAX;
 
-/// Publications that a history or recovery reply carries at most (protocol.md section 9).
+/// Publications that a client's history or recovery reply carries at most (protocol.md section 9).
 pub const HISTORY_REPLY_PUBLICATIONS_MAX: usize = 300;
 
 /// Payload bytes that a history or recovery reply carries at most, one publication always fitting: 300 long ones would
@@ -189,12 +189,18 @@ pub const API_QUESTIONS_MAX: usize = 4 * MESH_QUEUE_MESSAGES_MAX;
 /// their way to the shards.
 pub const API_LIST_ITEMS_MAX: usize = 64 * 1024;
 
+/// Publications that the server API's `history` brings at most, within [`HISTORY_REPLY_BYTES_MAX`].
+pub const API_HISTORY_PUBLICATIONS_MAX: usize = 10_000;
+
 /// Channels that the server API lists: some 10 MB. With more, a pattern has to choose.
 pub const API_CHANNELS_MAX: usize = 100_000;
 
 /// Bytes of shared windows of compression on a shard: 16,000 channels with 4 KiB each. Beyond, further channels' messages
 /// are compressed one by one.
 pub const COHORT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Topics that a shard looks through in one turn when channels and users are counted: well under a millisecond.
+pub const CENSUS_TOPICS_MAX: u32 = 4 * 1024;
 
 /// Milliseconds between attempts to hand over what a full queue of the mesh did not take.
 pub const HELD_RETRY_MS: u64 = 1;

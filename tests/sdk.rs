@@ -89,6 +89,35 @@ allow_subscribe_for_anonymous = true
 allowed_delta_types = ["fossil"]
 "#;
 
+/// Channels that the server subscribes its clients to.
+const SERVER_SIDE: &str = r#"
+client.personal_channel = false
+client.expired_grace = "0s"
+api.keys = ["a key of the tests"]
+
+[[channel.namespaces]]
+name = "stream"
+history_size = 100
+history_ttl = "10m"
+force_recovery = true
+join_leave = true
+force_push_join_leave = true
+
+[[channel.namespaces]]
+name = "short"
+history_size = 2
+history_ttl = "10m"
+force_recovery = true
+
+[[channel.namespaces]]
+name = "delta"
+history_size = 10
+history_ttl = "10m"
+force_recovery = true
+allowed_delta_types = ["fossil"]
+delta_publish = true
+"#;
+
 /// Subscriptions may ask for a part of what is published.
 const FILTERS: &str = r#"
 [[channel.namespaces]]
@@ -184,6 +213,15 @@ fn devices() {
 }
 
 #[test]
+fn server_side_subscriptions() {
+    for encoding in ENCODINGS {
+        let server = Server::start(SERVER_SIDE);
+        let mut script = script::node(&server, "server_side.mjs");
+        script::run(script.env("TEST_ENCODING", encoding).env("TEST_API_KEY", "a key of the tests"));
+    }
+}
+
+#[test]
 fn encodings() {
     let server = Server::start(BINARY);
     script::run(&mut script::node(&server, "encodings.mjs"));
@@ -242,9 +280,24 @@ fn hooked(port: u16, is_binary: bool) -> String {
         .collect();
     format!(
         "{keys}hooks.secret = \"the hooks secret\"\nhooks.headers = [\"X-Tenant\"]\n\
-         hooks.include_connection_meta = true\nhooks.binary_encoding = {is_binary}\n{HOOKED_NAMESPACE}"
+         hooks.include_connection_meta = true\nhooks.binary_encoding = {is_binary}\n{STATUSES}\n{HOOKED_NAMESPACE}"
     )
 }
+
+/// Statuses that its framework answers by itself.
+const STATUSES: &str = r#"
+[[hooks.status_to_code_transforms]]
+status_code = 404
+to_error = { code = 1404, message = "no such thing", temporary = false }
+
+[[hooks.status_to_code_transforms]]
+status_code = 429
+to_error = { code = 1429, message = "later", temporary = true }
+
+[[hooks.status_to_code_transforms]]
+status_code = 403
+to_disconnect = { code = 4501, reason = "banned" }
+"#;
 
 /// Its back end decides about everything.
 const HOOKED_NAMESPACE: &str = r#"

@@ -272,8 +272,7 @@ impl Channels {
         self.now_ms = now_ms;
         let has_subscribers = self.subscribers(&history.channel) > 0;
         let found = self.streams.open(&history.channel, has_subscribers, now_ms).and_then(|index| {
-            let History { limit, since, reverse, .. } = history;
-            let publications = self.streams.history(index, *limit, since.as_ref(), *reverse)?;
+            let publications = self.streams.history(index, history)?;
             Some(HistoryFound { publications, position: self.streams.stream(index).position() })
         });
         self.make_room();

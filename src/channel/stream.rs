@@ -18,7 +18,7 @@ use super::block::{Packed, Packer};
 use crate::{
     config::{Namespace, RecoveryMode},
     limits::{HISTORY_REPLY_BYTES_MAX, HISTORY_REPLY_PUBLICATIONS_MAX, STREAM_POSITION_MS, STREAM_UNUSED_MS},
-    mesh::{ChannelName, ClientInfo, Position, Publication, Publish, Version},
+    mesh::{ChannelName, ClientInfo, History, Position, Publication, Publish, Version},
 };
 
 /// A stream. Its times are milliseconds of the clock that its caller passes on.
@@ -168,18 +168,13 @@ impl Stream {
     ///
     /// Backwards the end of what is stored is the end of the answer, since nothing between the
     /// position and the answer is missing.
-    pub(super) fn history(
-        &self,
-        limit: i32,
-        since: Option<&Position>,
-        reverse: bool,
-        packer: Option<&mut Packer>,
-    ) -> Option<Vec<Arc<Publication>>> {
+    pub(super) fn history(&self, question: &History, packer: Option<&mut Packer>) -> Option<Vec<Arc<Publication>>> {
+        let History { limit, limit_max, ref since, reverse, .. } = *question;
+        let since = since.as_ref();
         if since.is_some_and(|since| !self.is_of_this_stream(since)) {
             return None;
         }
-        let limit = usize::try_from(limit)
-            .map_or(HISTORY_REPLY_PUBLICATIONS_MAX, |limit| limit.min(HISTORY_REPLY_PUBLICATIONS_MAX));
+        let limit = usize::try_from(limit).map_or(limit_max, |limit| limit.min(limit_max));
         if limit == 0 {
             return Some(Vec::new());
         }

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     config::Namespaces,
     limits::EPOCH_LETTERS,
-    mesh::{ChannelName, Position, Publication, Publish},
+    mesh::{ChannelName, History, Position, Publication, Publish},
 };
 
 /// The streams of one home shard.
@@ -119,14 +119,8 @@ impl StreamTable {
     }
 
     /// The answer to a question for history ([`Stream::history`]).
-    pub(super) fn history(
-        &mut self,
-        index: u32,
-        limit: i32,
-        since: Option<&Position>,
-        reverse: bool,
-    ) -> Option<Vec<Arc<Publication>>> {
-        self.streams[index as usize].stream.history(limit, since, reverse, self.packer.as_deref_mut())
+    pub(super) fn history(&mut self, index: u32, question: &History) -> Option<Vec<Arc<Publication>>> {
+        self.streams[index as usize].stream.history(question, self.packer.as_deref_mut())
     }
 
     /// Forgets the publications of the stream, not its position.

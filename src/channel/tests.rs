@@ -121,7 +121,8 @@ fn offsets(publications: &[Arc<Publication>]) -> Vec<u64> {
 }
 
 fn history_of(channel: &ChannelName, limit: i32, since: Option<Position>, reverse: bool) -> History {
-    History { channel: channel.clone(), limit, since, reverse, reply_to: ReplyTo::Nobody }
+    let limit_max = HISTORY_REPLY_PUBLICATIONS_MAX;
+    History { channel: channel.clone(), limit, limit_max, since, reverse, reply_to: ReplyTo::Nobody }
 }
 
 fn history(
@@ -306,6 +307,16 @@ fn recovery_of_more_than_a_reply_may_carry_fails() {
     let recovered = recover(&mut channels, &channel, position(400 - most, &top.epoch), 0);
     assert_eq!(recovered.map(|offsets| offsets.len()), Some(HISTORY_REPLY_PUBLICATIONS_MAX));
     assert_eq!(recover(&mut channels, &channel, position(399 - most, &top.epoch), 0), None);
+}
+
+#[test]
+fn a_history_is_as_long_as_whoever_asks_may_have_it() {
+    let (mut channels, channel) = (channels(), name("deep:a"));
+    publish(&mut channels, &channel, 400, 0);
+    for (limit, limit_max, found) in [(-1, 1_000, 400), (-1, 300, 300), (350, 300, 300), (350, 1_000, 350), (0, 9, 0)] {
+        let history = channels.history(&History { limit_max, ..history_of(&channel, limit, None, false) }, 0);
+        assert_eq!(history.expect("the channel keeps history").publications.len(), found, "{limit} of {limit_max}");
+    }
 }
 
 #[test]
@@ -839,12 +850,16 @@ fn run(steps: Vec<Step>, compression_bytes_min: u32) {
     assert_eq!((channels.channels(), channels.streams()), (0, 0));
 }
 
-/// Channels of one hash share their interest.
+/// Channels of one hash share their interest. Where it ends by the name of one, nobody notes when the other was used last.
 fn set_interest(pasts: &mut [Past; 3], channel: usize, shard: u16, subscribers: u32) {
     let shared = if channel < 2 { 0..2 } else { 2..3 };
-    for past in &mut pasts[shared] {
+    for index in shared {
+        let past = &mut pasts[index];
         if subscribers == 0 {
             past.interest.remove(&shard);
+            if index != channel && past.subscribers() == 0 {
+                past.used_ms = 0;
+            }
         } else {
             past.interest.insert(shard, subscribers);
         }

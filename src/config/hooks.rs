@@ -2,7 +2,7 @@
 //!
 //! Owns the list of questions. Who asks when is `session`'s business, how `control`'s.
 
-use super::Secret;
+use super::{Secret, StatusMeaning, StatusTransform};
 
 /// What the back end is asked about, or told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,6 +89,8 @@ pub struct HooksConfig {
     pub include_connection_meta: bool,
     /// Whether payloads of Protobuf clients go and come in base64, as any bytes. Default false: they must be JSON.
     pub binary_encoding: bool,
+    /// What statuses other than 200 mean. Default none: they are no answers.
+    pub status_transforms: Vec<StatusTransform>,
 }
 
 /// Where one kind of question goes.
@@ -123,6 +125,11 @@ impl HooksConfig {
     /// Whether any is.
     pub fn is_any_asked(&self) -> bool {
         Hook::ALL.iter().any(|hook| self.is_asked(*hook))
+    }
+
+    /// What a status means to clients; none: it is no answer.
+    pub fn meaning_of(&self, status: u16) -> Option<&StatusMeaning> {
+        self.status_transforms.iter().find(|transform| transform.status == status).map(|transform| &transform.meaning)
     }
 
     /// The place of a header field in the list of those that are shown.

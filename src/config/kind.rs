@@ -14,7 +14,7 @@ use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::{
     CompressionMode, DeltaType, Dictionary, ErrorMode, KeyFamily, LogFormat, Pattern, PayloadFormat, PublicKey,
-    RecoveryMode, Secret, SlowConsumerPolicy,
+    RecoveryMode, Secret, SlowConsumerPolicy, StatusTransform,
     cores::parse_cores,
     problem::Mistake,
     raw::{Value, read_list},
@@ -66,6 +66,8 @@ pub(super) enum Kind<T: 'static> {
     Origins(Field<T, Vec<String>>),
     /// Names of header fields.
     HeaderNames(Field<T, Vec<String>>),
+    /// What HTTP statuses of the back end mean.
+    StatusTransforms(Field<T, Vec<StatusTransform>>),
     /// Numbers of cores.
     Cores(Field<T, Vec<u32>>),
     /// The name of a namespace.
@@ -172,6 +174,7 @@ impl<T> Kind<T> {
             Kind::PublicKey(field, _) => *field(target) = None,
             Kind::ClaimName(field) | Kind::Url(field) => *field(target) = None,
             Kind::Origins(field) | Kind::HeaderNames(field) => field(target).clear(),
+            Kind::StatusTransforms(field) => field(target).clear(),
             Kind::Cores(field) => field(target).clear(),
             Kind::NamespaceName(field) => field(target).clear(),
             Kind::Regex(field) => *field(target) = None,
@@ -190,6 +193,7 @@ impl<T> Kind<T> {
             }
             Kind::Origins(_)
             | Kind::HeaderNames(_)
+            | Kind::StatusTransforms(_)
             | Kind::Cores(_)
             | Kind::DeltaTypes(_)
             | Kind::Secrets(_)
@@ -208,6 +212,7 @@ impl<T> Kind<T> {
             Kind::Boolean(_) | Kind::Count(..) => text.to_owned(),
             Kind::Origins(_)
             | Kind::HeaderNames(_)
+            | Kind::StatusTransforms(_)
             | Kind::DeltaTypes(_)
             | Kind::Secrets(_)
             | Kind::Dictionaries(_)
@@ -273,6 +278,7 @@ impl<T> Kind<T> {
             (Kind::LogFilter(field), Value::Text(text)) if is_log_filter(text) => *field(target) = text.clone(),
             (Kind::Origins(field), value) => *field(target) = valid_texts_of(value, is_origin_pattern)?,
             (Kind::HeaderNames(field), value) => *field(target) = valid_texts_of(value, is_header_name)?,
+            (Kind::StatusTransforms(field), value) => *field(target) = StatusTransform::read_all(value)?,
             (Kind::Cores(field), value) => *field(target) = cores_of(value)?,
             (Kind::NamespaceName(field), Value::Text(text)) if is_namespace_name(text) => {
                 *field(target) = text.clone();
@@ -331,6 +337,12 @@ impl<T> Kind<T> {
                                  (a scheme, no path, at most one *), or \"*\""
                 .to_owned(),
             Kind::HeaderNames(_) => "a list of names of header fields, like [\"Cookie\", \"X-Real-IP\"]".to_owned(),
+            Kind::StatusTransforms(_) => {
+                "a list of tables like { status_code = 404, to_error = { code = 404, message = \
+                                          \"not found\", temporary = false } } or { status_code = 403, to_disconnect = \
+                                          { code = 4501, reason = \"banned\" } }, each status once"
+                    .to_owned()
+            }
             Kind::Cores(_) => "a list of cores like [0, 1], or ranges like \"0-3,8\"".to_owned(),
             Kind::NamespaceName(_) => {
                 "a name of two characters or more, of a-z, A-Z, 0-9, \"-\", \"_\" and \".\"".to_owned()
@@ -366,6 +378,7 @@ impl<T> Kind<T> {
         let is_taken: fn(&Value) -> bool = match self {
             Kind::Origins(_) => |item| matches!(item, Value::Text(text) if is_origin_pattern(text)),
             Kind::HeaderNames(_) => |item| matches!(item, Value::Text(text) if is_header_name(text)),
+            Kind::StatusTransforms(_) => |item| StatusTransform::read(item).is_some(),
             Kind::Cores(_) => |item| core_of(item).is_some(),
             Kind::DeltaTypes(_) => |item| matches!(item, Value::Text(text) if word_of::<DeltaType>(text).is_some()),
             _ => return None,

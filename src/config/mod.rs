@@ -20,6 +20,7 @@ mod reference;
 mod rules;
 mod schema;
 mod secret;
+mod status;
 mod units;
 
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use problem::{Errors, Mistake, Place, Problem};
 pub use public_key::{KeyFamily, PublicKey};
 pub use reference::reference;
 pub use secret::Secret;
+pub use status::{StatusMeaning, StatusTransform};
 pub use units::{format_duration_ms, parse_duration_ms};
 
 use crate::limits::{API_CONNECTIONS_MAX, API_CONNECTIONS_WAITING_MAX, CHANNEL_BYTES_MAX};
@@ -140,6 +142,15 @@ impl ClientConfig {
             None => format!("#{user}"),
             Some(namespace) => format!("{namespace}:#{user}"),
         }
+    }
+
+    /// Whether a channel is one of the personal ones, by its name.
+    pub fn is_personal_channel(&self, channel: &str) -> bool {
+        let user = match &self.personal_channel_namespace {
+            None => Some(channel),
+            Some(namespace) => channel.strip_prefix(namespace.as_str()).and_then(|rest| rest.strip_prefix(':')),
+        };
+        user.is_some_and(|user| user.starts_with('#'))
     }
 
     /// The user of a personal channel, by its name.

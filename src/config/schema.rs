@@ -12,7 +12,7 @@ use super::{
     kind::Kind::{
         self, Address, Boolean, ClaimName, Compression, Cores, Count, DeltaTypes, Dictionaries, Duration, Errors,
         Format, HeaderNames, LogFilter, Logs, LongSize, NamespaceName, OptionalAddress, OptionalFile, OptionalPath,
-        OptionalText, Origins, PublicKey, Recovery, Regex, Secret, Secrets, Size, SlowConsumer, Url,
+        OptionalText, Origins, PublicKey, Recovery, Regex, Secret, Secrets, Size, SlowConsumer, StatusTransforms, Url,
     },
 };
 
@@ -564,6 +564,13 @@ static HOOKS: &[Key<Draft>] = &[
         "false",
         "Whether payloads of Protobuf clients go and come in base64 (b64data), so that they may be any bytes. \
          Otherwise they must be JSON.",
+    ),
+    key(
+        "status_to_code_transforms",
+        StatusTransforms(|draft| &mut draft.config.hooks.status_transforms),
+        "[]",
+        "What HTTP statuses other than 200 mean to clients: an error for the command, or the connection's end \
+         (docs/hooks.md has examples). A status that is not here is no answer.",
     ),
 ];
 

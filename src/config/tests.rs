@@ -11,7 +11,7 @@ use super::{
     AdminConfig, ApiConfig, AttributesConfig, ClientConfig, CompressionConfig, CompressionMode, Config, DeltaType,
     Dictionary, ErrorMode, Errors, Hook, HookConfig, HooksConfig, IngestConfig, KeyFamily, Loaded, LogConfig,
     LogFormat, Namespace, Namespaces, Pattern, PayloadFormat, PublicKey, RecoveryMode, ShardsConfig, ShutdownConfig,
-    SlowConsumerPolicy, TokenConfig,
+    SlowConsumerPolicy, StatusMeaning, StatusTransform, TokenConfig,
     load::{Draft, load, load_text},
     reference,
     schema::known_keys,
@@ -92,6 +92,7 @@ fn the_embedded_defaults_are_those_documented_beside_the_values() {
     assert_eq!((config.hooks.requests_max, config.hooks.queue_max), (64, 10_000));
     assert!(config.hooks.secret.is_none() && config.hooks.headers.is_empty());
     assert!(!config.hooks.include_connection_meta && !config.hooks.binary_encoding);
+    assert_eq!(config.hooks.status_transforms, []);
     assert_eq!(config.shards.cores, CORES);
     assert_eq!(config.shards.outbox_bytes_max, 1 << 20);
     assert_eq!(config.shards.outboxes_bytes_max, 256 << 20);
@@ -181,6 +182,10 @@ fn every_field_is_set_by_a_key() {
             headers: vec![String::new()],
             include_connection_meta: true,
             binary_encoding: true,
+            status_transforms: vec![StatusTransform {
+                status: 0,
+                meaning: StatusMeaning::Disconnect { code: 0, reason: String::new() },
+            }],
         },
         shards: ShardsConfig { cores: vec![77], outbox_bytes_max: 0, outboxes_bytes_max: 0, history_bytes_max: 0 },
         shutdown: ShutdownConfig { ms_max: 1, spread_ms: 1 },
@@ -679,6 +684,12 @@ fn each_rule_between_keys_says_what_to_change() {
             "[hooks]\nheaders = [\"X Real\"]\n",
             "2:11: hooks.headers: expected a list of names of header fields, like [\"Cookie\", \"X-Real-IP\"], found \
              \"X Real\" in the list",
+        ),
+        (
+            "[[hooks.status_to_code_transforms]]\nstatus_code = 403\nto_disconnect = { code = 403, reason = \"x\" }\n",
+            "1:1: hooks.status_to_code_transforms: expected a list of tables like { status_code = 404, to_error = { code \
+             = 404, message = \"not found\", temporary = false } } or { status_code = 403, to_disconnect = { code = 4501, \
+             reason = \"banned\" } }, each status once, found a table in the list",
         ),
         (
             "[channel.without_namespace]\nchannel_regex = \"(\"\n",

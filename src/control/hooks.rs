@@ -8,7 +8,10 @@
 //!   keeps an entry until then.
 //! - A question is sent once. What a back end did with one that it did not answer is unknown, so it is never repeated.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::Full;
@@ -30,6 +33,7 @@ pub struct Hooks {
     /// In the order of [`Hook::ALL`]; none: it is not asked.
     targets: Vec<Option<Target>>,
     client: HttpClient,
+    config: Arc<Config>,
     /// In the order of `hooks.headers`.
     header_names: Vec<HeaderName>,
     authorization: Option<HeaderValue>,
@@ -64,7 +68,7 @@ pub type HookFigures = Vec<(Hook, LaneFigures)>;
 
 impl Hooks {
     /// The back end that is configured; none: there is none. Ends of questions arrive at the other end of `ended`.
-    pub fn new(config: &Config, client: HttpClient, ended: mpsc::Sender<Ended>) -> Option<Self> {
+    pub fn new(config: &Arc<Config>, client: HttpClient, ended: mpsc::Sender<Ended>) -> Option<Self> {
         let hooks = &config.hooks;
         if !hooks.is_any_asked() {
             return None;
@@ -79,6 +83,7 @@ impl Hooks {
         Some(Self {
             targets: Hook::ALL.into_iter().map(|hook| Target::new(hooks, hook)).collect(),
             client,
+            config: Arc::clone(config),
             header_names: names.map(|name| name.parse().expect("the configuration takes names of fields")).collect(),
             authorization,
             ended,
@@ -155,7 +160,7 @@ impl Hooks {
         let request = self.request(endpoint, &question);
         // News has its whole time, however long it waited: nobody waits with it.
         let waited = question.ticket.map_or(Duration::ZERO, |_| asked_at.elapsed());
-        let (client, ended) = (self.client.clone(), self.ended.clone());
+        let (client, ended, config) = (self.client.clone(), self.ended.clone(), Arc::clone(&self.config));
         tokio::spawn(async move {
             let sent_at = Instant::now();
             let response = client.ask(request, time_max.saturating_sub(waited), HOOK_ANSWER_BYTES_MAX).await;
@@ -165,7 +170,12 @@ impl Hooks {
                     let answer = HookAnswer::read(hook, response.body(), question.takes_bytes);
                     answer.map(Some).map_err(|error| Failure::new(Outcome::Invalid, error.to_string()))
                 }
-                _ => Err(Failure::new(Outcome::Status, format!("HTTP {}", response.status()))),
+                ticket => {
+                    // Of news, nobody is told how it was received.
+                    let meaning = ticket.and_then(|_| config.hooks.meaning_of(response.status().as_u16()));
+                    let no_answer = || Failure::new(Outcome::Status, format!("HTTP {}", response.status()));
+                    meaning.map(|meaning| Some(meaning.into())).ok_or_else(no_answer)
+                }
             });
             // The loop ends before its tasks.
             let _ = ended.send(Ended { hook, ticket: question.ticket, took: sent_at.elapsed(), answer }).await;

@@ -8,7 +8,7 @@ use axum::{
     Extension, Json, Router,
     body::to_bytes,
     extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     middleware::{self, Next},
     response::{
         IntoResponse, Response,
@@ -21,7 +21,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{
     OperatorToken, Question,
-    api::{self, Api, Credentials, Route},
+    api::{self, Api, Credentials, Rejection, Route},
     console::page,
     guard::{self, Refusal, Sender},
     health::Health,
@@ -31,7 +31,7 @@ use super::{
     process::ProcessFigures,
 };
 use crate::{
-    config::{Config, ErrorMode},
+    config::{ApiConfig, Config, ErrorMode},
     limits::{API_BODY_BYTES_MAX, AUDIT_LINES_PER_REASON_MAX},
     log::{AUDIT, Gate},
 };
@@ -195,7 +195,7 @@ fn overviews(receiver: watch::Receiver<Arc<str>>) -> impl Stream<Item = Result<E
 async fn metrics(State(handlers): State<Handlers>) -> Response {
     match handlers.figures().await {
         Some(snapshot) => {
-            let text = metrics::render(&snapshot, &ProcessFigures::read());
+            let text = metrics::render(&snapshot, &handlers.api.figures(), &ProcessFigures::read());
             ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
         }
         None => gone(),
@@ -214,35 +214,58 @@ async fn health(State(handlers): State<Handlers>) -> Response {
 
 async fn server_api(State(handlers): State<Handlers>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let config = &handlers.config.api;
-    if config.insecure && guard::sender(&head.headers) == Sender::ForeignPage {
-        return Refusal::ForeignPage.into_response();
-    }
-    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
-    let credentials = Credentials {
-        header: text("x-api-key"),
-        authorization: text(header::AUTHORIZATION.as_str()),
-        query: head.uri.query(),
+    let route = match route_of(&handlers.config.api, &head) {
+        Ok(route) => route,
+        Err(rejection) => return rejected(&handlers.api, rejection),
     };
-    if !api::may_ask(config, credentials) {
-        return (StatusCode::UNAUTHORIZED, Extension(Refused("api_key_invalid"))).into_response();
-    }
-    if head.method != Method::POST {
-        return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "POST")], "use POST\n").into_response();
-    }
-    let Some(route) = Route::of(head.uri.path()) else {
-        return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();
-    };
-    let error_mode = match text("x-centrifugo-error-mode") {
+    let error_mode = match text_field(&head.headers, "x-centrifugo-error-mode") {
         Some("transport") => ErrorMode::Transport,
-        _ => config.error_mode,
+        _ => handlers.config.api.error_mode,
     };
     let Ok(body) = to_bytes(body, API_BODY_BYTES_MAX).await else {
-        return (StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than it may be, or broke off\n").into_response();
+        return rejected(&handlers.api, Rejection::BodyMissing);
     };
     let answer = handlers.api.answer(route, error_mode, &body).await;
     let content_type = if answer.is_json { "application/json" } else { "text/plain; charset=utf-8" };
     (answer.status, [(header::CONTENT_TYPE, content_type)], answer.body).into_response()
+}
+
+/// What the head of a request to the API asks for, if it may ask.
+fn route_of(config: &ApiConfig, head: &Parts) -> Result<Route, Rejection> {
+    if config.insecure && guard::sender(&head.headers) == Sender::ForeignPage {
+        return Err(Rejection::ForeignPage);
+    }
+    let credentials = Credentials {
+        header: text_field(&head.headers, "x-api-key"),
+        authorization: text_field(&head.headers, header::AUTHORIZATION.as_str()),
+        query: head.uri.query(),
+    };
+    if !api::may_ask(config, credentials) {
+        return Err(Rejection::Unauthorized);
+    }
+    if head.method != Method::POST {
+        return Err(Rejection::NotPost);
+    }
+    Route::of(head.uri.path()).ok_or(Rejection::UnknownMethod)
+}
+
+/// The answer to a request that was no call, which is counted.
+fn rejected(api: &Api, rejection: Rejection) -> Response {
+    api.rejected(rejection);
+    match rejection {
+        Rejection::ForeignPage => Refusal::ForeignPage.into_response(),
+        Rejection::Unauthorized => (StatusCode::UNAUTHORIZED, Extension(Refused("api_key_invalid"))).into_response(),
+        Rejection::NotPost => (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "POST")], "use POST\n").into_response(),
+        Rejection::UnknownMethod => (StatusCode::NOT_FOUND, "404 page not found\n").into_response(),
+        Rejection::BodyMissing => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than it may be, or broke off\n").into_response()
+        }
+        Rejection::Unreadable => (StatusCode::BAD_REQUEST, "Bad Request\n").into_response(),
+    }
+}
+
+fn text_field<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 async fn api_not_found() -> Response {

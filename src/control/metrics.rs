@@ -7,6 +7,7 @@
 use std::{collections::BTreeMap, fmt::Write, time::Instant};
 
 use super::{
+    api::{ApiFigures, MethodFigures},
     hook_lane::{LaneFigures, Outcome},
     key_sets::KeySetFigures,
     observer::{Snapshot, ThreadState},
@@ -21,10 +22,10 @@ use crate::{
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The text of all metrics.
-pub fn render(snapshot: &Snapshot, process: &ProcessFigures) -> String {
-    let mut text = String::with_capacity(16 * 1024);
+pub fn render(snapshot: &Snapshot, api: &ApiFigures, process: &ProcessFigures) -> String {
+    let mut text = String::with_capacity(32 * 1024);
     for family in FAMILIES {
-        family.render(snapshot, process, &mut text);
+        family.render(snapshot, api, process, &mut text);
     }
     text
 }
@@ -60,6 +61,12 @@ enum Source {
     Hooks(fn(&LaneFigures) -> f64),
     /// One sample per kind of question and its end.
     HookOutcomes,
+    /// One sample per method of the server API.
+    Api(fn(&MethodFigures) -> f64),
+    /// One sample per method of the server API and its end.
+    ApiOutcomes,
+    /// One sample per reason for which a request to the server API was no call.
+    ApiRejections,
     /// One sample per log.
     Logs(fn(&log::Figures) -> u64),
     /// One sample per log and reason.
@@ -85,8 +92,9 @@ const FAMILIES: &[Family] = &[
     Family { name: "tidegate_thread_answer_seconds", kind: Gauge, help: "How long the thread's last answer to the control thread took.", source: Source::ThreadAnswerTime },
 
     Family { name: "tidegate_connections", kind: Gauge, help: "Clients that are connected now.", source: Source::Shard(|figures| figures.connections) },
+    Family { name: "tidegate_users", kind: Gauge, help: "Users with clients on the shard now; one with clients on several shards is counted on each.", source: Source::Shard(|figures| figures.users_connected) },
     Family { name: "tidegate_sockets", kind: Gauge, help: "Client sockets that are open now, in any state.", source: Source::Shard(|figures| figures.sockets) },
-    Family { name: "tidegate_channels", kind: Gauge, help: "Channels with subscribers on the shard now.", source: Source::Shard(|figures| figures.channels) },
+    Family { name: "tidegate_channels", kind: Gauge, help: "Channels with subscribers or users on the shard now; one on several shards is counted on each.", source: Source::Shard(|figures| figures.channels) },
     Family { name: "tidegate_subscriptions", kind: Gauge, help: "Subscriptions now.", source: Source::Shard(|figures| figures.subscriptions) },
     Family { name: "tidegate_outbox_bytes", kind: Gauge, help: "Bytes that wait for slow clients now.", source: Source::Shard(|figures| figures.outbox_bytes) },
     Family { name: "tidegate_outboxes", kind: Gauge, help: "Connections that something waits for now.", source: Source::Shard(|figures| figures.outboxes) },
@@ -146,6 +154,10 @@ const FAMILIES: &[Family] = &[
     Family { name: "tidegate_hook_requests_under_way", kind: Gauge, help: "Questions to the application's back end that are under way now.", source: Source::Hooks(|figures| figures.under_way as f64) },
     Family { name: "tidegate_hook_requests_waiting", kind: Gauge, help: "Questions to the application's back end that wait for their turn now.", source: Source::Hooks(|figures| figures.waiting as f64) },
 
+    Family { name: "tidegate_api_calls_total", kind: Counter, help: "Calls of the server API, those in batches among them, by method and by how they ended: a result, or an error.", source: Source::ApiOutcomes },
+    Family { name: "tidegate_api_call_seconds_total", kind: Counter, help: "Time that calls of the server API took, by method.", source: Source::Api(|figures| figures.time.as_secs_f64()) },
+    Family { name: "tidegate_api_rejections_total", kind: Counter, help: "Requests to the server API that were no call, by reason.", source: Source::ApiRejections },
+
     Family { name: "tidegate_log_lines_total", kind: Counter, help: "Lines of logs that were written.", source: Source::Logs(|figures| figures.written) },
     Family { name: "tidegate_log_lost_lines_total", kind: Counter, help: "Lines of logs that were lost: the queue to their writer was full, or writing failed.", source: Source::LostLines },
 
@@ -159,7 +171,7 @@ const FAMILIES: &[Family] = &[
 ];
 
 impl Family {
-    fn render(&self, snapshot: &Snapshot, process: &ProcessFigures, text: &mut String) {
+    fn render(&self, snapshot: &Snapshot, api: &ApiFigures, process: &ProcessFigures, text: &mut String) {
         let kind = match self.kind {
             Counter => "counter",
             Gauge => "gauge",
@@ -214,6 +226,7 @@ impl Family {
             }
             Source::Build => sample(Some(("version", env!("CARGO_PKG_VERSION"))), 1.0),
             Source::StartTime => sample(None, process::start_time_seconds()),
+            Source::Api(_) | Source::ApiOutcomes | Source::ApiRejections => self.render_api(api, text),
             other => self.render_surroundings(other, snapshot, process, text),
         }
     }
@@ -257,6 +270,24 @@ impl Family {
                 }
             }
             _ => unreachable!("the caller has rendered the others"),
+        }
+    }
+
+    fn render_api(&self, api: &ApiFigures, text: &mut String) {
+        if let Source::ApiRejections = self.source {
+            for (reason, count) in &api.rejections {
+                self.sample(&[("reason", reason)], *count as f64, text);
+            }
+            return;
+        }
+        for figures in &api.methods {
+            if let Source::Api(value) = &self.source {
+                self.sample(&[("method", figures.method)], value(figures), text);
+                continue;
+            }
+            for (outcome, count) in &figures.ended {
+                self.sample(&[("method", figures.method), ("outcome", outcome)], *count as f64, text);
+            }
         }
     }
 
@@ -307,6 +338,14 @@ mod tests {
         let mut figures = LaneFigures { time: Duration::from_millis(2_500), sent: 4, ..LaneFigures::default() };
         figures.ended[Outcome::TimedOut as usize] = 3;
         figures
+    }
+
+    fn api_figures() -> ApiFigures {
+        let ended = vec![("result", 7), ("bad_request", 2)];
+        ApiFigures {
+            methods: vec![MethodFigures { method: "publish", ended, time: Duration::from_millis(1_500) }],
+            rejections: vec![("unauthorized", 6)],
+        }
     }
 
     fn snapshot() -> Snapshot {
@@ -394,7 +433,7 @@ mod tests {
 
     #[test]
     fn the_text_follows_the_format_and_holds_the_figures() {
-        let samples = parse(&render(&snapshot(), &ProcessFigures::read()));
+        let samples = parse(&render(&snapshot(), &api_figures(), &ProcessFigures::read()));
         assert_eq!(samples["tidegate_connections{shard=\"0\"}"], 3.0);
         assert_eq!(samples["tidegate_connections{shard=\"1\"}"], 4.0);
         assert_eq!(samples["tidegate_rejections_total{reason=\"bad_origin\"}"], 7.0);
@@ -410,6 +449,10 @@ mod tests {
         assert!(!samples.contains_key("tidegate_thread_answer_seconds{thread=\"ingest\"}"));
         assert_eq!(samples["tidegate_hook_requests_total{hook=\"rpc\",outcome=\"timeout\"}"], 3.0);
         assert_eq!(samples["tidegate_hook_request_seconds_total{hook=\"rpc\"}"], 2.5);
+        assert_eq!(samples["tidegate_api_calls_total{method=\"publish\",outcome=\"result\"}"], 7.0);
+        assert_eq!(samples["tidegate_api_calls_total{method=\"publish\",outcome=\"bad_request\"}"], 2.0);
+        assert_eq!(samples["tidegate_api_call_seconds_total{method=\"publish\"}"], 1.5);
+        assert_eq!(samples["tidegate_api_rejections_total{reason=\"unauthorized\"}"], 6.0);
         assert_eq!(samples["tidegate_ingest_commands_total{command=\"publish\"}"], 9.0);
         assert!(samples["process_resident_memory_bytes"] > 0.0);
         assert!(samples["process_start_time_seconds"] > 1.6e9);
@@ -427,7 +470,7 @@ mod tests {
             key_sets: None,
             hooks: Vec::new(),
         };
-        let samples = parse(&render(&snapshot, &ProcessFigures::default()));
+        let samples = parse(&render(&snapshot, &ApiFigures::default(), &ProcessFigures::default()));
         assert_eq!(samples["tidegate_thread_up{thread=\"shard-0\"}"], 0.0);
         assert!(!samples.keys().any(|series| series.starts_with("tidegate_connections")));
         assert!(!samples.contains_key("process_open_fds"));

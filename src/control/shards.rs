@@ -53,9 +53,7 @@ impl Shards {
         question: impl FnOnce(ChannelName, ReplyTo) -> ToShard,
     ) -> Result<Answer, NoAnswer> {
         let shard = channel.home(self.count);
-        let ask = |ticket| vec![(shard, question(channel, ReplyTo::Control { ticket, part: 0 }))];
-        let answers = self.ask(1, ask).await?;
-        Ok(answers.into_iter().next().expect("there is one answer to each question"))
+        self.ask_one(shard, |reply_to| question(channel, reply_to)).await
     }
 
     /// Asks the home shards of many channels at once: the answers, in the order of the channels.
@@ -78,6 +76,21 @@ impl Shards {
             questions.collect()
         })
         .await
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Asks one shard, by index.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn ask_one(&self, shard: usize, question: impl FnOnce(ReplyTo) -> ToShard) -> Result<Answer, NoAnswer> {
+        let ask = |ticket| vec![(shard, question(ReplyTo::Control { ticket, part: 0 }))];
+        let answers = self.ask(1, ask).await?;
+        Ok(answers.into_iter().next().expect("there is one answer to each question"))
     }
 
     /// Asks every shard: the answers, by index.

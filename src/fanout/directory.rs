@@ -231,6 +231,11 @@ impl Directory {
         }
     }
 
+    /// Indices that topics have, or had: all are below this.
+    pub fn indices(&self) -> u32 {
+        self.records.len()
+    }
+
     /// The topics, by index.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         (0..self.records.len()).filter(|index| self.records.get(*index).kind != Kind::Free)

@@ -218,6 +218,14 @@ impl Topics {
         topics.filter(|(_, subscribers)| *subscribers > 0).map(|(index, subscribers)| (self.name(index), subscribers))
     }
 
+    /// Some of all topics: those whose indices are the `indices_max` from `from` on, and where the next of them begin, if
+    /// there are more.
+    pub fn part(&self, from: u32, indices_max: u32) -> (impl Iterator<Item = u32> + '_, Option<u32>) {
+        let all = self.directory.indices();
+        let end = from.saturating_add(indices_max).min(all);
+        ((from..end).filter(|index| self.directory.contains(*index)), (end < all).then_some(end))
+    }
+
     /// Adds a subscriber: its position. `moved` is told of each other connection that has another position now.
     pub fn attach(&mut self, index: u32, connection: u32, moved: impl FnMut(u32, u32)) -> u32 {
         let position = self.attach_silent(index, connection);
@@ -526,6 +534,31 @@ mod tests {
         assert!(topics.remove_if_unused(index));
         assert_eq!(topics.find(news.hash, "news", form, &WHOLE), None);
         assert_eq!((topics.len(), topics.channels(), topics.subscriptions()), (0, 0, 0));
+    }
+
+    #[test]
+    fn parts_make_up_the_whole() {
+        let hasher = ChannelHasher::default();
+        let mut topics = Topics::default();
+        let mut expected: Vec<u32> = (0..10)
+            .map(|number| {
+                let channel = hasher.name(&format!("channel {number}"));
+                topics.find_or_insert(&channel, Form::default(), &WHOLE, Default::default)
+            })
+            .collect();
+        assert!(topics.remove_if_unused(expected.remove(4)));
+        for indices_max in 1..12 {
+            let (mut found, mut next) = (Vec::new(), Some(0));
+            while let Some(from) = next {
+                let part;
+                (part, next) = topics.part(from, indices_max);
+                found.extend(part);
+            }
+            assert_eq!(found, expected, "{indices_max} at a time");
+        }
+        // Where the next part was to begin, there may be nothing any more.
+        let (part, next) = topics.part(u32::MAX, 1);
+        assert_eq!((part.count(), next), (0, None));
     }
 
     #[test]

@@ -216,6 +216,8 @@ pub enum Answer {
     /// Channels with subscribers on the shard, in no order, with the number of these. A channel may be named more than
     /// once, with a part of its subscribers each time.
     Channels(Vec<(Arc<str>, u32)>),
+    /// A part of who and what is on the shard.
+    Census(Census),
     /// A channel's history; none: the position in the question is gone (error 112).
     History(Option<Box<HistoryFound>>),
     /// Who is in a channel.
@@ -231,6 +233,18 @@ pub enum Answer {
     },
     /// It is done.
     Done,
+}
+
+/// The channels that have subscribers on a shard and the users that have connections there, or a part of them: hashes, of
+/// which one may come more than once.
+#[derive(Debug, Default)]
+pub struct Census {
+    /// Of channels' names.
+    pub channels: Vec<u64>,
+    /// Of the names of users' personal channels.
+    pub users: Vec<u64>,
+    /// Where the next part begins; none: this was the last.
+    pub next: Option<u32>,
 }
 
 /// Something that the application wants done with connections of a user (protocol.md section 19). Each shard looks for
@@ -491,6 +505,8 @@ pub struct History {
     pub channel: ChannelName,
     /// Publications wanted; 0: only the position; negative: as many as there may be.
     pub limit: i32,
+    /// As many as there may be.
+    pub limit_max: usize,
     /// Where to start.
     pub since: Option<Position>,
     /// Newest first.
@@ -653,6 +669,14 @@ pub enum ToShard {
     ListChannels {
         /// Glob, as Redis means it; none: all.
         pattern: Option<Bytes>,
+        /// Who asks.
+        reply_to: ReplyTo,
+    },
+    /// From control: a part of the channels with subscribers and the users on this shard (`info`). What comes and goes
+    /// between two parts may be missed. Its loss would be told to whoever asks.
+    Census {
+        /// Where the part begins: 0, or what the part before says.
+        from: u32,
         /// Who asks.
         reply_to: ReplyTo,
     },

@@ -18,7 +18,7 @@ use super::{
     grant::{NotJson, ReceivedGrant, expiry, json, payload},
 };
 use crate::{
-    config::Hook,
+    config::{Hook, StatusMeaning},
     limits::{IDEMPOTENCY_KEY_BYTES_MAX, USER_BYTES_MAX, VERSION_EPOCH_BYTES_MAX},
 };
 
@@ -130,6 +130,15 @@ pub enum HookAnswer {
         /// Its reason.
         reason: String,
     },
+}
+
+impl From<&StatusMeaning> for HookAnswer {
+    fn from(meaning: &StatusMeaning) -> Self {
+        match meaning.clone() {
+            StatusMeaning::Error { code, message, is_temporary } => Self::Error { code, message, is_temporary },
+            StatusMeaning::Disconnect { code, reason } => Self::Disconnect { code, reason },
+        }
+    }
 }
 
 /// Who a connecting client is.

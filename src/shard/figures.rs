@@ -6,7 +6,8 @@ use super::{
 };
 use crate::{
     config::SlowConsumerPolicy,
-    mesh::{ChannelFigures, Outlet, ShardFigures},
+    limits::CENSUS_TOPICS_MAX,
+    mesh::{Census, ChannelFigures, Outlet, ShardFigures},
     session::Reason,
     uring::Kernel,
 };
@@ -127,6 +128,24 @@ impl State {
             keyframes: self.compression.keyframes(),
             compression: self.compression.figures(),
         }
+    }
+
+    /// The channels with subscribers and the users among so many topics as one turn has time for.
+    pub fn census(&self, from: u32) -> Census {
+        let (topics, next) = self.topics.part(from, CENSUS_TOPICS_MAX);
+        let mut census = Census { next, ..Census::default() };
+        for topic in topics {
+            let name = self.topics.name(topic);
+            let is_user = self.config.client.is_personal_channel(name)
+                && self.topics.members(topic).iter().any(|index| self.connection(*index).user_topic() == Some(topic));
+            let is_channel = !self.topics.subscribers(topic).is_empty();
+            if is_user || is_channel {
+                let hash = self.hasher.hash(name);
+                census.channels.extend(is_channel.then_some(hash));
+                census.users.extend(is_user.then_some(hash));
+            }
+        }
+        census
     }
 
     /// Bytes of the tables that exist for connections: their slots, the topics and their lists.

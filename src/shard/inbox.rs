@@ -119,6 +119,7 @@ impl State {
             ToShard::Broadcast { data, reply_to } => self.broadcast(&data, reply_to),
             ToShard::CountSubscribers { channels, reply_to } => self.count_subscribers(channels, reply_to),
             ToShard::ListChannels { pattern, reply_to } => self.list_channels(pattern.as_deref(), reply_to),
+            ToShard::Census { from, reply_to } => self.answer(reply_to, Answer::Census(self.census(from))),
             // Figures are made at the turn's end, when what the turn has done is counted.
             ToShard::Observe { ticket } => self.observed_by = Some(ticket),
             ToShard::TokenKeys { keys, is_current, is_answer } => self.keys_arrived(keys, is_current, is_answer),
@@ -156,6 +157,7 @@ impl State {
             Answer::Connections(_)
             | Answer::Subscribers(_)
             | Answer::Channels(_)
+            | Answer::Census(_)
             | Answer::Devices(_)
             | Answer::Changed { .. }
             | Answer::Done => {

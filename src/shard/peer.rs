@@ -8,6 +8,7 @@ use super::{connection::Flag, state::State};
 use crate::{
     config::Hook,
     fanout::Form,
+    limits::HISTORY_REPLY_PUBLICATIONS_MAX,
     mesh::{History, Presence, Publish, ReplyTo, ToShard, Uplink},
     protocol::Reply,
     session::{
@@ -178,6 +179,7 @@ impl Effects for Peer<'_> {
             let history = ToShard::History(Box::new(History {
                 channel,
                 limit: history.limit,
+                limit_max: HISTORY_REPLY_PUBLICATIONS_MAX,
                 since: history.since,
                 reverse: history.reverse,
                 reply_to: ReplyTo::Client { connection: state.id(index), command: history.command },

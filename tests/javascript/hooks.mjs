@@ -193,6 +193,37 @@ test('subscriptions are granted with data and info, or refused', { skip: isBinar
   assert.equal((await sentAway).code, 4100);
 });
 
+test('a status means what the operator says', { skip: isBinary }, async (t) => {
+  const status = (code) => () => ({ status: code, text: 'not even JSON' });
+  answers.connect = status(404);
+  const refused = newClient(t);
+  const told = event(refused, 'disconnected');
+  refused.connect();
+  assert.deepEqual((({ code, reason }) => [code, reason])(await told), [1404, 'no such thing']);
+
+  answers.connect = () => ({ result: { user: 'alice' } });
+  const { client } = await connected(t);
+  Object.assign(answers, { rpc: status(404), publish: status(429), subscribe: status(429) });
+  const failed = await failure(client.rpc('x', said(1)));
+  assert.deepEqual([failed.code, failed.message], [1404, 'no such thing']);
+  assert.equal((await failure(client.publish('asked:a', 1))).code, 1429);
+  // Temporary: the library tries again.
+  const subscription = client.newSubscription('asked:a', { minResubscribeDelay: 50, maxResubscribeDelay: 100 });
+  const answered = event(subscription, 'subscribed');
+  subscription.subscribe();
+  await until('the back end was asked again', () => questions('subscribe').length > 1);
+  answers.subscribe = allow;
+  await answered;
+  const before = await metric('tidegate_hook_requests_total', 'hook="rpc",outcome="status"');
+  answers.rpc = status(418);
+  assert.equal((await failure(client.rpc('x', said(1)))).code, 100);
+  assert.equal(await metric('tidegate_hook_requests_total', 'hook="rpc",outcome="status"'), before + 1);
+  const disconnected = event(client, 'disconnected');
+  answers.rpc = status(403);
+  failure(client.rpc('x', said(1)));
+  assert.deepEqual((({ code, reason }) => [code, reason])(await disconnected), [4501, 'banned']);
+});
+
 test('a subscription is tried again while the back end is down', { skip: isBinary }, async (t) => {
   const { client } = await connected(t);
   answers.subscribe = () => ({ status: 500, text: '' });

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import Redis from 'ioredis';
 import {
-  Received, adminUrl, connectedClient, event, ingestPort, newClient, nowS, numbers, subscribed, token, until,
+  Received, adminUrl, connectedClient, event, ingestPort, metric, newClient, nowS, numbers, subscribed, token, until,
 } from './support.mjs';
 
 const key = process.env.TEST_API_KEY;
@@ -309,7 +309,11 @@ test('presence', async () => {
   }
 });
 
+const figures = async () => (await result('info')).nodes[0];
+
 test('channels and info', async (t) => {
+  // Of the tests before.
+  await until('nobody is there', async () => (await figures()).num_clients === 0);
   const clients = await Promise.all(numbers(5).map(() => connectedClient(t, { token: token({ sub: 'heidi' }) })));
   await Promise.all(clients.map((client) => subscribed(client, 'open:listed')));
   await subscribed(clients[0], 'open:other');
@@ -317,11 +321,16 @@ test('channels and info', async (t) => {
   const { channels } = await result('channels');
   assert.equal(channels['open:other'].num_clients, 1);
   assert.equal(channels['#heidi'].num_clients, 5);
-  const { nodes: [node, ...more] } = await result('info');
-  assert.deepEqual(more, []);
+  const { nodes: [node, ...others] } = await result('info');
+  assert.deepEqual(others, []);
   assert.ok(node.uid && node.name && node.version, JSON.stringify(node));
-  assert.ok(node.num_clients >= 5 && node.num_users >= 1 && node.num_channels >= 2 && node.num_subs >= 11, JSON.stringify(node));
   assert.equal(typeof node.uptime, 'number');
+  // Whichever shards they are on, a user and a channel count once.
+  const { num_clients, num_users, num_channels, num_subs } = node;
+  assert.deepEqual({ num_clients, num_users, num_channels, num_subs }, { num_clients: 5, num_users: 1, num_channels: 3, num_subs: 11 });
+  await Promise.all(numbers(4).map((n) => connectedClient(t, { token: token({ sub: `ivan-${n % 2}` }) })));
+  const more = await figures();
+  assert.deepEqual([more.num_clients, more.num_users, more.num_channels], [9, 3, 5]);
 });
 
 test('rpc has no methods', async () => {
@@ -381,4 +390,35 @@ test('many requests at once are all answered', async (t) => {
   await received.count(2000);
   assert.deepEqual([...received.data].sort((one, other) => one - other), numbers(2000));
   assert.deepEqual(received.publications.map(({ offset }) => offset), numbers(2000, 1));
+});
+
+test('calls are counted by method and end, and so is what was no call', async () => {
+  const series = {
+    published: ['calls_total', 'method="publish",outcome="result"'],
+    unknown: ['calls_total', 'method="publish",outcome="unknown_channel"'],
+    batches: ['calls_total', 'method="batch",outcome="result"'],
+    absent: ['calls_total', 'method="history",outcome="not_available"'],
+    strangers: ['rejections_total', 'reason="unauthorized"'],
+    methods: ['rejections_total', 'reason="unknown_method"'],
+    unreadable: ['rejections_total', 'reason="unreadable"'],
+    seconds: ['call_seconds_total', 'method="publish"'],
+  };
+  const counted = async () => Object.fromEntries(await Promise.all(
+    Object.entries(series).map(async ([name, [family, labels]]) => [name, await metric(`tidegate_api_${family}`, labels)]),
+  ));
+  const before = await counted();
+  await result('publish', { channel: 'open:counted', data: 1 });
+  await call('publish', { channel: 'nowhere:a', data: 1 });
+  await call('history', { channel: 'open:a' });
+  await result('batch', { commands: [{ publish: { channel: 'open:counted', data: 1 } }, { publish: { channel: 'nowhere:a', data: 1 } }] });
+  await request('/api/info', '{}', { headers: { 'X-API-Key': 'wrong' } });
+  await request('/api/nothing');
+  await request('/api', '{"method":"nothing"}');
+  await request('/api/publish', 'x');
+  const after = await counted();
+  const grown = Object.fromEntries(Object.keys(series).map((name) => [name, after[name] - before[name]]));
+  assert.ok(grown.seconds > 0 && grown.seconds < 20, grown.seconds);
+  assert.deepEqual({ ...grown, seconds: 0 }, {
+    published: 2, unknown: 2, batches: 1, absent: 1, strangers: 1, methods: 2, unreadable: 1, seconds: 0,
+  });
 });

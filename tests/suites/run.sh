@@ -27,6 +27,16 @@ for _ in $(seq 100); do
     kill -0 "$server" 2>/dev/null || { cat "$folder/server.log" >&2; exit 1; }
     sleep 0.1
 done
+echo "centrifuge-python $version: its log is $folder/python.log"
 cd "$sources"
 # Many of its tests wait for ever for what does not come.
-timeout 600 "$OLDPWD/tests/.venv/bin/python" -m unittest discover --start-directory tests --top-level-directory .
+status=0
+timeout 600 "$OLDPWD/tests/.venv/bin/python" -m unittest discover --start-directory tests --top-level-directory . \
+    >"$folder/python.log" 2>&1 || status=$?
+if [ "$status" -eq 0 ]; then
+    grep --extended-regexp '^(Ran [0-9]+ tests|OK)' "$folder/python.log"
+else
+    grep --extended-regexp '^(ERROR|FAIL|FAILED)' "$folder/python.log" || true
+    tail --lines 60 "$folder/python.log"
+fi
+exit "$status"

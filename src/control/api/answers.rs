@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Failure, call::Method};
+use super::{Failure, call::Method, reading::Counted};
 use crate::{
     control::observer::Snapshot,
     mesh::{Answer, ClientInfo, Device, HistoryFound, Member, Publication},
@@ -109,16 +109,16 @@ pub fn connections(devices: &[Device]) -> Result<String, Failure> {
 }
 
 /// The one node that there is.
-pub fn info(node: &str, version: &str, uptime_seconds: u64, snapshot: &Snapshot) -> String {
+pub fn info(node: &str, version: &str, uptime_seconds: u64, snapshot: &Snapshot, counted: Counted) -> String {
     let sum = |of: fn(&crate::mesh::ShardFigures) -> u64| snapshot.shard_figures().map(of).sum::<u64>();
     to_json(&serde_json::json!({"nodes": [{
         "uid": node,
         "name": "tidegate",
         "version": version,
         "num_clients": sum(|figures| figures.connections),
-        "num_users": sum(|figures| figures.users_connected),
+        "num_users": counted.users,
         "num_subs": sum(|figures| figures.subscriptions),
-        "num_channels": sum(|figures| figures.channels),
+        "num_channels": counted.channels,
         "uptime": uptime_seconds,
         "metrics": {"interval": 0, "items": {}},
     }]}))

@@ -49,7 +49,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// Every method.
+    /// Every method: `ALL[method as usize] == method`.
     pub const ALL: [Self; 16] = [
         Self::Batch,
         Self::Broadcast,
@@ -423,7 +423,23 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_parameters_are_read_or_refused(
+            body: Vec<u8>,
+            name in "channel|channels|user|data|b64data|tags|version|expire_at|since|limit|override|commands|disconnect",
+            value in ".{0,20}|-?[0-9]{1,30}(\\.5|e9)?|\\[\\]|\\[\\{\\}\\]|\\{\\}|null|true|\"[a-z]{0,9}\"",
+        ) {
+            for method in Method::ALL {
+                let _ = Call::read(method, &body);
+                let _ = Call::read(method, format!("{{\"{name}\":{value}}}").as_bytes());
+            }
+        }
+    }
 
     fn is_readable(method: Method, params: &str) -> bool {
         Call::read(method, params.as_bytes()).is_ok()

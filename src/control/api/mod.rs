@@ -13,6 +13,7 @@ mod access;
 mod answers;
 mod call;
 mod failure;
+mod figures;
 mod publishing;
 mod reading;
 mod users;
@@ -24,12 +25,16 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
-use self::call::{Call, Method};
 pub use self::{
     access::{Credentials, may_ask},
     failure::Failure,
+    figures::{ApiFigures, MethodFigures, Rejection},
+};
+use self::{
+    call::{Call, Method},
+    figures::Counters,
 };
 use super::{Question, shards::Shards};
 use crate::config::{Config, ErrorMode};
@@ -43,6 +48,9 @@ pub struct Api {
     /// What the process calls itself.
     node: String,
     started_at: Instant,
+    counters: Counters,
+    /// Held while channels and users are counted.
+    census: Mutex<()>,
 }
 
 /// The answer to a request, as it goes out.
@@ -81,40 +89,70 @@ impl Api {
         let mut random = [0; 8];
         getrandom::fill(&mut random).expect("the kernel gives random bytes once it has booted");
         let node = random.map(|byte| format!("{byte:02x}")).concat();
-        Self { config, shards, questions, node, started_at: Instant::now() }
+        Self {
+            config,
+            shards,
+            questions,
+            node,
+            started_at: Instant::now(),
+            counters: Counters::default(),
+            census: Mutex::new(()),
+        }
     }
 
     /// Answers a request that may ask.
     pub async fn answer(&self, route: Route, error_mode: ErrorMode, body: &Bytes) -> ApiAnswer {
         match route {
             Route::Method(method) => match Call::read(method, body) {
-                Ok(call) => ApiAnswer::of(self.carry_out(call, body).await, error_mode),
-                Err(Unreadable) => ApiAnswer::unreadable(),
+                Ok(call) => ApiAnswer::of(self.carry_out(method, call, body).await, error_mode),
+                Err(Unreadable) => self.unreadable(),
             },
             Route::Legacy => self.answer_legacy(body).await,
         }
     }
 
+    /// A request is no call.
+    pub fn rejected(&self, rejection: Rejection) {
+        self.counters.rejected(rejection);
+    }
+
+    /// For the metrics.
+    pub fn figures(&self) -> ApiFigures {
+        self.counters.figures()
+    }
+
     /// `{"method":..,"params":..}`, one or more, each answered by a line.
     async fn answer_legacy(&self, body: &Bytes) -> ApiAnswer {
-        let Ok(commands) = LegacyCommand::read_all(body) else { return ApiAnswer::unreadable() };
+        let Ok(commands) = LegacyCommand::read_all(body) else { return self.unreadable() };
         let mut lines = Vec::with_capacity(commands.len());
         for LegacyCommand { method, params } in commands {
             let params = params.map_or("{}", RawValue::get);
-            let call = Method::of(&method)
-                .ok_or(Failure::NOT_FOUND)
-                .and_then(|method| Call::read(method, params.as_bytes()).map_err(|Unreadable| Failure::BAD_REQUEST));
-            let result = match call {
-                Ok(call) => self.carry_out(call, body).await,
-                Err(failure) => Err(failure),
+            let result = match Method::of(&method).map(|method| (method, Call::read(method, params.as_bytes()))) {
+                Some((method, Ok(call))) => self.carry_out(method, call, body).await,
+                Some((_, Err(Unreadable))) => {
+                    self.rejected(Rejection::Unreadable);
+                    Err(Failure::BAD_REQUEST)
+                }
+                None => {
+                    self.rejected(Rejection::UnknownMethod);
+                    Err(Failure::NOT_FOUND)
+                }
             };
             lines.push(answers::reply(&result));
         }
         ApiAnswer { status: StatusCode::OK, body: lines.join("\n"), is_json: true }
     }
 
-    /// Carries out a call: the JSON text of its result. Payloads are slices of `body`.
-    async fn carry_out(&self, call: Call<'_>, body: &Bytes) -> Result<String, Failure> {
+    /// Carries out a call, and counts it.
+    async fn carry_out(&self, method: Method, call: Call<'_>, body: &Bytes) -> Result<String, Failure> {
+        let began_at = Instant::now();
+        let result = self.result_of(call, body).await;
+        self.counters.ended(method, result.as_ref().err().copied(), began_at.elapsed());
+        result
+    }
+
+    /// The JSON text of a call's result. Payloads are slices of `body`.
+    async fn result_of(&self, call: Call<'_>, body: &Bytes) -> Result<String, Failure> {
         match call {
             Call::Batch { calls, is_parallel } => self.batch(calls, is_parallel, body).await,
             Call::Publish(request) => self.publish(request, body).await,
@@ -141,7 +179,7 @@ impl Api {
     async fn batch(&self, calls: Vec<(Method, Call<'_>)>, is_parallel: bool, body: &Bytes) -> Result<String, Failure> {
         let one = async |(method, call)| {
             // Boxed: a batch in a batch is refused when it is read, which the compiler does not know.
-            let result: Result<String, Failure> = Box::pin(self.carry_out(call, body)).await;
+            let result: Result<String, Failure> = Box::pin(self.carry_out(method, call, body)).await;
             answers::batch_reply(method, &result)
         };
         let replies = if is_parallel {
@@ -154,6 +192,12 @@ impl Api {
             replies
         };
         Ok(format!("{{\"replies\":[{}]}}", replies.join(",")))
+    }
+
+    /// The answer to a request that cannot be read.
+    fn unreadable(&self) -> ApiAnswer {
+        self.rejected(Rejection::Unreadable);
+        ApiAnswer { status: StatusCode::BAD_REQUEST, body: "Bad Request\n".to_owned(), is_json: false }
     }
 }
 
@@ -189,11 +233,6 @@ impl<'a> LegacyCommand<'a> {
 }
 
 impl ApiAnswer {
-    /// A request that cannot be read.
-    fn unreadable() -> Self {
-        Self { status: StatusCode::BAD_REQUEST, body: "Bad Request\n".to_owned(), is_json: false }
-    }
-
     fn of(result: Result<String, Failure>, error_mode: ErrorMode) -> Self {
         match (&result, error_mode) {
             (Err(failure), ErrorMode::Transport) => {

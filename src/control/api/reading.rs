@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{Api, Failure, answers, call};
 use crate::{
-    limits::API_CHANNELS_MAX,
+    limits::{API_CHANNELS_MAX, API_HISTORY_PUBLICATIONS_MAX},
     mesh::{Answer, History, Position, Presence, PresenceFound, ToShard},
     session::Rules,
 };
@@ -47,8 +47,10 @@ impl Api {
         }
         let since = request.since.map(|since| Position { offset: since.offset, epoch: since.epoch.into() });
         let (limit, reverse) = (request.limit, request.reverse);
-        let question =
-            |channel, reply_to| ToShard::History(Box::new(History { channel, limit, since, reverse, reply_to }));
+        let question = |channel, reply_to| {
+            let limit_max = API_HISTORY_PUBLICATIONS_MAX;
+            ToShard::History(Box::new(History { channel, limit, limit_max, since, reverse, reply_to }))
+        };
         match self.shards.ask_home(self.shards.name(&request.channel), question).await? {
             Answer::History(found) => {
                 let found = found.ok_or(Failure::UNRECOVERABLE_POSITION)?;
@@ -90,6 +92,41 @@ impl Api {
         self.questions.send(question).await.map_err(|_| Failure::INTERNAL)?;
         let snapshot = answer.await.map_err(|_| Failure::INTERNAL)?;
         let uptime_seconds = self.started_at.elapsed().as_secs();
-        Ok(answers::info(&self.node, Rules::SERVER_VERSION, uptime_seconds, &snapshot))
+        let counted = self.count_everything().await?;
+        Ok(answers::info(&self.node, Rules::SERVER_VERSION, uptime_seconds, &snapshot, counted))
     }
+
+    /// Counts channels and users, each once, wherever their clients are: who is on several shards is known to none of
+    /// them, so all are gone through, in parts that hold no shard up, and by one request at a time.
+    async fn count_everything(&self) -> Result<Counted, Failure> {
+        let _alone = self.census.lock().await;
+        let (mut channels, mut users) = (Vec::new(), Vec::new());
+        for shard in 0..self.shards.count() {
+            let mut next = Some(0);
+            while let Some(from) = next {
+                let answer = self.shards.ask_one(shard, |reply_to| ToShard::Census { from, reply_to }).await?;
+                let Answer::Census(mut part) = answer else {
+                    unreachable!("a shard answers {answer:?} to a question for a census")
+                };
+                channels.append(&mut part.channels);
+                users.append(&mut part.users);
+                next = part.next;
+            }
+        }
+        Ok(Counted { channels: count_distinct(channels), users: count_distinct(users) })
+    }
+}
+
+/// What there is of a kind, each counted once.
+pub(super) struct Counted {
+    /// Channels with subscribers.
+    pub(super) channels: usize,
+    /// Users with connections.
+    pub(super) users: usize,
+}
+
+fn count_distinct(mut hashes: Vec<u64>) -> usize {
+    hashes.sort_unstable();
+    hashes.dedup();
+    hashes.len()
 }

@@ -63,7 +63,45 @@ impl<'a> Merge<'a> for EmulationRequest<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// As others write it; `data` is text in JSON.
+    #[derive(Clone, PartialEq, prost::Message, serde::Serialize)]
+    struct Reference {
+        #[prost(string, tag = "1")]
+        node: String,
+        #[prost(string, tag = "2")]
+        session: String,
+        #[prost(string, tag = "3")]
+        data: String,
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_is_read_as_others_write_it(session: String, node: String, data: String) {
+            let reference = Reference { node, session, data };
+            for encoding in [Encoding::Json, Encoding::Protobuf] {
+                let body = match encoding {
+                    Encoding::Json => serde_json::to_vec(&reference).unwrap(),
+                    Encoding::Protobuf => prost::Message::encode_to_vec(&reference),
+                };
+                let request = EmulationRequest::read(encoding, &body).unwrap();
+                prop_assert_eq!(&*request.session, &reference.session);
+                prop_assert_eq!(&*request.node, &reference.node);
+                prop_assert_eq!(&*request.data, reference.data.as_bytes());
+            }
+        }
+
+        #[test]
+        fn any_body_is_read_or_refused(body: Vec<u8>, text in "[{}\\[\\]\",:a-z0-9\\\\]{0,40}") {
+            for encoding in [Encoding::Json, Encoding::Protobuf] {
+                let _ = EmulationRequest::read(encoding, &body);
+                let _ = EmulationRequest::read(encoding, text.as_bytes());
+            }
+        }
+    }
 
     #[test]
     fn both_encodings_say_the_same() {

@@ -310,6 +310,36 @@ proptest! {
         }
     }
 
+    /// What a subscriber with deltas has missed.
+    #[test]
+    fn recovered_deltas_are_strings_in_json_and_bytes_in_protobuf(
+        command: u32,
+        list in collection::vec((strategies::publication(), any::<bool>()), 1..4),
+    ) {
+        let publications: Vec<_> = list.iter().map(|(publication, _)| publication.clone()).collect();
+        let tags = tags_of(&publications);
+        let views: Vec<_> = list.iter().zip(&tags).map(|((one, is_patch), tags)| PublicationView {
+            delta: if *is_patch { Delta::Patch } else { Delta::Full },
+            ..publication(one, tags)
+        }).collect();
+        for encoding in [Encoding::Json, Encoding::Protobuf] {
+            let mut out = Vec::new();
+            let result = SubscribeResult { publications: &views, delta: true, ..SubscribeResult::default() };
+            encoding.write_reply(&mut out, command, &Reply::Subscribe(result));
+            let result = read::<reference::Reply>(encoding, &out).subscribe.expect("a result");
+            prop_assert!(result.delta && result.publications.len() == list.len());
+            for (read, (expected, is_patch)) in result.publications.iter().zip(&list) {
+                let data = match encoding {
+                    Encoding::Json => serde_json::from_slice::<String>(&read.data).expect("a string").into_bytes(),
+                    Encoding::Protobuf => read.data.clone(),
+                };
+                prop_assert_eq!(&data, &expected.data);
+                prop_assert_eq!((read.offset, read.delta), (expected.offset, *is_patch));
+                prop_assert_eq!((&read.info, &read.tags), (&expected.info, &expected.tags));
+            }
+        }
+    }
+
     #[test]
     fn protobuf_takes_any_payload(data: Vec<u8>, channel in strategies::text()) {
         let view = PublicationView { data: &data, info: None, offset: 0, tags: None, delta: Delta::None, epoch: None };

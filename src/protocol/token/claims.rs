@@ -144,11 +144,11 @@ impl<'a> Claims<'a> {
     }
 }
 
-/// An entry of `subs`.
+/// An entry of `subs`. Where its time is over, so is the token's: a library that fetches another can go on.
 fn grant(received: ReceivedGrant<'_>, now: Option<u64>) -> Result<Grant, TokenError> {
     let grant = received.read(false)?;
     match (grant.expires_at, now) {
-        (Some(at), Some(now)) if at <= now => Err(TokenError::GrantExpired),
+        (Some(at), Some(now)) if at <= now => Err(TokenError::Expired),
         (_, Some(_)) => Ok(grant),
         (_, None) => Ok(Grant { expires_at: None, ..grant }),
     }

@@ -147,7 +147,7 @@ fn channels_come_from_subs_or_channels() {
     let grant = Grant { info: Some(Bytes::from_static(b"1")), ..Grant::default() };
     assert_eq!(channels(json!({"channels": ["a"], "subs": {"b": {"info": 1}}})), Ok(vec![("b".to_owned(), grant)]));
     assert_eq!(channels(json!({"subs": {"b": {"b64data": "*"}}})), Err(TokenError::Invalid));
-    assert_eq!(channels(json!({"subs": {"b": {"expire_at": NOW}}})), Err(TokenError::GrantExpired));
+    assert_eq!(channels(json!({"subs": {"b": {"expire_at": NOW}}})), Err(TokenError::Expired));
     assert_eq!(channels(json!({"channels": null})), Ok(vec![]));
     assert_eq!(channels(json!({"channels": [1]})), Err(TokenError::Invalid));
 }

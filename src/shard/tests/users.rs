@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     fanout::Form,
-    mesh::{Answer, ToIngest},
+    mesh::{Answer, Census, ToIngest},
     protocol::{Claims, mint},
     session::Terms,
 };
@@ -156,6 +156,43 @@ fn a_channel_is_delivered_to_every_form_and_counted_once() {
         Ok(ToIngest::Answer { answer: Answer::Channels(names), .. }) => assert_eq!(names, [("plain:1".into(), 2)]),
         other => panic!("unexpected {other:?}"),
     }
+}
+
+#[test]
+fn a_census_finds_channels_with_subscribers_and_users_with_connections() {
+    let mut stage = stage(false);
+    let hash = |stage: &Stage, names: &[&str]| {
+        let mut hashes: Vec<u64> = names.iter().map(|name| stage.hasher.name(name).hash).collect();
+        hashes.sort_unstable();
+        hashes
+    };
+    let found = |stage: &Stage| {
+        let Census { mut channels, mut users, next } = stage.shards[0].state.census(0);
+        assert_eq!(next, None);
+        for hashes in [&mut channels, &mut users] {
+            hashes.sort_unstable();
+            hashes.dedup();
+        }
+        (channels, users)
+    };
+    assert_eq!(found(&stage), (Vec::new(), Vec::new()));
+    let mut clients = [("ann", Form::default()), ("ann", Form::OTHER), ("bob", Form::default())]
+        .map(|(user, form)| connect(&mut stage, user, form));
+    let mut anonymous = stage.client(0, ROOM);
+    // Nobody is subscribed: the users' topics are no channels.
+    assert_eq!(found(&stage), (Vec::new(), hash(&stage, &["#ann", "#bob"])));
+    for client in clients.iter_mut().chain([&mut anonymous]) {
+        client.say(r#"{"id":2,"subscribe":{"channel":"plain:1"}}"#);
+        stage.settle();
+        assert!(client.hear()[0].contains(r#""subscribe""#));
+    }
+    assert_eq!(found(&stage), (hash(&stage, &["plain:1"]), hash(&stage, &["#ann", "#bob"])));
+    clients[2].peer.finish();
+    anonymous.peer.finish();
+    stage.settle();
+    stage.settle();
+    assert_eq!(found(&stage), (hash(&stage, &["plain:1"]), hash(&stage, &["#ann"])));
+    drop(clients);
 }
 
 /// As many connections of one user as there may be, on several shards.
