@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 60
 # Benchmarks by time, a file of benches/ each.
 BENCHES := websocket protocol resp channel mesh slab wheel fanout shard compression
 
-.PHONY: help run test test-tools check deny test-unit test-black-box sdk-suites simulate fuzz measure memory bench-fanout bench-heartbeat bench-storm bench-compression gate-memory million bench bench-instructions
+.PHONY: help run deb test test-tools check deny test-unit test-black-box test-systemd sdk-suites simulate fuzz measure memory bench-fanout bench-heartbeat bench-storm bench-compression gate-memory million bench bench-instructions
 
 help: ## Lists these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,10 +19,13 @@ run: ## Builds in release mode and runs the server with a demonstration producer
 	@cargo build --release
 	@exec target/release/tidegate serve --demo
 
+deb: ## The Debian package, in target/deb/: server, units, tuning, a commented configuration.
+	@systemd/make-deb.sh
+
 test: ## Installs what the tests need, then runs every check and every test.
 	@tests/run-all.sh
 
-test-tools: ## Installs what the tests need: Debian, npm and PyPI packages, cargo-deny.
+test-tools: ## Installs what the tests need: Debian, npm and PyPI packages, cargo-deny, cargo-deb.
 	@tests/install-tools.sh
 
 check: ## Formatting and lints.
@@ -39,6 +42,9 @@ test-unit: ## Unit tests and documentation examples, with debug assertions.
 test-black-box: ## Real clients against the release build of the server; `make test-black-box ONLY=websocket` runs one file.
 	cargo build --release --package tidegate --package tidegate-loadtest
 	TEST_SERVER_PROGRAM=$(CURDIR)/target/release/tidegate cargo test --no-fail-fast --test '$(or $(ONLY),*)'
+
+test-systemd: ## The Debian package under a real systemd, in a guest that systemd-nspawn boots; needs root. PROFILE=dev packs the quick build.
+	@tests/systemd/run.sh
 
 sdk-suites: ## The SDKs' own test suites, where registries publish them, against the release build; needs port 8000.
 	cargo build --release --package tidegate

@@ -33,6 +33,7 @@ step "release build" cargo build --release --workspace
 step "instructions per operation" cargo run --quiet --release --package tidegate-instructions
 export TEST_SERVER_PROGRAM=$PWD/target/release/tidegate
 step "simulation and black-box tests" cargo test --no-fail-fast --test '*'
+step "under systemd" make --no-print-directory test-systemd
 step "bytes per connection" make --no-print-directory gate-memory
 step "20,000 clients in a guest" make --no-print-directory million N=20000 MACHINE=uml
 

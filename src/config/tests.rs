@@ -503,7 +503,7 @@ fn unknown_keys_are_warnings_with_the_nearest_known_key() {
         ("[clinet]\nlisten = 1\n", "tidegate.toml:1:2: clinet: unknown; did you mean client?\n"),
         ("[client]\nlisen = 1\n", "tidegate.toml:2:1: client.lisen: unknown; did you mean client.listen?\n"),
         ("listen = 1\n", "tidegate.toml:1:1: listen: unknown; did you mean client.listen?\n"),
-        ("[admin]\npasword = 1\n", "tidegate.toml:2:1: admin.pasword: unknown; did you mean ingest.password?\n"),
+        ("[admin]\npasword = 1\n", "tidegate.toml:2:1: admin.pasword: unknown; did you mean admin.password?\n"),
         ("pong_timeout = 1\n", "tidegate.toml:1:1: pong_timeout: unknown; did you mean client.pong_timeout?\n"),
         ("[shards]\nspread = 1\n", "tidegate.toml:2:1: shards.spread: unknown; did you mean shutdown.spread?\n"),
         ("[client]\nx = 1\n", "tidegate.toml:2:1: client.x: unknown; `tidegate config-reference` lists every key\n"),

@@ -392,7 +392,8 @@ fn threads_that_do_not_stop_are_named_and_left() {
 #[test]
 fn a_command_drains_as_a_signal_does_and_is_served_meanwhile() {
     let mut config = config();
-    config.shutdown.unready_ms = 300;
+    config.shutdown.unready_ms = 1_000;
+    config.api.insecure = true;
     let mut server = Server::start_with(config);
     let command = "X-Tidegate-Command: drain\r\nContent-Length: 0\r\n";
     assert_eq!(server.request("GET", "/drain", "").0, 405);
@@ -400,7 +401,7 @@ fn a_command_drains_as_a_signal_does_and_is_served_meanwhile() {
     assert_eq!(status, 403, "{body}");
     assert_eq!(server.get("/health").0, 200);
     let (status, _, body) = server.request("POST", "/drain", command);
-    assert_eq!((status, &*body), (202, r#"{"unready_ms":300,"spread_ms":100,"ms_max":3000}"#));
+    assert_eq!((status, &*body), (202, r#"{"unready_ms":1000,"spread_ms":100,"ms_max":3000}"#));
     assert_eq!(server.get("/health").0, 503);
     // All is served still, and whoever asks again hurries nobody.
     assert_eq!(server.disconnect_eve(), r#"{"result":{}}"#);
@@ -448,7 +449,7 @@ fn the_service_manager_hears_of_the_whole_life() {
     assert_eq!(told(&manager), "READY=1\nSTATUS=serving\n");
     let began = Instant::now();
     for _ in 0..4 {
-        assert_eq!(told(&manager), "WATCHDOG=1\nSTATUS=clients: 6, producers: 1, shards: 2\n");
+        assert_eq!(told(&manager), "WATCHDOG=1\nSTATUS=clients: 21, producers: 4, shards: 2\n");
     }
     assert!(began.elapsed() >= Duration::from_millis(290), "three times within the watchdog's time, no more");
     server.stop.blocking_send(StopRequest::Signal("SIGTERM")).unwrap();

@@ -183,18 +183,23 @@ mod tests {
     }
 
     #[test]
-    fn a_service_manager_that_does_not_read_or_is_gone_holds_nobody_up_for_long() {
+    fn a_service_manager_that_does_not_read_holds_nobody_up_for_long() {
         let path = path("deaf");
         let listener = UnixDatagram::bind(&path).unwrap();
         let manager = manager(path.as_os_str());
-        manager.socket.as_ref().unwrap().set_write_timeout(Some(Duration::from_millis(1))).unwrap();
-        let began = std::time::Instant::now();
-        (0..2_000).for_each(|_| manager.tell(&[Notice::Alive]));
-        assert!(manager.has_failed.load(Ordering::Relaxed), "its queue is full");
+        // The kernel's queue is bounded, and so is the wait for room in it.
+        let fills = (0..100_000).find(|_| {
+            manager.tell(&[Notice::Alive]);
+            manager.has_failed.load(Ordering::Relaxed)
+        });
+        assert!(fills.is_some());
+        assert_eq!(told(&listener), "WATCHDOG=1\n");
+        manager.tell(&[Notice::Alive]);
+        assert!(!manager.has_failed.load(Ordering::Relaxed), "there is room again");
         drop(listener);
         manager.tell(&[Notice::Alive]);
+        assert!(manager.has_failed.load(Ordering::Relaxed));
         std::fs::remove_file(&path).unwrap();
-        assert!(began.elapsed() < Duration::from_secs(30));
     }
 
     #[test]
