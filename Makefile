@@ -20,10 +20,13 @@ run: ## Builds in release mode and runs the server with a demonstration producer
 	@cargo build --release
 	@exec target/release/tidegate serve --demo
 
+deb: ## The Debian package, in target/deb/: server, units, tuning, a commented configuration.
+	@systemd/make-deb.sh
+
 test: ## Installs what the tests need, then runs every check and every test.
 	@tests/run-all.sh
 
-test-tools: ## Installs what the tests need: Debian, npm and PyPI packages, cargo-deny.
+test-tools: ## Installs what the tests need: Debian, npm and PyPI packages, cargo-deny, cargo-deb.
 	@tests/install-tools.sh
 
 check: ## Formatting and lints.
@@ -43,6 +46,9 @@ test-black-box: ## Real clients against the release build of the server; `make t
 
 conformance: ## The Autobahn test suite against an echo server of our codec, in some 15 minutes; ONLY=short: under a minute. Needs Python 2.7.
 	@tests/conformance/run.sh $(or $(ONLY),all)
+
+test-systemd: ## The Debian package under a real systemd, in a guest that systemd-nspawn boots; needs root. PROFILE=dev packs the quick build.
+	@tests/systemd/run.sh
 
 sdk-suites: ## The SDKs' own test suites, where registries publish them, against the release build; needs port 8000.
 	cargo build --release --package tidegate

@@ -11,6 +11,7 @@ pub mod http;
 pub mod log;
 pub mod protocol;
 pub mod resp;
+pub mod systemd;
 pub mod uring;
 pub mod websocket;
 

@@ -9,6 +9,9 @@
 /// Most shards in one process: a home shard keeps its interest per channel in a 64-bit set.
 pub const SHARDS_MAX: usize = 64;
 
+/// Sockets that a service manager may pass: one for clients from each shard, and one for each other purpose.
+pub const PASSED_SOCKETS_MAX: usize = SHARDS_MAX + 4;
+
 /// Longest channel name, in bytes (protocol.md section 12).
 pub const CHANNEL_BYTES_MAX: usize = 255;
 

@@ -3,7 +3,7 @@
 //! Leaves to others: what each thread does, and the order of the stop (`control`).
 
 use std::{
-    io,
+    fmt, io,
     net::{SocketAddr, TcpListener},
     path::PathBuf,
     sync::Arc,
@@ -21,7 +21,8 @@ use crate::{
     protocol,
     session::Rules,
     shard::{self, ShardOptions},
-    uring::{self, HostError},
+    systemd::{self, PassedSocket, ServiceManager},
+    uring::{self, HostError, Listener},
 };
 
 /// How long an operator's token for the console is good.
@@ -63,6 +64,25 @@ pub enum StartError {
         /// What to do.
         remedy: String,
     },
+    /// A socket of the service manager's is not what its name says.
+    #[error("{0}")]
+    Passed(#[from] systemd::PassedError),
+    /// The clients' sockets of the service manager's do not fit the shards.
+    #[error("{0}")]
+    PassedClients(#[from] shard::PassedError),
+    /// A socket of the service manager's is not where the configuration says.
+    #[error(
+        "the service manager has passed a socket that listens on {passed}, where {setting} says {configured}. Make both \
+         the same: ListenStream= in the .socket unit, and {setting}"
+    )]
+    PassedElsewhere {
+        /// Where it listens.
+        passed: String,
+        /// The setting that names the address.
+        setting: &'static str,
+        /// Its value.
+        configured: String,
+    },
     /// The ingest thread could not start.
     #[error("{0}")]
     Ingest(#[from] ingest::StartError),
@@ -79,14 +99,14 @@ pub enum StartError {
 /// # Errors
 /// When something that the server needs cannot be had; nothing is left running then.
 pub fn serve(config: Config, demo: bool, ready: impl FnOnce(&Addresses)) -> Result<Outcome, StartError> {
+    let passed = systemd::take_sockets()?;
+    let manager = ServiceManager::from_environment();
     let features = uring::probe()?;
     raise_descriptor_limit(&config);
-    let (admin, admin_listener) = listen_http(config.admin.listen, "admin.listen")?;
-    let api = config.api.listen.map(|listen| listen_http(listen, "api.listen")).transpose()?;
-    let (api, api_listener) = api.unzip();
+    let Ports { client, listeners, admin, api, ingest } = Ports::open(&config, passed)?;
     let shards = config.shards.cores.len();
-    let (client, listeners) = shard::open_listeners(config.client.listen, shards)
-        .map_err(|error| listen_error(config.client.listen, "client.listen", error))?;
+    let (admin, listener) = admin;
+    let (api, api_listener) = api.unzip();
     let config = Arc::new(with_bound(config, client, admin, api));
 
     let hasher = ChannelHasher::default();
@@ -112,7 +132,7 @@ pub fn serve(config: Config, demo: bool, ready: impl FnOnce(&Addresses)) -> Resu
         };
         threads.push(shard::spawn(options, shard, core, features, listener, bells.clone())?);
     }
-    let ingest = ingest::spawn(Arc::clone(&config), hasher.clone(), ingest_mesh)?;
+    let ingest = ingest::spawn(Arc::clone(&config), hasher.clone(), ingest_mesh, ingest)?;
     let descriptors: Vec<_> = threads.iter().map(shard::ShardThread::descriptor).collect();
     for thread in threads {
         thread.run(descriptors.clone());
@@ -129,9 +149,63 @@ pub fn serve(config: Config, demo: bool, ready: impl FnOnce(&Addresses)) -> Resu
     let mut config = Config::clone(&config);
     config.ingest.listen = ingest.address;
     let config = Arc::new(config);
-    let listener = admin_listener;
-    let control = Control { config, mesh: control_mesh, hasher, listener, api_listener, operator_token, demo };
+    let control = Control { config, mesh: control_mesh, hasher, listener, api_listener, operator_token, demo, manager };
     Ok(control.run()?)
+}
+
+/// Listening sockets, and where they listen: the service manager's where it has passed any, otherwise our own.
+struct Ports {
+    client: SocketAddr,
+    listeners: Vec<Listener>,
+    admin: (SocketAddr, TcpListener),
+    api: Option<(SocketAddr, TcpListener)>,
+    ingest: ingest::Passed,
+}
+
+impl Ports {
+    fn open(config: &Config, passed: systemd::PassedSockets) -> Result<Self, StartError> {
+        let shards = config.shards.cores.len();
+        let configured = config.client.listen;
+        let (client, listeners) = match passed.clients {
+            Some(PassedSocket { socket, address }) => {
+                check_place(&address, "client.listen", Some(&configured))?;
+                (address, shard::adopt_listeners(socket, shards)?)
+            }
+            None => shard::open_listeners(configured, shards)
+                .map_err(|error| listen_error(configured, "client.listen", error))?,
+        };
+        if let Some(ingest) = &passed.ingest {
+            check_place(&ingest.address, "ingest.listen", config.ingest.listen.as_ref())?;
+        }
+        if let Some(ingest) = &passed.ingest_unix {
+            let configured = config.ingest.unix.as_ref().map(|path| path.display());
+            check_place(&ingest.address.display(), "ingest.unix", configured.as_ref())?;
+        }
+        let admin = match passed.admin {
+            Some(passed) => take_http(passed, "admin.listen", Some(&config.admin.listen))?,
+            None => listen_http(config.admin.listen, "admin.listen")?,
+        };
+        let api = match (passed.api, config.api.listen) {
+            (Some(passed), configured) => Some(take_http(passed, "api.listen", configured.as_ref())?),
+            (None, configured) => configured.map(|listen| listen_http(listen, "api.listen")).transpose()?,
+        };
+        let ingest = ingest::Passed {
+            tcp: passed.ingest.map(|passed| passed.socket),
+            unix: passed.ingest_unix.map(|passed| passed.socket),
+        };
+        Ok(Self { client, listeners, admin, api, ingest })
+    }
+}
+
+/// The configuration's rules about addresses have been checked with the configured ones: they must be the real ones.
+fn check_place(
+    passed: &impl fmt::Display,
+    setting: &'static str,
+    configured: Option<&impl fmt::Display>,
+) -> Result<(), StartError> {
+    let passed = passed.to_string();
+    let configured = configured.map_or_else(|| "\"none\"".to_owned(), ToString::to_string);
+    if passed == configured { Ok(()) } else { Err(StartError::PassedElsewhere { passed, setting, configured }) }
 }
 
 /// Ports that were asked for as 0 are known only now; everything that shows or checks them must see the real ones.
@@ -155,6 +229,16 @@ fn listen_http(address: SocketAddr, setting: &'static str) -> Result<(SocketAddr
     let listener = TcpListener::bind(address).map_err(|error| listen_error(address, setting, error))?;
     listener.set_nonblocking(true)?;
     Ok((listener.local_addr()?, listener))
+}
+
+fn take_http(
+    passed: PassedSocket<TcpListener, SocketAddr>,
+    setting: &'static str,
+    configured: Option<&SocketAddr>,
+) -> Result<(SocketAddr, TcpListener), StartError> {
+    check_place(&passed.address, setting, configured)?;
+    passed.socket.set_nonblocking(true)?;
+    Ok((passed.address, passed.socket))
 }
 
 fn listen_error(address: SocketAddr, setting: &'static str, error: io::Error) -> StartError {

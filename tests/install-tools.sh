@@ -23,6 +23,9 @@ install_debian_packages() {
     has python3 && python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
     has zstd || packages+=(zstd)
     has valgrind || packages+=(valgrind)
+    has debootstrap || packages+=(debootstrap)
+    has systemd-nspawn || packages+=(systemd-container)
+    has lintian || packages+=(lintian)
     has cc || packages+=(gcc libc6-dev)
     [ ${#packages[@]} -gt 0 ] || return 0
 
@@ -64,9 +67,12 @@ check_rust_toolchain() {
     cargo clippy --version >/dev/null 2>&1 || stop "clippy is missing: run 'rustup component add clippy'"
 }
 
-install_cargo_deny() {
-    has cargo-deny || [ -x target/tools/bin/cargo-deny ] ||
-        cargo install --quiet --locked --root target/tools --target-dir target/tools/build cargo-deny
+install_cargo_tools() {
+    local tool
+    for tool in cargo-deny cargo-deb; do
+        has $tool || [ -x target/tools/bin/$tool ] ||
+            cargo install --quiet --locked --root target/tools --target-dir target/tools/build $tool
+    done
     rm -rf target/tools/build
 }
 
@@ -75,4 +81,4 @@ install_debian_packages
 check_node_version
 install_npm_packages
 install_python_packages
-install_cargo_deny
+install_cargo_tools

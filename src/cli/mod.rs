@@ -9,6 +9,8 @@
 mod check_config;
 mod config_reference;
 mod doctor;
+mod drain;
+mod operator;
 mod producer;
 mod publish;
 mod serve;
@@ -34,6 +36,7 @@ pub fn run() -> ExitCode {
         Command::CheckConfig(arguments) => check_config::run(arguments),
         Command::ConfigReference => config_reference::run(),
         Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Drain(arguments) => drain::run(arguments),
         Command::Token(arguments) => token::run(arguments),
         Command::Publish(arguments) => publish::run(arguments),
         Command::Tail(arguments) => tail::run(arguments),
@@ -67,6 +70,7 @@ enum Command {
     #[command(about = config_reference::ABOUT, after_help = config_reference::EXAMPLES)]
     ConfigReference,
     Doctor(doctor::Arguments),
+    Drain(drain::Arguments),
     Token(token::Arguments),
     Publish(publish::Arguments),
     Tail(tail::Arguments),

@@ -153,7 +153,8 @@ fn describe(target: &Target, error: &io::Error) -> String {
     }
 }
 
-fn parse_address(text: &str) -> Result<String, String> {
+/// A host and a port, as they were typed.
+pub(super) fn parse_address(text: &str) -> Result<String, String> {
     let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
     match port.and_then(|port| port.parse::<u16>().ok()) {
         Some(port) if port > 0 => Ok(text.to_owned()),

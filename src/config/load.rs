@@ -144,7 +144,7 @@ impl Draft {
                 idempotency_ms: 0,
                 zstd_dictionaries: Vec::new(),
             },
-            admin: AdminConfig { listen, allow_public: false },
+            admin: AdminConfig { listen, allow_public: false, password: None },
             api: ApiConfig::default(),
             hooks: HooksConfig::default(),
             shards: ShardsConfig {
@@ -153,7 +153,7 @@ impl Draft {
                 outboxes_bytes_max: 0,
                 history_bytes_max: 0,
             },
-            shutdown: ShutdownConfig { ms_max: 0, spread_ms: 0 },
+            shutdown: ShutdownConfig { ms_max: 0, unready_ms: 0, spread_ms: 0 },
             attributes: AttributesConfig { bytes_max: 0, keys_max: 0, depth_max: 0 },
             namespaces: Namespaces::default(),
             log: LogConfig::default(),

@@ -236,6 +236,8 @@ pub struct AdminConfig {
     pub listen: SocketAddr,
     /// Whether it may listen beyond loopback. Default false.
     pub allow_public: bool,
+    /// Password of commands to a running server; none: they are taken from this host only. Default none.
+    pub password: Option<Secret>,
 }
 
 /// `[api]`: the server API (protocol.md section 19).
@@ -290,7 +292,9 @@ pub struct ShardsConfig {
 pub struct ShutdownConfig {
     /// Milliseconds from SIGTERM to exit. Default 10,000.
     pub ms_max: u32,
-    /// Milliseconds over which clients are told to reconnect. Default 5,000; at most `ms_max`.
+    /// Milliseconds for which the server says that it is about to stop and serves still. Default 0.
+    pub unready_ms: u32,
+    /// Milliseconds over which clients are told to reconnect. Default 5,000; with `unready_ms` at most `ms_max`.
     pub spread_ms: u32,
 }
 

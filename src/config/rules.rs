@@ -326,8 +326,16 @@ impl Rules<'_> {
 
     fn check_shutdown(&mut self, draft: &Draft) {
         let shutdown = &draft.config.shutdown;
-        self.require(&["shutdown.spread", "shutdown.timeout"], shutdown.spread_ms <= shutdown.ms_max, || {
-            format!("{} must be within shutdown.timeout ({})", duration(shutdown.spread_ms), duration(shutdown.ms_max))
+        let needed_ms = shutdown.unready_ms.saturating_add(shutdown.spread_ms);
+        let keys = ["shutdown.spread", "shutdown.unready_delay", "shutdown.timeout"];
+        self.require(&keys, needed_ms <= shutdown.ms_max, || {
+            let sum = match shutdown.unready_ms {
+                0 => duration(shutdown.spread_ms),
+                unready_ms => {
+                    format!("{} after shutdown.unready_delay ({})", duration(shutdown.spread_ms), duration(unready_ms))
+                }
+            };
+            format!("{sum} must be within shutdown.timeout ({})", duration(shutdown.ms_max))
         });
     }
 

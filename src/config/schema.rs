@@ -385,6 +385,13 @@ static ADMIN: &[Key<Draft>] = &[
         "Whether the operators' port, which asks for no password, may listen beyond loopback. Unless this is true, \
          such a server refuses to start.",
     ),
+    unset(
+        "password",
+        Secret(|draft| &mut draft.config.admin.password),
+        "a long random password",
+        "Password of commands to the running server (`tidegate drain`). Unset: they are taken from this host only, \
+         from any of its users. The console, /metrics and /health need none.",
+    ),
 ];
 
 static API: &[Key<Draft>] = &[
@@ -609,13 +616,21 @@ static SHUTDOWN: &[Key<Draft>] = &[
         "timeout",
         Duration(|draft| &mut draft.config.shutdown.ms_max, 0..=10 * MINUTE),
         "10s",
-        "From SIGTERM to exit, at most. Give the service manager longer than this before it kills.",
+        "From SIGTERM or `tidegate drain` to exit, at most. systemd is told how long to wait; give another service \
+         manager longer than this before it kills.",
+    ),
+    key(
+        "unready_delay",
+        Duration(|draft| &mut draft.config.shutdown.unready_ms, 0..=10 * MINUTE),
+        "0s",
+        "How long the server goes on serving, new clients too, while /health says 503 already, so that a load balancer \
+         has stopped sending clients when they are told to go. Longer than the balancer takes to notice.",
     ),
     key(
         "spread",
         Duration(|draft| &mut draft.config.shutdown.spread_ms, 0..=10 * MINUTE),
         "5s",
-        "Over how long clients are told, in waves, to reconnect elsewhere. Within timeout.",
+        "Over how long clients are told, in waves, to reconnect elsewhere. With unready_delay within timeout.",
     ),
 ];
 

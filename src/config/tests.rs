@@ -159,7 +159,7 @@ fn every_field_is_set_by_a_key() {
             idempotency_ms: 0,
             zstd_dictionaries: vec![Dictionary::read(&format!("{KEYS}ticks.dictionary")).expect("a dictionary")],
         },
-        admin: AdminConfig { listen, allow_public: true },
+        admin: AdminConfig { listen, allow_public: true, password: Some("".into()) },
         api: ApiConfig {
             listen: Some(listen),
             on_client_port: true,
@@ -188,7 +188,7 @@ fn every_field_is_set_by_a_key() {
             }],
         },
         shards: ShardsConfig { cores: vec![77], outbox_bytes_max: 0, outboxes_bytes_max: 0, history_bytes_max: 0 },
-        shutdown: ShutdownConfig { ms_max: 1, spread_ms: 1 },
+        shutdown: ShutdownConfig { ms_max: 1, unready_ms: 1, spread_ms: 1 },
         attributes: AttributesConfig { bytes_max: 0, keys_max: 0, depth_max: 0 },
         namespaces: Namespaces::default(),
         log: LogConfig { level: String::new(), format: LogFormat::Json, audit_file: Some("/tmp".into()) },
@@ -508,7 +508,7 @@ fn unknown_keys_are_warnings_with_the_nearest_known_key() {
         ("[clinet]\nlisten = 1\n", "tidegate.toml:1:2: clinet: unknown; did you mean client?\n"),
         ("[client]\nlisen = 1\n", "tidegate.toml:2:1: client.lisen: unknown; did you mean client.listen?\n"),
         ("listen = 1\n", "tidegate.toml:1:1: listen: unknown; did you mean client.listen?\n"),
-        ("[admin]\npasword = 1\n", "tidegate.toml:2:1: admin.pasword: unknown; did you mean ingest.password?\n"),
+        ("[admin]\npasword = 1\n", "tidegate.toml:2:1: admin.pasword: unknown; did you mean admin.password?\n"),
         ("pong_timeout = 1\n", "tidegate.toml:1:1: pong_timeout: unknown; did you mean client.pong_timeout?\n"),
         ("[shards]\nspread = 1\n", "tidegate.toml:2:1: shards.spread: unknown; did you mean shutdown.spread?\n"),
         ("[client]\nx = 1\n", "tidegate.toml:2:1: client.x: unknown; `tidegate config-reference` lists every key\n"),
@@ -626,6 +626,10 @@ fn each_rule_between_keys_says_what_to_change() {
         ("[shards]\ncores = [1, 1]\n", "2:9: shards.cores: names core 1 twice; a core has one shard"),
         ("[shards]\ncores = \"2-5\"\n", "2:9: shards.cores: this process may run on the cores 0-3, not on 4-5"),
         ("[shutdown]\ntimeout = \"1s\"\n", "2:11: shutdown.spread: 5s must be within shutdown.timeout (1s)"),
+        (
+            "[shutdown]\nunready_delay = \"6s\"\n",
+            "2:17: shutdown.spread: 5s after shutdown.unready_delay (6s) must be within shutdown.timeout (10s)",
+        ),
         (
             "[channel.without_namespace]\nhistory_ttl = \"5m\"\n",
             "2:15: channel.without_namespace.history_ttl: needs history_size: set how many publications are kept, as \

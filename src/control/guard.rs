@@ -1,6 +1,6 @@
 //! Which requests to the operators' port are answered.
 //!
-//! The port has no password; it is the operator's because it listens on loopback. A browser on that
+//! The port has no password, but for commands to the running server, if one is set; it is the operator's because it listens on loopback. A browser on that
 //! host also runs other people's pages, and they must neither read the console nor obtain its token:
 //! - A foreign name that its owner lets resolve to 127.0.0.1 (DNS rebinding) shows in `Host`, so
 //!   only names that cannot be rebound are answered: loopback names and addresses.
@@ -10,9 +10,15 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::http::{HeaderMap, StatusCode, Uri, Version, header};
+use subtle::ConstantTimeEq;
+
+use crate::config::Secret;
 
 /// The header that the console's script adds to its requests.
 pub const CONSOLE_HEADER: &str = "x-tidegate-console";
+
+/// The header that a command of the `tidegate` program has, and no page can give a request.
+pub const COMMAND_HEADER: &str = "x-tidegate-command";
 
 /// Why a request is not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +41,12 @@ pub enum Refusal {
          or mint a token with `tidegate token`"
     )]
     ForeignMachine,
+    /// No password of commands is set, and the peer is not on this host.
+    #[error("commands are taken from this host only, unless admin.password is set: run `tidegate drain` there")]
+    ForeignCommand,
+    /// The password of commands is missing or another.
+    #[error("commands need the password of admin.password, as Authorization: Bearer PASSWORD")]
+    WrongPassword,
 }
 
 impl Refusal {
@@ -53,7 +65,8 @@ impl Refusal {
         match self {
             Self::NoHost => StatusCode::BAD_REQUEST,
             Self::ForeignHost => StatusCode::MISDIRECTED_REQUEST,
-            Self::ForeignPage | Self::ForeignMachine => StatusCode::FORBIDDEN,
+            Self::ForeignPage | Self::ForeignMachine | Self::ForeignCommand => StatusCode::FORBIDDEN,
+            Self::WrongPassword => StatusCode::UNAUTHORIZED,
         }
     }
 }
@@ -122,6 +135,24 @@ pub fn sender(headers: &HeaderMap) -> Sender {
 /// [`Refusal::ForeignMachine`].
 pub fn check_own_machine(peer: SocketAddr) -> Result<(), Refusal> {
     if peer.ip().to_canonical().is_loopback() { Ok(()) } else { Err(Refusal::ForeignMachine) }
+}
+
+/// Whether a command to the running server is taken: it comes from no page, and shows the password, or, where none is
+/// set, comes from this host.
+///
+/// # Errors
+/// [`Refusal::ForeignPage`], [`Refusal::ForeignCommand`], [`Refusal::WrongPassword`].
+pub fn check_command(headers: &HeaderMap, peer: SocketAddr, password: Option<&Secret>) -> Result<(), Refusal> {
+    // Browsers name a page's origin with every POST, and add this field to none without asking the server first.
+    if headers.contains_key(header::ORIGIN) || !headers.contains_key(COMMAND_HEADER) {
+        return Err(Refusal::ForeignPage);
+    }
+    let Some(password) = password else {
+        return check_own_machine(peer).map_err(|_| Refusal::ForeignCommand);
+    };
+    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    let is_right = shown.is_some_and(|shown| password.as_bytes().ct_eq(shown).into());
+    if is_right { Ok(()) } else { Err(Refusal::WrongPassword) }
 }
 
 fn without_port(host: &str) -> Option<&str> {
@@ -235,6 +266,29 @@ mod tests {
             assert_eq!(sender(&headers(fields)), Sender::ForeignPage, "{fields:?}");
         }
         assert_eq!(sender(&headers(&[own])), Sender::Unknown);
+    }
+
+    #[test]
+    fn commands_come_from_this_host_or_show_the_password() {
+        let (own, foreign) = ("127.0.0.1:5000".parse().unwrap(), "10.0.0.9:5000".parse().unwrap());
+        let command = (COMMAND_HEADER, "drain");
+        let check = |fields: &[(&'static str, &'static str)], peer, password: Option<&str>| {
+            check_command(&headers(fields), peer, password.map(Secret::from).as_ref())
+        };
+        assert_eq!(check(&[command], own, None), Ok(()));
+        assert_eq!(check(&[command], foreign, None), Err(Refusal::ForeignCommand));
+        for fields in [&[][..], &[command, ("origin", "http://127.0.0.1:9000")], &[("authorization", "Bearer right")]] {
+            assert_eq!(check(fields, own, None), Err(Refusal::ForeignPage));
+            assert_eq!(check(fields, own, Some("right")), Err(Refusal::ForeignPage));
+        }
+        for peer in [own, foreign] {
+            assert_eq!(check(&[command, ("authorization", "Bearer right")], peer, Some("right")), Ok(()));
+            for shown in ["Bearer wrong", "Bearer right ", "right", "Bearer "] {
+                let refused = check(&[command, ("authorization", shown)], peer, Some("right"));
+                assert_eq!(refused, Err(Refusal::WrongPassword), "{shown}");
+            }
+            assert_eq!(check(&[command], peer, Some("right")), Err(Refusal::WrongPassword));
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The operators' port and the server API's: routes, and what every answer carries.
 //!
-//! Handlers own nothing: they ask the control loop for figures and write them down.
+//! Handlers own nothing: they ask the control loop for figures and write them down, or hand it an operator's command.
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
@@ -14,9 +14,10 @@ use axum::{
         IntoResponse, Response,
         sse::{Event, Sse},
     },
-    routing::{any, get},
+    routing::{any, get, post},
 };
 use futures_util::{Stream, stream};
+use serde::Serialize;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{
@@ -29,6 +30,7 @@ use super::{
     metrics,
     observer::Snapshot,
     process::ProcessFigures,
+    stop::StopRequest,
 };
 use crate::{
     config::{ApiConfig, Config, ErrorMode},
@@ -53,6 +55,8 @@ pub struct Handlers {
     pub overview: Arc<watch::Sender<Arc<str>>>,
     /// Tells the control loop that a console has opened.
     pub console_opened: Arc<Notify>,
+    /// Tells the control loop to stop the server.
+    pub stop_requests: mpsc::Sender<StopRequest>,
 }
 
 /// The routes of the operators' port.
@@ -63,6 +67,7 @@ pub fn router(handlers: Handlers) -> Router {
         .route("/console/token", get(console_token))
         .route("/metrics", get(metrics))
         .route("/health", get(health))
+        .route("/drain", post(drain))
         .merge(api_routes())
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found);
@@ -212,6 +217,33 @@ async fn health(State(handlers): State<Handlers>) -> Response {
     }
 }
 
+/// Stops the server as SIGTERM does. The answer says how long that takes, as the configuration has it.
+async fn drain(
+    State(handlers): State<Handlers>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    headers: HeaderMap,
+) -> Response {
+    if let Err(refusal) = guard::check_command(&headers, peer, handlers.config.admin.password.as_ref()) {
+        tracing::warn!(%peer, refusal = %refusal, "a command to drain was refused");
+        return refusal.into_response();
+    }
+    tracing::info!(%peer, "told to drain");
+    if handlers.stop_requests.send(StopRequest::Drain).await.is_err() {
+        return gone();
+    }
+    let shutdown = &handlers.config.shutdown;
+    let plan = DrainPlan { unready_ms: shutdown.unready_ms, spread_ms: shutdown.spread_ms, ms_max: shutdown.ms_max };
+    (StatusCode::ACCEPTED, Json(plan)).into_response()
+}
+
+/// The answer to `/drain`.
+#[derive(Serialize)]
+struct DrainPlan {
+    unready_ms: u32,
+    spread_ms: u32,
+    ms_max: u32,
+}
+
 async fn server_api(State(handlers): State<Handlers>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let route = match route_of(&handlers.config.api, &head) {
@@ -273,13 +305,13 @@ async fn api_not_found() -> Response {
 }
 
 async fn not_found() -> Response {
-    let hint = "not found; there are /, /metrics, /health and /api\n";
+    let hint = "not found; there are /, /metrics, /health, /drain and /api\n";
     (StatusCode::NOT_FOUND, hint).into_response()
 }
 
 async fn method_not_allowed(method: Method) -> Response {
     // axum adds Allow.
-    let hint = format!("{method} does nothing here; use GET\n");
+    let hint = format!("{method} does nothing here; Allow says what does\n");
     (StatusCode::METHOD_NOT_ALLOWED, hint).into_response()
 }
 

@@ -6,7 +6,7 @@
 //!
 //! Invariants:
 //! - Shards are woken for figures only while somebody wants them: a request to `/metrics` or
-//!   `/health`, or an open console. An idle server stays idle.
+//!   `/health`, an open console, every ten seconds at most a service manager. An idle server stays idle.
 //! - What the server API asks of shards goes by the loop too, in bounded number, and is waited for no longer than
 //!   figures. While a message is held back for a full queue, no more is asked.
 //! - Figures in an answer were asked for after the request arrived, so an operator reads his own
@@ -29,6 +29,7 @@ mod listener;
 mod metrics;
 mod observer;
 mod process;
+mod service;
 mod shards;
 mod stop;
 
@@ -50,6 +51,7 @@ use tokio::{
     time::{Interval, MissedTickBehavior},
 };
 
+pub use self::guard::COMMAND_HEADER;
 use self::{
     api::Api,
     console::Overviews,
@@ -61,8 +63,9 @@ use self::{
     listener::{BoundedListener, HandedListener, Peer},
     observer::{Observer, Snapshot, ThreadId},
     process::ProcessFigures,
+    service::Service,
     shards::Shards,
-    stop::{Stop, StopStep},
+    stop::{Stop, StopRequest, StopStep},
 };
 use crate::{
     config::Config,
@@ -72,6 +75,7 @@ use crate::{
     },
     mesh::{ApiConnection, Bell, ChannelHasher, ControlMesh, ToControl, ToIngest, ToShard},
     protocol::KeySet,
+    systemd::ServiceManager,
 };
 
 /// Mints a short-lived connection token for the operator's own console page.
@@ -93,6 +97,8 @@ pub struct Control {
     pub operator_token: OperatorToken,
     /// Whether the demonstration's ticker runs, so that the console shows it at once.
     pub demo: bool,
+    /// Who is told how the server is.
+    pub manager: ServiceManager,
 }
 
 /// How the server came to its end.
@@ -124,12 +130,16 @@ impl Control {
         runtime.block_on(async {
             let (stop_requests, stop_request) = mpsc::channel(4);
             forward_signal(SignalKind::terminate(), "SIGTERM", stop_requests.clone())?;
-            forward_signal(SignalKind::interrupt(), "SIGINT", stop_requests)?;
-            self.run_until(stop_request).await
+            forward_signal(SignalKind::interrupt(), "SIGINT", stop_requests.clone())?;
+            self.run_until(stop_requests, stop_request).await
         })
     }
 
-    async fn run_until(self, stop_requests: mpsc::Receiver<&'static str>) -> io::Result<Outcome> {
+    async fn run_until(
+        self,
+        stop_requests: mpsc::Sender<StopRequest>,
+        stop_request: mpsc::Receiver<StopRequest>,
+    ) -> io::Result<Outcome> {
         process::started_at();
         // A connection asks for one thing at a time.
         let (questions, question) = mpsc::channel(ADMIN_CONNECTIONS_MAX);
@@ -145,6 +155,7 @@ impl Control {
             questions,
             overview: Arc::clone(&overview),
             console_opened: Arc::clone(&console_opened),
+            stop_requests,
         };
         let api_connections = serve_api(&handlers, self.api_listener)?;
         let listener = BoundedListener::new(self.listener, ADMIN_CONNECTIONS_MAX)?;
@@ -176,7 +187,8 @@ impl Control {
             questions: question,
             inquiry,
             inquiries: Inquiries::default(),
-            stop_requests,
+            stop_request,
+            service: Service::ready(self.manager, Instant::now()),
             round: None,
             wanted: Round::default(),
             last_round_at: None,
@@ -235,7 +247,8 @@ struct ControlLoop {
     /// What the server API wants to ask.
     inquiry: mpsc::Receiver<Inquiry>,
     inquiries: Inquiries,
-    stop_requests: mpsc::Receiver<&'static str>,
+    stop_request: mpsc::Receiver<StopRequest>,
+    service: Service,
     /// The round under way.
     round: Option<Round>,
     /// Who wants the next one.
@@ -276,11 +289,12 @@ struct Publisher {
 struct Round {
     questions: Vec<Question>,
     consoles: bool,
+    service: bool,
 }
 
 impl Round {
     fn is_wanted(&self) -> bool {
-        self.consoles || !self.questions.is_empty()
+        self.consoles || self.service || !self.questions.is_empty()
     }
 }
 
@@ -291,6 +305,7 @@ impl ControlLoop {
             self.mesh.bell.begin_sleep();
             let now = Instant::now();
             self.receive(now);
+            let service_wake = self.turn_service(now);
             let round_wake = self.turn_round(now);
             let stop_wake = match self.turn_stop(now) {
                 Ok(wake) => wake,
@@ -299,7 +314,7 @@ impl ControlLoop {
             let hooks_wake = self.turn_hooks(now);
             let inquiries_wake = self.turn_inquiries(now);
             let keys_wake = self.publisher.as_mut().and_then(|publisher| publisher.turn(now));
-            let wake_at = [round_wake, stop_wake, keys_wake, inquiries_wake, hooks_wake]
+            let wake_at = [service_wake, round_wake, stop_wake, keys_wake, inquiries_wake, hooks_wake]
                 .into_iter()
                 .flatten()
                 .fold(now + LOOK_INTERVAL, Instant::min);
@@ -320,14 +335,17 @@ impl ControlLoop {
                     self.wanted.consoles = true;
                 }
                 _ = tick.tick(), if consoles_open => self.wanted.consoles = true,
-                Some(signal) = self.stop_requests.recv() => {
-                    if self.stop.is_some() {
+                Some(request) = self.stop_request.recv() => match (request, &self.stop) {
+                    (StopRequest::Signal(signal), Some(_)) => {
                         tracing::warn!(signal, "second signal: exiting at once");
                         return Outcome::Interrupted;
                     }
-                    tracing::info!(signal, ms_max = self.config.shutdown.ms_max, "stopping");
-                    self.begin_stop();
-                }
+                    (StopRequest::Drain, Some(_)) => {}
+                    (_, None) => {
+                        tracing::info!(?request, ms_max = self.config.shutdown.ms_max, "stopping");
+                        self.begin_stop(Stop::begin(&self.config.shutdown, Instant::now()));
+                    }
+                },
                 () = tokio::time::sleep_until(wake_at.into()) => {}
             }
             self.mesh.bell.end_sleep();
@@ -373,7 +391,7 @@ impl ControlLoop {
     }
 
     fn begin_inquiry(&mut self, inquiry: Inquiry) {
-        if self.stop.is_some() {
+        if self.stop.as_ref().is_some_and(|stop| !stop.is_serving()) {
             // Shards may be gone before they answer.
             let _ = inquiry.asker.send(Err(NoAnswer::Stopping));
             return;
@@ -403,7 +421,18 @@ impl ControlLoop {
         } else {
             tracing::error!(%thread, "ended without being asked to; stopping the server");
             self.lost = Some(thread);
-            self.begin_stop();
+            self.begin_stop(Stop::begin_at_once(&self.config.shutdown, Instant::now()));
+        }
+    }
+
+    /// Asks for figures if the service manager is due to be told. When to look again.
+    fn turn_service(&mut self, now: Instant) -> Option<Instant> {
+        match self.service.wants_figures(now) {
+            Ok(()) => {
+                self.wanted.service = true;
+                None
+            }
+            Err(look_at) => look_at,
         }
     }
 
@@ -452,6 +481,9 @@ impl ControlLoop {
             // A handler that has gone away, with its client, wants no answer.
             let _ = question.send(Arc::clone(&snapshot));
         }
+        if round.service {
+            self.service.tell(&snapshot);
+        }
         if round.consoles {
             let overview = self.overviews.next(&snapshot, &ProcessFigures::read());
             let json = serde_json::to_string(&overview).expect("numbers and strings become JSON");
@@ -492,10 +524,9 @@ impl ControlLoop {
         self.hooks.as_mut().and_then(|hooks| hooks.turn(now, |told| tell(&mut self.mesh, told)))
     }
 
-    fn begin_stop(&mut self) {
-        self.stop = Some(Stop::begin(&self.config.shutdown, Instant::now()));
-        self.mesh.to_ingest.send(ToIngest::Shutdown);
-        self.mesh.to_ingest.ring();
+    fn begin_stop(&mut self, stop: Stop) {
+        self.service.stopping(Duration::from_millis(self.config.shutdown.ms_max.into()), stop.began_at());
+        self.stop = Some(stop);
     }
 
     fn turn_stop(&mut self, now: Instant) -> Result<Option<Instant>, Outcome> {
@@ -503,6 +534,10 @@ impl ControlLoop {
         loop {
             match stop.step(self.observer.running(), now) {
                 StopStep::Wait(until) => return Ok(Some(until)),
+                StopStep::TellIngest => {
+                    self.mesh.to_ingest.send(ToIngest::Shutdown);
+                    self.mesh.to_ingest.ring();
+                }
                 StopStep::TellShards { spread_ms } => {
                     for to_shard in &mut self.mesh.to_shards {
                         to_shard.send(ToShard::Shutdown { spread_ms });
@@ -594,11 +629,11 @@ fn poll_bell(bell: Arc<Bell>) -> io::Result<AsyncFd<BellEvent>> {
     AsyncFd::with_interest(BellEvent(bell), Interest::READABLE)
 }
 
-fn forward_signal(kind: SignalKind, name: &'static str, stop_requests: mpsc::Sender<&'static str>) -> io::Result<()> {
+fn forward_signal(kind: SignalKind, name: &'static str, stop_requests: mpsc::Sender<StopRequest>) -> io::Result<()> {
     let mut signal = signal(kind)?;
     tokio::spawn(async move {
         while signal.recv().await.is_some() {
-            if stop_requests.send(name).await.is_err() {
+            if stop_requests.send(StopRequest::Signal(name)).await.is_err() {
                 return;
             }
         }

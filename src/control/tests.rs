@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
+    os::unix::net::UnixDatagram,
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread::{self, JoinHandle},
 };
@@ -17,7 +18,7 @@ use crate::{
 pub fn config() -> Config {
     let mut config = Config::default();
     config.shards.cores = vec![0, 1];
-    config.shutdown = ShutdownConfig { ms_max: 3_000, spread_ms: 100 };
+    config.shutdown = ShutdownConfig { ms_max: 3_000, unready_ms: 0, spread_ms: 100 };
     config
 }
 
@@ -46,7 +47,7 @@ struct Play {
 
 struct Server {
     address: SocketAddr,
-    stop: mpsc::Sender<&'static str>,
+    stop: mpsc::Sender<StopRequest>,
     play: Arc<Play>,
     control: Option<JoinHandle<Outcome>>,
     threads: Vec<JoinHandle<()>>,
@@ -57,7 +58,11 @@ impl Server {
         Self::start_with(config())
     }
 
-    fn start_with(mut config: Config) -> Self {
+    fn start_with(config: Config) -> Self {
+        Self::start_under(ServiceManager::default(), config)
+    }
+
+    fn start_under(manager: ServiceManager, mut config: Config) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         config.admin.listen = address;
@@ -81,10 +86,12 @@ impl Server {
             api_listener: None,
             operator_token,
             demo: true,
+            manager,
         };
+        let stop_sender = stop.clone();
         let control = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(control.run_until(stop_requests)).unwrap()
+            runtime.block_on(control.run_until(stop_sender, stop_requests)).unwrap()
         });
         Self { address, stop, play, control: Some(control), threads }
     }
@@ -135,8 +142,8 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.play.all_end.store(true, Ordering::Relaxed);
         if let Some(control) = self.control.take() {
-            let _ = self.stop.blocking_send("end of the test");
-            let _ = self.stop.blocking_send("end of the test, at once");
+            let _ = self.stop.blocking_send(StopRequest::Signal("end of the test"));
+            let _ = self.stop.blocking_send(StopRequest::Signal("end of the test, at once"));
             let outcome = control.join();
             assert!(outcome.is_ok() || thread::panicking());
         }
@@ -354,7 +361,7 @@ fn the_server_api_waits_for_shards_but_not_for_ever() {
     assert_eq!(server.disconnect_eve(), r#"{"result":{}}"#);
     // Who asks while the server stops is told at once.
     server.play.shards_stay.store(true, Ordering::Relaxed);
-    server.stop.blocking_send("test").unwrap();
+    server.stop.blocking_send(StopRequest::Signal("test")).unwrap();
     thread::sleep(Duration::from_millis(50));
     let asked = Instant::now();
     assert_eq!(server.disconnect_eve(), FAILED);
@@ -364,7 +371,7 @@ fn the_server_api_waits_for_shards_but_not_for_ever() {
 #[test]
 fn a_signal_stops_producers_first_then_shards() {
     let mut server = Server::start();
-    server.stop.blocking_send("SIGTERM").unwrap();
+    server.stop.blocking_send(StopRequest::Signal("SIGTERM")).unwrap();
     assert_eq!(server.outcome(), Outcome::Stopped);
     assert!(server.play.ingest_ended_first.load(Ordering::Relaxed));
 }
@@ -373,7 +380,7 @@ fn a_signal_stops_producers_first_then_shards() {
 fn threads_that_do_not_stop_are_named_and_left() {
     let mut server = Server::start();
     server.play.shards_stay.store(true, Ordering::Relaxed);
-    server.stop.blocking_send("SIGTERM").unwrap();
+    server.stop.blocking_send(StopRequest::Signal("SIGTERM")).unwrap();
     thread::sleep(Duration::from_millis(200));
     let (status, _, body) = server.get("/health");
     assert_eq!(status, 503);
@@ -383,12 +390,96 @@ fn threads_that_do_not_stop_are_named_and_left() {
 }
 
 #[test]
+fn a_command_drains_as_a_signal_does_and_is_served_meanwhile() {
+    let mut config = config();
+    config.shutdown.unready_ms = 1_000;
+    config.api.insecure = true;
+    let mut server = Server::start_with(config);
+    let command = "X-Tidegate-Command: drain\r\nContent-Length: 0\r\n";
+    assert_eq!(server.request("GET", "/drain", "").0, 405);
+    let (status, _, body) = server.request("POST", "/drain", "Content-Length: 0\r\n");
+    assert_eq!(status, 403, "{body}");
+    assert_eq!(server.get("/health").0, 200);
+    let (status, _, body) = server.request("POST", "/drain", command);
+    assert_eq!((status, &*body), (202, r#"{"unready_ms":1000,"spread_ms":100,"ms_max":3000}"#));
+    assert_eq!(server.get("/health").0, 503);
+    // All is served still, and whoever asks again hurries nobody.
+    assert_eq!(server.disconnect_eve(), r#"{"result":{}}"#);
+    assert_eq!(server.request("POST", "/drain", command).0, 202);
+    assert_eq!(server.outcome(), Outcome::Stopped);
+    assert!(server.play.ingest_ended_first.load(Ordering::Relaxed));
+}
+
+#[test]
+fn a_command_shows_the_password_if_there_is_one() {
+    let mut config = config();
+    config.admin.password = Some("open sesame".into());
+    let mut server = Server::start_with(config);
+    let drain = |shown: &str| {
+        let fields = format!("X-Tidegate-Command: drain\r\n{shown}Content-Length: 0\r\n");
+        server.request("POST", "/drain", &fields).0
+    };
+    assert_eq!(drain(""), 401);
+    assert_eq!(drain("Authorization: Bearer open barley\r\n"), 401);
+    assert_eq!(server.get("/health").0, 200);
+    assert_eq!(drain("Authorization: Bearer open sesame\r\n"), 202);
+    assert_eq!(server.outcome(), Outcome::Stopped);
+}
+
+/// A service manager that listens, and a server under its watchdog.
+fn start_watched(name: &str, watchdog_time: Duration) -> (UnixDatagram, Server) {
+    let path = std::env::temp_dir().join(format!("tidegate-service-{}-{name}", std::process::id()));
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let server =
+        Server::start_under(ServiceManager::connect(path.as_os_str(), Some(watchdog_time)).unwrap(), config());
+    std::fs::remove_file(path).unwrap();
+    (manager, server)
+}
+
+fn told(manager: &UnixDatagram) -> String {
+    let mut buffer = [0; 1024];
+    let bytes = manager.recv(&mut buffer).expect("the service manager is told something");
+    String::from_utf8(buffer[..bytes].to_vec()).unwrap()
+}
+
+#[test]
+fn the_service_manager_hears_of_the_whole_life() {
+    let (manager, mut server) = start_watched("life", Duration::from_millis(300));
+    assert_eq!(told(&manager), "READY=1\nSTATUS=serving\n");
+    let began = Instant::now();
+    for _ in 0..4 {
+        assert_eq!(told(&manager), "WATCHDOG=1\nSTATUS=clients: 21, producers: 4, shards: 2\n");
+    }
+    assert!(began.elapsed() >= Duration::from_millis(290), "three times within the watchdog's time, no more");
+    server.stop.blocking_send(StopRequest::Signal("SIGTERM")).unwrap();
+    let stopping = std::iter::repeat_with(|| told(&manager)).find(|told| told.contains("STOPPING=1")).unwrap();
+    assert_eq!(stopping, "STOPPING=1\nEXTEND_TIMEOUT_USEC=8000000\nSTATUS=stopping\n");
+    assert_eq!(server.outcome(), Outcome::Stopped);
+}
+
+#[test]
+fn the_watchdog_is_not_fed_while_a_shard_is_stuck() {
+    let (manager, server) = start_watched("stuck", Duration::from_millis(300));
+    assert!(told(&manager).contains("READY=1"));
+    assert!(told(&manager).contains("WATCHDOG=1"));
+    server.play.shard_1_is_stuck.store(true, Ordering::Relaxed);
+    let is_stuck = |told: &String| told == "STATUS=not answering: shard-1\n";
+    assert!(std::iter::repeat_with(|| told(&manager)).any(|told| is_stuck(&told)));
+    for _ in 0..3 {
+        assert!(is_stuck(&told(&manager)));
+    }
+    server.play.shard_1_is_stuck.store(false, Ordering::Relaxed);
+    assert!(std::iter::repeat_with(|| told(&manager)).any(|told| told.contains("WATCHDOG=1")));
+}
+
+#[test]
 fn a_second_signal_waits_for_nobody() {
     let mut server = Server::start();
     server.play.shards_stay.store(true, Ordering::Relaxed);
     let began = Instant::now();
-    server.stop.blocking_send("SIGTERM").unwrap();
-    server.stop.blocking_send("SIGINT").unwrap();
+    server.stop.blocking_send(StopRequest::Signal("SIGTERM")).unwrap();
+    server.stop.blocking_send(StopRequest::Signal("SIGINT")).unwrap();
     assert_eq!(server.outcome(), Outcome::Interrupted);
     assert!(began.elapsed() < Duration::from_secs(2));
 }

@@ -1,4 +1,4 @@
-//! Where producers connect: a TCP address and a Unix socket.
+//! Where producers connect: a TCP address and a Unix socket, opened here or by the service manager.
 
 use std::{
     fs,
@@ -29,21 +29,42 @@ pub(super) struct Listeners {
     pub(super) unix: Option<UnixSocket>,
 }
 
-/// A listening Unix socket and its file, which is removed with it.
+/// A listening Unix socket and its file, which is removed with it; none: the service manager's.
 #[derive(Debug)]
 pub(super) struct UnixSocket {
     pub(super) listener: UnixListener,
-    pub(super) file: SocketFile,
+    pub(super) file: Option<SocketFile>,
+}
+
+/// Listening sockets of the service manager's, in place of those that would be opened here.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// At `ingest.listen`.
+    pub tcp: Option<TcpListener>,
+    /// At `ingest.unix`.
+    pub unix: Option<UnixListener>,
 }
 
 impl Listeners {
-    /// Listens where the configuration says.
+    /// Listens where the configuration says, unless the socket for it is there already.
     ///
     /// # Errors
     /// When a place is taken or forbidden.
-    pub(super) fn bind(config: &IngestConfig) -> Result<Self, StartError> {
-        let tcp = config.listen.map(bind_tcp).transpose()?;
-        let unix = config.unix.as_deref().map(bind_unix).transpose()?;
+    pub(super) fn open(config: &IngestConfig, passed: Passed) -> Result<Self, StartError> {
+        let tcp = match passed.tcp {
+            Some(listener) => {
+                listener.set_nonblocking(false)?;
+                Some(listener)
+            }
+            None => config.listen.map(bind_tcp).transpose()?,
+        };
+        let unix = match passed.unix {
+            Some(listener) => {
+                listener.set_nonblocking(false)?;
+                Some(UnixSocket { listener, file: None })
+            }
+            None => config.unix.as_deref().map(bind_unix).transpose()?,
+        };
         Ok(Self { tcp, unix })
     }
 }
@@ -89,7 +110,7 @@ fn listen_at(path: &Path) -> io::Result<UnixSocket> {
     // The process's umask may have taken more away.
     fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE.bits()))?;
     listen(&socket, Backlog::MAXCONN)?;
-    Ok(UnixSocket { listener: UnixListener::from(socket), file })
+    Ok(UnixSocket { listener: UnixListener::from(socket), file: Some(file) })
 }
 
 /// Owner and group may connect.

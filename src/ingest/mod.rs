@@ -50,7 +50,10 @@ use monoio::{
     time::TimeDriver,
 };
 
-pub use self::decompression::{DecompressionFault, Decompressor};
+pub use self::{
+    decompression::{DecompressionFault, Decompressor},
+    listener::Passed,
+};
 use self::{
     connection::Stops,
     listener::Listeners,
@@ -100,12 +103,17 @@ pub enum StartError {
     Io(#[from] io::Error),
 }
 
-/// Listens, and starts the thread. Producers are accepted when this returns.
+/// Listens, unless the sockets have been passed, and starts the thread. Producers are accepted when this returns.
 ///
 /// # Errors
 /// When an address is taken or forbidden, or io_uring is; nothing is left running then.
-pub fn spawn(config: Arc<Config>, hasher: ChannelHasher, mesh: IngestMesh) -> Result<Ingest, StartError> {
-    let listeners = Listeners::bind(&config.ingest)?;
+pub fn spawn(
+    config: Arc<Config>,
+    hasher: ChannelHasher,
+    mesh: IngestMesh,
+    passed: Passed,
+) -> Result<Ingest, StartError> {
+    let listeners = Listeners::open(&config.ingest, passed)?;
     let address = listeners.tcp.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
     let (sender, receiver) = mpsc::sync_channel(1);
     let thread = thread::Builder::new().name("ingest".to_owned()).spawn(move || {
@@ -163,7 +171,7 @@ fn start(
     }
     let Some(socket) = listeners.unix else { return Ok(None) };
     monoio::spawn(accept::run(Rc::clone(state), UnixListener::from_std(socket.listener)?, stops.clone()));
-    Ok(Some(socket.file))
+    Ok(socket.file)
 }
 
 fn report(started: &mpsc::SyncSender<io::Result<()>>, result: io::Result<()>) {

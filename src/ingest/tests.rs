@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Ingest, spawn};
+use super::{Ingest, Passed, spawn};
 use crate::{
     config::{Config, Namespace, PayloadFormat},
     limits::{INGEST_PENDING_COMMANDS_MAX, MESH_QUEUE_MESSAGES_MAX},
@@ -77,7 +77,7 @@ impl Bench {
         let received = Arc::new(Mutex::new(Vec::new()));
         let held = Arc::new(AtomicU32::new(0));
         let has_ended = Arc::new(AtomicBool::new(false));
-        let ingest = spawn(Arc::clone(&config), ChannelHasher::with_key([7; 16]), ingest).unwrap();
+        let ingest = spawn(Arc::clone(&config), ChannelHasher::with_key([7; 16]), ingest, Passed::default()).unwrap();
         let shards = shards
             .into_iter()
             .map(|mesh| {
@@ -768,7 +768,7 @@ fn a_taken_address_is_reported_before_the_thread_runs() {
     let mut config = Config::clone(&bench.config);
     config.ingest.listen = bench.ingest.as_ref().unwrap().address;
     let (_shards, ingest, _control) = build_with_queue_length(1, 4).unwrap();
-    let error = spawn(Arc::new(config), ChannelHasher::default(), ingest).unwrap_err();
+    let error = spawn(Arc::new(config), ChannelHasher::default(), ingest, Passed::default()).unwrap_err();
     assert!(error.to_string().contains("Address already in use"), "{error}");
 }
 

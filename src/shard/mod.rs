@@ -50,7 +50,7 @@ use nix::errno::Errno;
 
 pub use self::{
     connection::Connection,
-    listener::open as open_listeners,
+    listener::{PassedError, adopt as adopt_listeners, open as open_listeners},
     slab::ConnectionSlab,
     thread::{ShardThread, StartError, spawn},
 };

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    os::fd::OwnedFd,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
 };
@@ -15,7 +14,7 @@ use nix::{
 use super::{Shard, ShardOptions};
 use crate::{
     mesh::Bell,
-    uring::{Features, Ring, RingDescriptor, RingOptions},
+    uring::{Features, Listener, Ring, RingDescriptor, RingOptions},
 };
 
 /// A shard that is about to run: its ring exists, and waits to know the others'.
@@ -69,7 +68,7 @@ pub fn spawn(
     shard: u16,
     core: u32,
     features: Features,
-    listener: OwnedFd,
+    listener: Listener,
     bells: Vec<Arc<Bell>>,
 ) -> Result<ShardThread, StartError> {
     let (peers, peers_arrive) = mpsc::channel::<Vec<RingDescriptor>>();

@@ -1,7 +1,7 @@
 //! The kernel as a shard sees it, through one io_uring.
 //!
 //! Owns the [`Kernel`] interface, the real ring behind it, the bells that wake sleeping threads and
-//! the probe of the host's features.
+//! the probe of the host's features; descriptors that the process began with, since taking them over is `unsafe`.
 //! What to do with sockets is the shard's business.
 //!
 //! Two kinds of requests go to the kernel:
@@ -16,6 +16,7 @@
 //!   can still arrive; whoever handles them compares generations.
 
 mod bell;
+mod descriptor;
 mod probe;
 mod ring;
 pub mod simulated;
@@ -26,8 +27,9 @@ use nix::errno::Errno;
 
 pub use self::{
     bell::Bell,
+    descriptor::take_inherited,
     probe::{Features, HostError, probe},
-    ring::{Ring, RingOptions},
+    ring::{Listener, Ring, RingOptions},
 };
 
 /// A socket by its descriptor. The shard owns it and ends it with [`Kernel::close`].

@@ -37,12 +37,21 @@ const KIND_BELL: u8 = 5;
 const KIND_FORGOTTEN: u8 = 6;
 const KIND_RUNG: u8 = 7;
 
+/// Where a shard's clients come from.
+#[derive(Debug)]
+pub struct Listener {
+    /// A listening socket.
+    pub socket: OwnedFd,
+    /// Whether others hold the same socket and go on listening: the service manager that passed it, or other shards.
+    pub is_shared: bool,
+}
+
 /// What a ring is made of.
 pub struct RingOptions {
     /// From [`super::probe`].
     pub features: Features,
     /// The shard's listener.
-    pub listener: OwnedFd,
+    pub listener: Listener,
     /// The shard's bell: its eventfd is watched.
     pub bell: Arc<Bell>,
     /// Bells of all shards by index, for kernels whose rings cannot ring each other.
@@ -53,7 +62,7 @@ pub struct RingOptions {
 pub struct Ring {
     ring: IoUring,
     features: Features,
-    listener: OwnedFd,
+    listener: Listener,
     bell: Arc<Bell>,
     bells: Vec<Arc<Bell>>,
     peers: Vec<RingDescriptor>,
@@ -216,7 +225,7 @@ impl Kernel for Ring {
     }
 
     fn accept(&mut self) {
-        let entry = opcode::AcceptMulti::new(types::Fd(self.listener.as_raw_fd()))
+        let entry = opcode::AcceptMulti::new(types::Fd(self.listener.socket.as_raw_fd()))
             .flags(libc::SOCK_CLOEXEC)
             .build()
             .user_data(user_data(KIND_ACCEPT, 0, 0));
@@ -226,7 +235,10 @@ impl Kernel for Ring {
     fn stop_accepting(&mut self) {
         // The socket stays open for as long as the ring does; unless it stops listening, clients go on connecting
         // to a queue that nobody serves, instead of to the server's successor. It fails only if it does not listen.
-        let _ = shutdown(self.listener.as_raw_fd(), Shutdown::Read);
+        // A socket that others hold is their successor's, and who waits in its queue waits for that one.
+        if !self.listener.is_shared {
+            let _ = shutdown(self.listener.socket.as_raw_fd(), Shutdown::Read);
+        }
         let entry =
             opcode::AsyncCancel::new(user_data(KIND_ACCEPT, 0, 0)).build().user_data(user_data(KIND_FORGOTTEN, 0, 0));
         self.push(entry);

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU16, Ordering},
@@ -49,6 +50,10 @@ pub struct Launch {
     pub log_to: Option<PathBuf>,
     /// With the embedded defaults and a demonstration producer; only the addresses are the test's.
     pub is_demo: bool,
+    /// Where the server tells its service manager how it is.
+    pub notify_socket: Option<PathBuf>,
+    /// Whether the clients' port is opened here and passed, as a service manager does.
+    pub passes_client_socket: bool,
 }
 
 impl Server {
@@ -71,6 +76,13 @@ impl Server {
         let settings = configuration(&launch.settings, &usual);
         fs::write(folder.join("tidegate.toml"), settings).expect("the configuration can be written");
         let mut command = command(&folder, &launch);
+        if launch.passes_client_socket {
+            let listener = TcpListener::bind(client).expect("the address is free");
+            command.stdin(Stdio::from(OwnedFd::from(listener)));
+        }
+        if let Some(path) = &launch.notify_socket {
+            command.env("NOTIFY_SOCKET", path);
+        }
         if let Some(certificate) = launch.trusted_certificate {
             command.env("SSL_CERT_FILE", Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys").join(certificate));
         }
@@ -128,6 +140,12 @@ impl Server {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
+    /// Starts it again after its end, and waits until it is ready.
+    pub fn start_again(&mut self) {
+        self.child = spawn(&mut self.command);
+        self.wait_until_ready();
+    }
+
     /// Its process.
     pub fn process(&self) -> Pid {
         Pid::from_raw(self.child.id().try_into().expect("process ids are small"))
@@ -154,8 +172,7 @@ impl Server {
     pub fn restart(&mut self) {
         self.terminate();
         self.wait_for_end(PATIENCE);
-        self.child = spawn(&mut self.command);
-        self.wait_until_ready();
+        self.start_again();
     }
 
     fn wait_until_ready(&mut self) {
@@ -201,6 +218,11 @@ fn command(folder: &Path, launch: &Launch) -> Command {
     let log = File::options().append(true).create(true).open(log).expect("the log can be written");
     let program = std::env::var(PROGRAM_VARIABLE).unwrap_or_else(|_| env!("CARGO_BIN_EXE_tidegate").to_owned());
     let mut command = match launch.descriptors_max {
+        _ if launch.passes_client_socket => {
+            let mut command = Command::new("sh");
+            command.args(["-c", PASS_STDIN, "sh", &program]);
+            command
+        }
         None => Command::new(program),
         Some(descriptors_max) => {
             let mut command = Command::new("sh");
@@ -211,6 +233,9 @@ fn command(folder: &Path, launch: &Launch) -> Command {
     command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor can be doubled")).stderr(log);
     command
 }
+
+/// Passes standard input on as a service manager passes a socket. The shell's process becomes the server's.
+const PASS_STDIN: &str = "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=client; export LISTEN_PID LISTEN_FDS LISTEN_FDNAMES; exec \"$@\"";
 
 fn spawn(command: &mut Command) -> Child {
     command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))

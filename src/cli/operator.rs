@@ -1,0 +1,76 @@
+//! An operator: a blocking client of the operators' port, one request per connection.
+//!
+//! Invariant: an answer is read within bounds of time and size, whoever gives it: the address may be anybody's.
+
+use std::{
+    io::{self, Read, Write},
+    net::{TcpStream, ToSocketAddrs},
+    time::Duration,
+};
+
+/// Time for a connection to be made, and for each part of an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Longest answer, in bytes: `/health` has a line for each shard.
+const ANSWER_BYTES_MAX: u64 = 256 * 1024;
+
+/// Fields of an answer's head that are read at most.
+const FIELDS_MAX: usize = 32;
+
+/// What the server answers.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: String,
+}
+
+/// Asks for a path with a method and further fields of the head, each with its end of line.
+///
+/// # Errors
+/// When nobody answers there, or nobody that speaks HTTP (`InvalidData`).
+pub(super) fn ask(address: &str, method: &str, path: &str, fields: &str) -> io::Result<Answer> {
+    let mut stream = connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    // The address that was found, since not every name is answered for.
+    let host = stream.peer_addr()?;
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{fields}Content-Length: 0\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes())?;
+    let mut bytes = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes)?;
+    parse(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "its answer is no HTTP"))
+}
+
+fn connect(address: &str) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn parse(bytes: &[u8]) -> Option<Answer> {
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+    let mut response = httparse::Response::new(&mut fields);
+    let httparse::Status::Complete(head) = response.parse(bytes).ok()? else { return None };
+    let status = response.code?;
+    let body = String::from_utf8_lossy(&bytes[head..]).into_owned();
+    Some(Answer { status, body })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_read_and_what_is_none_is_refused() {
+        let answer = parse(b"HTTP/1.1 202 Accepted\r\nA: b\r\n\r\n{\"c\":1}").unwrap();
+        assert_eq!(answer, Answer { status: 202, body: "{\"c\":1}".to_owned() });
+        for bad in [&b""[..], b"HTTP/1.1 200 OK\r\nA: b\r\n", b"-ERR unknown command\r\n", b"\x00\x01"] {
+            assert_eq!(parse(bad), None);
+        }
+    }
+}
