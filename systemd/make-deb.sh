@@ -6,8 +6,8 @@ PATH="$PATH:$PWD/target/tools/bin"
 
 profile=${PROFILE:-release}
 case $profile in
-release) folder=release ;;
-dev) folder=debug ;;
+release) folder=release options=() ;;
+dev) folder=debug options=(--fast) ;;
 *)
     echo "PROFILE=$profile: release or dev is expected" >&2
     exit 2
@@ -20,7 +20,8 @@ command -v cargo-deb >/dev/null || {
 }
 cargo build --profile "$profile" --package tidegate --bin tidegate
 mkdir -p target/deb
-"target/$folder/tidegate" config-reference >target/deb/tidegate.toml
 rm -f target/deb/*.deb
-cargo-deb --quiet --no-build --profile "$profile" --package tidegate --output target/deb/ >/dev/null
+strip -o target/deb/tidegate "target/$folder/tidegate"
+target/deb/tidegate config-reference >target/deb/tidegate.toml
+cargo-deb --quiet --no-build --no-strip "${options[@]}" --package tidegate --output target/deb/ >/dev/null
 ls target/deb/*.deb
