@@ -91,7 +91,8 @@ pub enum StartError {
     Io(#[from] io::Error),
 }
 
-/// Runs the server until a signal stops it, on passed sockets where there are any. `ready` is called once every port accepts.
+/// Runs the server until a signal stops it, on passed sockets where there are any. `ready` is called once every port
+/// accepts.
 ///
 /// # Errors
 /// When something that the server needs cannot be had; nothing is left running then.
