@@ -21,7 +21,7 @@ use crate::{
     protocol,
     session::Rules,
     shard::{self, ShardOptions},
-    systemd::{self, PassedSocket, ServiceManager},
+    systemd::{PassedSocket, PassedSockets, ServiceManager},
     uring::{self, HostError, Listener},
 };
 
@@ -64,9 +64,6 @@ pub enum StartError {
         /// What to do.
         remedy: String,
     },
-    /// A socket of the service manager's is not what its name says.
-    #[error("{0}")]
-    Passed(#[from] systemd::PassedError),
     /// The clients' sockets of the service manager's do not fit the shards.
     #[error("{0}")]
     PassedClients(#[from] shard::PassedError),
@@ -94,12 +91,17 @@ pub enum StartError {
     Io(#[from] io::Error),
 }
 
-/// Runs the server until a signal stops it. `ready` is called once every port accepts.
+/// Runs the server until a signal stops it, on passed sockets where there are any. `ready` is called once every port
+/// accepts.
 ///
 /// # Errors
 /// When something that the server needs cannot be had; nothing is left running then.
-pub fn serve(config: Config, demo: bool, ready: impl FnOnce(&Addresses)) -> Result<Outcome, StartError> {
-    let passed = systemd::take_sockets()?;
+pub fn serve(
+    config: Config,
+    demo: bool,
+    passed: PassedSockets,
+    ready: impl FnOnce(&Addresses),
+) -> Result<Outcome, StartError> {
     let manager = ServiceManager::from_environment();
     let features = uring::probe()?;
     raise_descriptor_limit(&config);
@@ -163,7 +165,7 @@ struct Ports {
 }
 
 impl Ports {
-    fn open(config: &Config, passed: systemd::PassedSockets) -> Result<Self, StartError> {
+    fn open(config: &Config, passed: PassedSockets) -> Result<Self, StartError> {
         let shards = config.shards.cores.len();
         let configured = config.client.listen;
         let (client, listeners) = match passed.clients {

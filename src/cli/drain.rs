@@ -214,7 +214,8 @@ mod tests {
 
     #[test]
     fn clients_are_counted_over_shards_that_run() {
-        let body = r#"{"shards":[{"status":"ok","connections":3},{"status":"ok"},{"status":"stopped","connections":9}]}"#;
+        let body =
+            r#"{"shards":[{"status":"ok","connections":3},{"status":"ok"},{"status":"stopped","connections":9}]}"#;
         assert_eq!(clients_left(body), Some(3));
         assert_eq!(clients_left("hello"), None);
     }

@@ -34,7 +34,8 @@ pub(super) fn ask(address: &str, method: &str, path: &str, fields: &str) -> io::
     stream.set_write_timeout(Some(PATIENCE))?;
     // The address that was found, since not every name is answered for.
     let host = stream.peer_addr()?;
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{fields}Content-Length: 0\r\nConnection: close\r\n\r\n");
+    let head =
+        format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{fields}Content-Length: 0\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes())?;
     let mut bytes = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes)?;

@@ -9,6 +9,7 @@ use crate::{
     control::Outcome,
     log,
     server::{self, Addresses},
+    systemd,
 };
 
 /// Run the server until it is told to stop (SIGTERM or Ctrl-C)
@@ -34,6 +35,8 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
+    // Before anything else is opened: they are known by their numbers.
+    let passed = systemd::take_sockets().map_err(|error| Failure::Failed(error.to_string()))?;
     let Loaded { mut config, warnings } = arguments.source.load()?;
     if arguments.demo {
         config = config.with_demo().map_err(|errors| refused(&errors))?;
@@ -48,7 +51,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         );
     }
     let demo = arguments.demo;
-    let outcome = server::serve(config, demo, |addresses| announce(addresses, demo));
+    let outcome = server::serve(config, demo, passed, |addresses| announce(addresses, demo));
     log::flush();
     let outcome = outcome.map_err(|error| Failure::Failed(error.to_string()))?;
     match outcome {

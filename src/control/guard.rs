@@ -57,6 +57,8 @@ impl Refusal {
             Self::ForeignHost => "host_forbidden",
             Self::ForeignPage => "page_forbidden",
             Self::ForeignMachine => "machine_forbidden",
+            Self::ForeignCommand => "command_forbidden",
+            Self::WrongPassword => "password_wrong",
         }
     }
 

@@ -224,10 +224,9 @@ async fn drain(
     headers: HeaderMap,
 ) -> Response {
     if let Err(refusal) = guard::check_command(&headers, peer, handlers.config.admin.password.as_ref()) {
-        tracing::warn!(%peer, refusal = %refusal, "a command to drain was refused");
         return refusal.into_response();
     }
-    tracing::info!(%peer, "told to drain");
+    tracing::info!(target: AUDIT, reason = "drain", address = %peer, "an operator's command");
     if handlers.stop_requests.send(StopRequest::Drain).await.is_err() {
         return gone();
     }

@@ -24,6 +24,8 @@ pub struct Service {
     manager: ServiceManager,
     interval: Duration,
     look_at: Instant,
+    /// Whether a thread did not answer the last time, and the log has said so.
+    is_stuck: bool,
 }
 
 impl Service {
@@ -31,7 +33,7 @@ impl Service {
     pub fn ready(manager: ServiceManager, now: Instant) -> Self {
         manager.tell(&[Notice::Ready, Notice::Status("serving")]);
         let interval = manager.watchdog_time().map_or(INTERVAL_MAX, |time| time / LOOKS_PER_WATCHDOG_TIME);
-        Self { manager, interval: interval.min(INTERVAL_MAX), look_at: now }
+        Self { manager, interval: interval.min(INTERVAL_MAX), look_at: now, is_stuck: false }
     }
 
     /// Whether threads are to be asked for figures now; otherwise when, if at all.
@@ -47,12 +49,16 @@ impl Service {
     }
 
     /// Tells what the figures say.
-    pub fn tell(&self, snapshot: &Snapshot) {
-        let mut stuck = snapshot.states().filter(|(_, state, _)| *state == ThreadState::Stuck).peekable();
-        if stuck.peek().is_some() {
-            let names: Vec<_> = stuck.map(|(thread, ..)| thread.to_string()).collect();
-            tracing::error!(threads = names.join(" "), "not answering");
-            return self.manager.tell(&[Notice::Status(&format!("not answering: {}", names.join(" ")))]);
+    pub fn tell(&mut self, snapshot: &Snapshot) {
+        let stuck = snapshot.states().filter(|(_, state, _)| *state == ThreadState::Stuck);
+        let stuck: Vec<_> = stuck.map(|(thread, ..)| thread.to_string()).collect();
+        let was_stuck = std::mem::replace(&mut self.is_stuck, !stuck.is_empty());
+        if self.is_stuck {
+            let threads = stuck.join(" ");
+            if !was_stuck {
+                tracing::error!(threads, "not answering");
+            }
+            return self.manager.tell(&[Notice::Status(&format!("not answering: {threads}"))]);
         }
         let clients: u64 = snapshot.shard_figures().map(|figures| figures.connections).sum();
         let status = match snapshot.stopping {

@@ -431,8 +431,7 @@ fn start_watched(name: &str, watchdog_time: Duration) -> (UnixDatagram, Server) 
     let path = std::env::temp_dir().join(format!("tidegate-service-{}-{name}", std::process::id()));
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let server =
-        Server::start_under(ServiceManager::connect(path.as_os_str(), Some(watchdog_time)).unwrap(), config());
+    let server = Server::start_under(ServiceManager::connect(path.as_os_str(), Some(watchdog_time)).unwrap(), config());
     std::fs::remove_file(path).unwrap();
     (manager, server)
 }

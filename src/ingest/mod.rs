@@ -50,16 +50,16 @@ use monoio::{
     time::TimeDriver,
 };
 
-pub use self::{
-    decompression::{DecompressionFault, Decompressor},
-    listener::Passed,
-};
 use self::{
     connection::Stops,
     listener::Listeners,
     pump::{BellStream, Cancellers},
     signal::Signal,
     state::IngestState,
+};
+pub use self::{
+    decompression::{DecompressionFault, Decompressor},
+    listener::Passed,
 };
 use crate::{
     config::Config,

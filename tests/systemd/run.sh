@@ -110,7 +110,7 @@ is() { [ "$(property "$1")" = "$2" ]; }
 # has PROPERTY TEXT
 has() { [[ "$(property "$1")" == *"$2"* ]]; }
 
-journal_has() { guest journalctl --unit tidegate --no-pager --output cat --since "@$since" | grep -qF -- "$1"; }
+journal_has() { guest journalctl --unit tidegate --no-pager --output cat --since "@$since" | grep -F -- "$1" >/dev/null; }
 
 # From here on, the journal is looked at.
 mark() { since=$(date +%s); }
@@ -168,7 +168,7 @@ package_installs() {
     [ "$(guest stat --format '%U:%G %a' $config)" = "root:tidegate 640" ]
     [ "$(guest stat --format '%U:%G %a' /run/tidegate)" = "tidegate:tidegate 750" ]
     guest tidegate check-config --strict --config $config >/dev/null
-    guest ps -o user= -p "$(property MainPID)" | grep -q tidegate
+    guest ps -o user= -p "$(property MainPID)" | grep tidegate >/dev/null
     ok "the package installs, and the server runs as a user of its own"
 }
 
@@ -185,24 +185,11 @@ publications_arrive() {
     drop_in tidegate.service <<<$'[Service]\nWatchdogSec=3s\nTimeoutAbortSec=2s'
     guest systemctl restart tidegate
     receives news:first '"hello"'
-    guest redis-cli -s /run/tidegate/ingest.sock PING | grep -q PONG
+    guest redis-cli -s /run/tidegate/ingest.sock PING | grep PONG >/dev/null
     background status tidegate tail news:status
     until_true "the client in the status text" has StatusText "clients: 1"
     guest systemctl stop test-status
     ok "publications over TCP and the Unix socket arrive; the status text counts clients"
-}
-
-configuration_is_reloaded() {
-    local process
-    process=$(property MainPID)
-    sed 's/^allow_anonymous = true/allow_anonymus = maybe/' tests/systemd/server.toml | write_config
-    ! guest systemctl reload tidegate 2>/dev/null || stop "a configuration with mistakes was reloaded"
-    is MainPID "$process" && is ActiveState active
-    { cat tests/systemd/server.toml && printf '\n[[channel.namespaces]]\nname = "late"\nallow_subscribe_for_client = true\nallow_subscribe_for_anonymous = true\n'; } | write_config
-    guest systemctl reload tidegate
-    receives late:first '"hello"'
-    is MainPID "$process" || stop "a reload started the server again"
-    ok "systemctl reload takes a new namespace in, and refuses a file with mistakes"
 }
 
 killed_server_returns() {
@@ -275,14 +262,21 @@ stop_drains() {
 }
 
 sockets_are_passed() {
-    drop_in tidegate.socket <<<$'[Socket]\nReusePort=true\nListenStream=127.0.0.1:8000'
-    drop_in tidegate.service <<<$'[Service]\nSockets=tidegate-operators.socket tidegate-producers.socket\nEnvironment=TIDEGATE_SHARDS_CORES=0-1'
+    local cores=0
+    # A socket for each shard, where there is more than one core.
+    if [ "$(guest nproc)" -gt 1 ]; then
+        cores=0-1
+        drop_in tidegate.socket <<<$'[Socket]\nReusePort=true\nListenStream=127.0.0.1:8000'
+    fi
+    drop_in tidegate.service <<<"[Service]
+Sockets=tidegate-operators.socket tidegate-producers.socket
+Environment=TIDEGATE_SHARDS_CORES=$cores"
     guest tee /etc/systemd/system/tidegate-operators.socket >/dev/null <<<$'[Socket]\nListenStream=127.0.0.1:9000\nFileDescriptorName=admin\nService=tidegate.service'
     guest tee /etc/systemd/system/tidegate-producers.socket >/dev/null <<<$'[Socket]\nListenStream=/run/tidegate/ingest.sock\nFileDescriptorName=ingest\nSocketMode=0660\nSocketUser=tidegate\nSocketGroup=tidegate\nService=tidegate.service'
     guest systemctl daemon-reload
     guest systemctl start tidegate.socket tidegate-operators.socket tidegate-producers.socket
     is ActiveState inactive
-    [ "$(guest redis-cli -s /run/tidegate/ingest.sock PING)" = PONG ] || stop "a producer does not start the server"
+    [ "$(guest timeout 30 redis-cli -s /run/tidegate/ingest.sock PING)" = PONG ] || stop "a producer does not start the server"
     is ActiveState active
     receives news:socket '"passed"'
     guest tee /root/come >/dev/null <<'SCRIPT'
@@ -300,6 +294,7 @@ SCRIPT
     refused=$(guest cat /root/refused)
     [ "$refused" = 0 ] || stop "$refused clients were refused while the server was started again"
     guest systemctl stop tidegate.socket tidegate-operators.socket tidegate-producers.socket tidegate.service
+    drop_in tidegate.socket <<<$'[Socket]\nReusePort=true\nListenStream=127.0.0.1:8000'
     drop_in tidegate.service <<<$'[Service]\nEnvironment=TIDEGATE_SHARDS_CORES=0'
     mark
     guest systemctl start tidegate.socket
@@ -370,7 +365,6 @@ killed_server_returns
 stopped_server_is_killed
 stuck_shard_is_a_failure
 panic_ends_the_server
-configuration_is_reloaded
 stop_drains
 sockets_are_passed
 limits_are_told
