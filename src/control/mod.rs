@@ -131,6 +131,7 @@ impl Control {
 
     async fn run_until(self, stop_requests: mpsc::Receiver<&'static str>) -> io::Result<Outcome> {
         process::started_at();
+        process::kernel_at_start();
         // A connection asks for one thing at a time.
         let (questions, question) = mpsc::channel(ADMIN_CONNECTIONS_MAX);
         let (inquiries, inquiry) = mpsc::channel(ADMIN_CONNECTIONS_MAX);
