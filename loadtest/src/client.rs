@@ -126,10 +126,10 @@ impl Swarm {
         self.complain(error);
     }
 
-    /// Ends all clients: their tasks wake, and drop their sockets.
-    pub fn close(&self) {
+    /// Ends clients, so many of those that wait: their tasks wake, and drop their sockets.
+    pub fn close(&self, clients_max: usize) {
         self.is_closing.set(true);
-        for waker in self.wakers.borrow_mut().iter_mut().filter_map(Option::take) {
+        for waker in self.wakers.borrow_mut().iter_mut().filter_map(Option::take).take(clients_max) {
             waker.wake();
         }
     }
