@@ -179,6 +179,18 @@ units_are_sound() {
     ok "the units verify; $(tail -n 1 "$work/security.log" | sed 's/[^[:print:]]//g; s/^ *//')"
 }
 
+# Without a network card only the kernel's settings can be given; the script is told one that has no interrupts.
+host_is_tuned() {
+    guest tee /etc/default/tidegate-tuning >/dev/null <<<'TUNE_ARGUMENTS="--interface lo"'
+    [ "$(guest cat /proc/sys/net/core/somaxconn)" != 65536 ]
+    guest systemctl start tidegate-tuning
+    [ "$(guest cat /proc/sys/net/core/somaxconn)" = 65536 ] || stop "the kernel's settings are not those of the doctor"
+    guest journalctl --unit tidegate-tuning --output cat | grep 'interface lo, shards on cores' >/dev/null ||
+        stop "tune.sh did not get its arguments"
+    guest rm /etc/default/tidegate-tuning
+    ok "tidegate-tuning gives the kernel what the doctor recommends, and runs tune.sh with its arguments"
+}
+
 publications_arrive() {
     write_config <tests/systemd/server.toml
     # So that a watchdog's end need not be waited for.
@@ -360,6 +372,7 @@ package_is_clean
 boot
 package_installs
 units_are_sound
+host_is_tuned
 publications_arrive
 killed_server_returns
 stopped_server_is_killed
