@@ -76,9 +76,24 @@ install_cargo_tools() {
     rm -rf target/tools/build
 }
 
+# Of Debian's package only the one program is wanted, not the server that would be started with it.
+install_promtool() {
+    has promtool || [ -x target/tools/bin/promtool ] && return 0
+    local folder
+    has apt-get || stop "promtool is missing: put it on PATH, from Prometheus's own releases, then run this again"
+    folder=$(mktemp --directory)
+    # As root, apt fetches as a user of its own.
+    chmod 755 "$folder"
+    (cd "$folder" && apt-get download --quiet=2 prometheus && dpkg-deb --extract prometheus_*.deb .) ||
+        stop "the package prometheus cannot be fetched: run 'sudo apt-get update', then this again"
+    install -D "$folder/usr/bin/promtool" target/tools/bin/promtool
+    rm -rf "$folder"
+}
+
 check_rust_toolchain
 install_debian_packages
 check_node_version
 install_npm_packages
 install_python_packages
 install_cargo_tools
+install_promtool

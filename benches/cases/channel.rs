@@ -8,7 +8,7 @@ use super::{publication::PUBLICATION, shuffle::shuffled};
 use tidegate::{
     channel::{Channels, PublishOutcome},
     config::{Config, Namespace},
-    mesh::{ChannelHasher, ChannelName, Publish, ReplyTo},
+    mesh::{ChannelHasher, ChannelName, Origin, Publish, ReplyTo},
 };
 
 /// Publications that a channel of the namespace `kept` keeps.
@@ -69,6 +69,7 @@ impl Home {
             tags: None,
             info: None,
             reply_to: ReplyTo::Nobody,
+            origin: Origin::default(),
         };
         self.channels.publish(publish, 0)
     }

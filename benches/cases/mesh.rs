@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::publication::{CHANNEL, PUBLICATION};
-use tidegate::mesh::{ChannelHasher, Publication, ToShard};
+use tidegate::mesh::{ChannelHasher, Origin, Publication, ToShard};
 
 /// A publication on its way to a shard with subscribers.
 pub fn publication() -> Arc<Publication> {
@@ -23,5 +23,5 @@ pub fn publication() -> Arc<Publication> {
 
 /// The message that carries it.
 pub fn deliver(publication: &Arc<Publication>) -> ToShard {
-    ToShard::Deliver(Arc::clone(publication))
+    ToShard::Deliver { publication: Arc::clone(publication), origin: Origin::default() }
 }

@@ -14,7 +14,7 @@ use super::{
 use tidegate::{
     config::{Config, Namespace},
     limits::{MESH_QUEUE_MESSAGES_MAX, RECEIVE_BATCH_MAX, RECEIVE_BYTES_MAX},
-    mesh::{Admission, ChannelHasher, ControlMesh, IngestMesh, Publish, ReplyTo, ToShard, build},
+    mesh::{Admission, ChannelHasher, ControlMesh, IngestMesh, Origin, Publish, ReplyTo, ToShard, build},
     protocol::{Claims, Encoding, mint},
     session::Rules,
     shard::{Shard, ShardOptions, wheel::TICK_MS},
@@ -145,6 +145,7 @@ impl Clients {
             tags: None,
             info: None,
             reply_to: ReplyTo::Nobody,
+            origin: Origin::now(),
         }))
     }
 

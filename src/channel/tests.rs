@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     config::{Namespace, RecoveryMode},
     limits::{HISTORY_REPLY_PUBLICATIONS_MAX, STREAM_POSITION_MS, STREAM_UNUSED_MS},
-    mesh::{ChannelHasher, ClientInfo, ConnectionId, ReplyTo, Version},
+    mesh::{ChannelHasher, ClientInfo, ConnectionId, Origin, ReplyTo, Version},
     protocol::Tags,
 };
 
@@ -69,6 +69,7 @@ fn publish_of(channel: &ChannelName, number: u64) -> Publish {
         tags: None,
         info: None,
         reply_to: ReplyTo::Nobody,
+        origin: Origin::default(),
     }
 }
 

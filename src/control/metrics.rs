@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     log,
-    mesh::{CompressionFigures, IngestFigures, ShardFigures},
+    mesh::{CompressionFigures, Histogram, IngestFigures, ShardFigures},
 };
 
 /// The content type of [`render`]'s text.
@@ -41,16 +41,21 @@ struct Family {
 enum Kind {
     Counter,
     Gauge,
+    Histogram,
 }
 
 /// Where a family's samples come from.
 enum Source {
     /// One sample per shard.
     Shard(fn(&ShardFigures) -> u64),
+    /// One histogram per shard, and how many of its units are one of the metric's.
+    Histogram(fn(&ShardFigures) -> &Histogram, f64),
     /// Sums over all shards, one sample per key.
     ShardsBy(&'static str, fn(&ShardFigures) -> &[(&'static str, u64)]),
     /// Sums over all shards, one sample per namespace.
     Compression(fn(&CompressionFigures) -> f64),
+    /// The same, of counts that are put together.
+    ShardsByOwned(&'static str, fn(&ShardFigures) -> Vec<(&'static str, u64)>),
     /// One sample.
     Ingest(fn(&IngestFigures) -> u64),
     /// One sample per key.
@@ -71,6 +76,8 @@ enum Source {
     Logs(fn(&log::Figures) -> u64),
     /// One sample per log and reason.
     LostLines,
+    /// One sample, where there are connections.
+    KernelPerConnection,
     /// One sample, if the kernel gives it.
     Process(fn(&ProcessFigures) -> Option<f64>),
     /// One sample per thread: whether it answers.
@@ -84,6 +91,9 @@ enum Source {
 }
 
 use Kind::{Counter, Gauge};
+
+/// Microseconds in the unit of metrics.
+const SECOND: f64 = 1_000_000.0;
 
 #[rustfmt::skip]
 const FAMILIES: &[Family] = &[
@@ -131,6 +141,13 @@ const FAMILIES: &[Family] = &[
     Family { name: "tidegate_io_uring_enters_total", kind: Counter, help: "Calls of io_uring_enter.", source: Source::Shard(|figures| figures.enters) },
     Family { name: "tidegate_io_uring_sends_total", kind: Counter, help: "Sends submitted.", source: Source::Shard(|figures| figures.sends) },
     Family { name: "tidegate_io_uring_receives_total", kind: Counter, help: "Receives submitted.", source: Source::Shard(|figures| figures.receives) },
+    Family { name: "tidegate_system_calls_total", kind: Counter, help: "System calls of shards, by name. What goes through io_uring is one of io_uring_enter.", source: Source::ShardsByOwned("call", system_calls) },
+    Family { name: "tidegate_connection_states", kind: Gauge, help: "Client sockets by state now: head, awaiting_connect, connecting, connected, closing.", source: Source::ShardsBy("state", |figures| &figures.states) },
+    Family { name: "tidegate_accept_to_connected_seconds", kind: Kind::Histogram, help: "Time from a socket's accept to its connect reply.", source: Source::Histogram(|figures| &figures.accept_to_connected, SECOND) },
+    Family { name: "tidegate_ingest_to_socket_seconds", kind: Kind::Histogram, help: "Time from a publication's arrival in the server to the end of the sends to the shard's subscribers.", source: Source::Histogram(|figures| &figures.ingest_to_socket, SECOND) },
+    Family { name: "tidegate_loop_turn_seconds", kind: Kind::Histogram, help: "Time of a turn of the shard's loop, without its sleep.", source: Source::Histogram(|figures| &figures.turn_time, SECOND) },
+    Family { name: "tidegate_outbox_depth_bytes", kind: Kind::Histogram, help: "Bytes that wait for a slow client, each time when more is added.", source: Source::Histogram(|figures| &figures.outbox_depth, 1.0) },
+    Family { name: "tidegate_mesh_holding_messages", kind: Gauge, help: "Messages to other threads that are held back now.", source: Source::Shard(|figures| figures.mesh_holding) },
     Family { name: "tidegate_loop_turns_total", kind: Counter, help: "Turns of the shard's loop.", source: Source::Shard(|figures| figures.turns) },
 
     Family { name: "tidegate_ingest_connections", kind: Gauge, help: "Producers that are connected now.", source: Source::Ingest(|figures| figures.connections) },
@@ -161,6 +178,11 @@ const FAMILIES: &[Family] = &[
     Family { name: "tidegate_log_lines_total", kind: Counter, help: "Lines of logs that were written.", source: Source::Logs(|figures| figures.written) },
     Family { name: "tidegate_log_lost_lines_total", kind: Counter, help: "Lines of logs that were lost: the queue to their writer was full, or writing failed.", source: Source::LostLines },
 
+    Family { name: "tidegate_kernel_memory_per_connection_bytes", kind: Gauge, help: "Growth of the host's slabs and TCP buffers since the server's start, by open client sockets. With less than some thousand of them it tells of the host rather.", source: Source::KernelPerConnection },
+    Family { name: "tidegate_host_slab_memory_bytes", kind: Gauge, help: "Slabs of the host's kernel: sockets, files and inodes among them.", source: Source::Process(|process| process.kernel.slab_bytes.map(|bytes| bytes as f64)) },
+    Family { name: "tidegate_host_tcp_memory_bytes", kind: Gauge, help: "What waits in TCP sockets of the host.", source: Source::Process(|process| process.kernel.tcp_bytes.map(|bytes| bytes as f64)) },
+    Family { name: "tidegate_host_tcp_sockets", kind: Gauge, help: "TCP sockets in use in the server's network namespace.", source: Source::Process(|process| process.kernel.tcp_sockets.map(|count| count as f64)) },
+
     Family { name: "process_resident_memory_bytes", kind: Gauge, help: "Resident memory size in bytes.", source: Source::Process(|process| process.resident_bytes.map(|bytes| bytes as f64)) },
     Family { name: "process_virtual_memory_bytes", kind: Gauge, help: "Virtual memory size in bytes.", source: Source::Process(|process| process.virtual_bytes.map(|bytes| bytes as f64)) },
     Family { name: "process_open_fds", kind: Gauge, help: "Number of open file descriptors.", source: Source::Process(|process| process.open_fds.map(|count| count as f64)) },
@@ -175,6 +197,7 @@ impl Family {
         let kind = match self.kind {
             Counter => "counter",
             Gauge => "gauge",
+            Kind::Histogram => "histogram",
         };
         // Writing to a String cannot fail.
         let _ = writeln!(text, "# HELP {} {}\n# TYPE {} {kind}", self.name, self.help, self.name);
@@ -185,6 +208,13 @@ impl Family {
                     if let Some(figures) = &report.figures {
                         sample(Some(("shard", &shard.to_string())), value(figures) as f64);
                     }
+                }
+            }
+            Source::Histogram(histogram, per_unit) => self.render_histograms(snapshot, *histogram, *per_unit, text),
+            Source::ShardsByOwned(label, values) => {
+                let counts: Vec<_> = snapshot.shard_figures().flat_map(values).collect();
+                for (key, value) in sum_by_key(counts.iter()) {
+                    sample(Some((label, key)), value as f64);
                 }
             }
             Source::ShardsBy(label, values) => {
@@ -264,6 +294,12 @@ impl Family {
                     }
                 }
             }
+            Source::KernelPerConnection => {
+                let sockets = snapshot.shard_figures().map(|figures| figures.sockets).sum();
+                if let Some(bytes) = process.kernel_bytes_per_socket(sockets) {
+                    sample(None, bytes);
+                }
+            }
             Source::Process(value) => {
                 if let Some(value) = value(process) {
                     sample(None, value);
@@ -291,8 +327,33 @@ impl Family {
         }
     }
 
+    fn render_histograms(
+        &self,
+        snapshot: &Snapshot,
+        histogram: fn(&ShardFigures) -> &Histogram,
+        per_unit: f64,
+        text: &mut String,
+    ) {
+        for figures in snapshot.shard_figures() {
+            let (shard, histogram) = (figures.shard.to_string(), histogram(figures));
+            let shard = ("shard", shard.as_str());
+            for (bound, below) in histogram.cumulative() {
+                let bound = (bound as f64 / per_unit).to_string();
+                self.named_sample("_bucket", &[shard, ("le", &bound)], below as f64, text);
+            }
+            self.named_sample("_bucket", &[shard, ("le", "+Inf")], histogram.count() as f64, text);
+            self.named_sample("_sum", &[shard], histogram.sum() as f64 / per_unit, text);
+            self.named_sample("_count", &[shard], histogram.count() as f64, text);
+        }
+    }
+
     fn sample(&self, labels: &[(&str, &str)], value: f64, text: &mut String) {
+        self.named_sample("", labels, value, text);
+    }
+
+    fn named_sample(&self, suffix: &str, labels: &[(&str, &str)], value: f64, text: &mut String) {
         text.push_str(self.name);
+        text.push_str(suffix);
         for (position, (name, label)) in labels.iter().enumerate() {
             text.push(if position == 0 { '{' } else { ',' });
             text.push_str(name);
@@ -312,6 +373,11 @@ impl Family {
         }
         let _ = writeln!(text, " {value}");
     }
+}
+
+fn system_calls(figures: &ShardFigures) -> Vec<(&'static str, u64)> {
+    let enters = [("io_uring_enter", figures.enters)];
+    enters.into_iter().chain(figures.other_calls.iter().copied()).collect()
 }
 
 /// Sums counts that are named alike, sorted by name.
@@ -405,14 +471,15 @@ mod tests {
                 let (name, named_kind) = rest.split_once(' ').unwrap();
                 assert_eq!(name, family);
                 assert!(kind.is_empty());
-                assert!(["counter", "gauge"].contains(&named_kind));
+                assert!(["counter", "gauge", "histogram"].contains(&named_kind));
                 assert_eq!(named_kind == "counter", name.ends_with("_total"), "{name}");
                 kind = named_kind.to_owned();
             } else {
                 assert!(!kind.is_empty(), "a sample before its TYPE: {line}");
                 let (series, value) = line.rsplit_once(' ').unwrap();
                 let name = series.split('{').next().unwrap();
-                assert_eq!(name, family);
+                let suffixes = if kind == "histogram" { &["_bucket", "_sum", "_count"][..] } else { &[""] };
+                assert!(suffixes.iter().any(|suffix| name.strip_suffix(suffix) == Some(&family)), "{name}");
                 assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'));
                 if let Some(labels) = series.strip_prefix(name).filter(|labels| !labels.is_empty()) {
                     let labels = labels.strip_prefix('{').unwrap().strip_suffix("\"}").unwrap();
@@ -457,6 +524,19 @@ mod tests {
         assert!(samples["process_resident_memory_bytes"] > 0.0);
         assert!(samples["process_start_time_seconds"] > 1.6e9);
         assert!(samples.keys().any(|series| series.starts_with("tidegate_build_info{version=")));
+    }
+
+    #[test]
+    fn histograms_are_told_by_bound_sum_and_count() {
+        let mut snapshot = snapshot();
+        let mut figures = ShardFigures { shard: 1, ..ShardFigures::default() };
+        [10, 16, 17, 3_000_000].into_iter().for_each(|time| figures.turn_time.record(time));
+        snapshot.shards[1].figures = Some(Arc::new(figures));
+        let samples = parse(&render(&snapshot, &ProcessFigures::default()));
+        let bucket = |bound: &str| samples[&format!("tidegate_loop_turn_seconds_bucket{{shard=\"1\",le=\"{bound}\"}}")];
+        assert_eq!((bucket("0.000016"), bucket("0.000032"), bucket("+Inf")), (2.0, 3.0, 4.0));
+        assert_eq!(samples["tidegate_loop_turn_seconds_count{shard=\"1\"}"], 4.0);
+        assert_eq!(samples["tidegate_loop_turn_seconds_sum{shard=\"1\"}"], 3.000043);
     }
 
     #[test]

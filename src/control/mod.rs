@@ -141,6 +141,7 @@ impl Control {
         stop_request: mpsc::Receiver<StopRequest>,
     ) -> io::Result<Outcome> {
         process::started_at();
+        process::kernel_at_start();
         // A connection asks for one thing at a time.
         let (questions, question) = mpsc::channel(ADMIN_CONNECTIONS_MAX);
         let (inquiries, inquiry) = mpsc::channel(ADMIN_CONNECTIONS_MAX);

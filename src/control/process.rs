@@ -10,9 +10,12 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use nix::sys::{
-    resource::{Resource, UsageWho, getrlimit, getrusage},
-    time::TimeValLike,
+use nix::{
+    sys::{
+        resource::{Resource, UsageWho, getrlimit, getrusage},
+        time::TimeValLike,
+    },
+    unistd::{SysconfVar, sysconf},
 };
 
 /// The process at one time.
@@ -30,6 +33,21 @@ pub struct ProcessFigures {
     pub max_fds: Option<u64>,
     /// User and system CPU time since the start, in seconds.
     pub cpu_seconds: Option<f64>,
+    /// The kernel's memory, of the whole host.
+    pub kernel: KernelMemory,
+    /// The same when it was read first.
+    pub kernel_at_start: KernelMemory,
+}
+
+/// What the kernel takes for itself on this host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KernelMemory {
+    /// Slabs, in bytes: sockets, files and inodes among them.
+    pub slab_bytes: Option<u64>,
+    /// What waits in TCP sockets, in bytes.
+    pub tcp_bytes: Option<u64>,
+    /// TCP sockets of this network namespace.
+    pub tcp_sockets: Option<u64>,
 }
 
 impl ProcessFigures {
@@ -43,8 +61,45 @@ impl ProcessFigures {
             open_fds: open_fds(),
             max_fds: getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft),
             cpu_seconds: cpu_seconds(),
+            kernel: KernelMemory::read(),
+            kernel_at_start: kernel_at_start(),
         }
     }
+
+    /// By how much the kernel's memory has grown since the start for each of so many sockets; none: it cannot be told.
+    pub fn kernel_bytes_per_socket(&self, sockets: u64) -> Option<f64> {
+        let KernelMemory { slab_bytes, tcp_bytes, .. } = self.kernel;
+        let before = self.kernel_at_start.slab_bytes? + self.kernel_at_start.tcp_bytes?;
+        let growth = (slab_bytes? + tcp_bytes?).saturating_sub(before);
+        (sockets > 0).then(|| growth as f64 / sockets as f64)
+    }
+}
+
+impl KernelMemory {
+    fn read() -> Self {
+        let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let sockets = fs::read_to_string("/proc/self/net/sockstat").unwrap_or_default();
+        let page_bytes = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|bytes| u64::try_from(bytes).ok());
+        let tcp_pages = socket_field(&sockets, "TCP", "mem");
+        Self {
+            slab_bytes: status_field(&memory, "Slab").map(|kib| kib * 1024),
+            tcp_bytes: tcp_pages.zip(page_bytes).map(|(pages, bytes)| pages * bytes),
+            tcp_sockets: socket_field(&sockets, "TCP", "inuse"),
+        }
+    }
+}
+
+/// What the kernel took when this was called first.
+pub fn kernel_at_start() -> KernelMemory {
+    static AT_START: OnceLock<KernelMemory> = OnceLock::new();
+    *AT_START.get_or_init(KernelMemory::read)
+}
+
+/// A number of `/proc/net/sockstat`: `TCP: inuse 27 orphan 0 tw 5 alloc 30 mem 3`.
+fn socket_field(text: &str, protocol: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(protocol)?.strip_prefix(':'))?;
+    let mut words = line.split_whitespace().skip_while(|word| *word != name);
+    words.nth(1)?.parse().ok()
 }
 
 /// When this process started, to within the time that the control thread took to start.
@@ -100,6 +155,22 @@ mod tests {
         assert!(figures.open_fds.unwrap() >= 3);
         assert!(figures.max_fds.unwrap() > figures.open_fds.unwrap());
         assert!(figures.cpu_seconds.unwrap() > 0.0);
+    }
+
+    #[test]
+    fn the_kernels_memory_is_told_by_socket() {
+        let text = "sockets: used 200\nTCP: inuse 27 orphan 0 tw 5 alloc 30 mem 3\nUDP: inuse 3 mem 9\n";
+        assert_eq!((socket_field(text, "TCP", "inuse"), socket_field(text, "TCP", "mem")), (Some(27), Some(3)));
+        assert_eq!((socket_field(text, "TCP", "none"), socket_field("", "TCP", "mem")), (None, None));
+        let kernel = |slab_bytes| KernelMemory { slab_bytes: Some(slab_bytes), tcp_bytes: Some(0), tcp_sockets: None };
+        let figures =
+            ProcessFigures { kernel: kernel(9_000_000), kernel_at_start: kernel(1_000_000), ..Default::default() };
+        assert_eq!(figures.kernel_bytes_per_socket(2_000), Some(4_000.0));
+        assert_eq!(
+            (figures.kernel_bytes_per_socket(0), ProcessFigures::default().kernel_bytes_per_socket(2_000)),
+            (None, None)
+        );
+        assert!(KernelMemory::read().slab_bytes.is_some_and(|bytes| bytes > 0));
     }
 
     #[test]

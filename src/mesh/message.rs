@@ -5,9 +5,11 @@ use std::{hash::Hasher, os::fd::OwnedFd, sync::Arc};
 use bytes::Bytes;
 use siphasher::sip::SipHasher13;
 
+use super::Histogram;
 use crate::{
     config::Hook,
     protocol::{AttributesPatch, Encoding, Grant, HookAnswer, KeySet, PresenceStats, Tags},
+    uring::monotonic_us,
 };
 
 /// Hashes channel names, alike on all threads of a process. Its key is secret, so that no client can choose collisions.
@@ -361,6 +363,22 @@ pub struct Publish {
     pub info: Option<Box<ClientInfo>>,
     /// Who waits for the result.
     pub reply_to: ReplyTo,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// When a publication came into the server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// By [`monotonic_us`](crate::uring::monotonic_us); 0: nobody knows.
+    pub taken_in_us: u64,
+}
+
+impl Origin {
+    /// Of what comes in now.
+    pub fn now() -> Self {
+        Self { taken_in_us: monotonic_us() }
+    }
 }
 
 /// A version of what a channel tells, as its producer counts.
@@ -557,7 +575,12 @@ pub enum ToShard {
     /// From ingest, control or a shard to the channel's home. Its loss would lose a publication.
     Publish(Box<Publish>),
     /// From the channel's home to a shard with subscribers. Its loss would make a gap.
-    Deliver(Arc<Publication>),
+    Deliver {
+        /// What was published.
+        publication: Arc<Publication>,
+        /// Where it comes from.
+        origin: Origin,
+    },
     /// From a shard to the channel's home. Its loss would hang a client's subscription.
     Subscribe(Box<Subscribe>),
     /// The answer. Its loss would hang a client's subscription.
@@ -833,14 +856,28 @@ pub struct ShardFigures {
     pub sends: u64,
     /// Receives submitted.
     pub receives: u64,
+    /// Other system calls, by name.
+    pub other_calls: Vec<(&'static str, u64)>,
     /// Turns of the loop.
     pub turns: u64,
+    /// Sockets by the state that they are in now.
+    pub states: Vec<(&'static str, u64)>,
+    /// Microseconds from a socket's accept to its connect reply.
+    pub accept_to_connected: Histogram,
+    /// Microseconds from a publication's arrival in the server to the end of the turn that sent it.
+    pub ingest_to_socket: Histogram,
+    /// Microseconds of the loop's turns, without their sleep.
+    pub turn_time: Histogram,
+    /// Bytes of a slow client's outbox, each time when more was added.
+    pub outbox_depth: Histogram,
     /// Publications dropped for slow consumers, by policy name.
     pub dropped: Vec<(&'static str, u64)>,
     /// Ended or refused connections, commands and requests, by reason.
     pub reasons: Vec<(&'static str, u64)>,
     /// Messages that found a queue full and were held back.
     pub mesh_held: u64,
+    /// Messages that are held back now.
+    pub mesh_holding: u64,
     /// The channels with the most deliveries of late: name, subscribers on this shard, deliveries since start.
     pub top_channels: Vec<ChannelFigures>,
     /// Connections whose inflaters hold the window of a channel.

@@ -13,6 +13,7 @@
 //!   waits beside a sleeping receiver.
 
 mod admission;
+mod histogram;
 mod message;
 mod outlet;
 
@@ -22,6 +23,7 @@ use crossbeam_channel::Receiver;
 
 pub use self::{
     admission::{Admission, Place},
+    histogram::Histogram,
     message::*,
     outlet::Outlet,
 };

@@ -27,7 +27,8 @@ pub struct Connection {
     pub subscriptions: Subscriptions,
     /// What it needs at times.
     pub extra: Option<Box<Extra>>,
-    /// When its token expires, in seconds since 1970; 0: never.
+    /// When its token expires, in seconds since 1970; 0: never. Until its connect command is accepted it has no token, and
+    /// this is when it was accepted: the low bits of the shard's milliseconds.
     pub expires_unix_seconds: u32,
     /// What it is given this turn.
     pub entry: u32,
@@ -102,6 +103,8 @@ pub struct Extra {
 pub struct Connecting {
     /// Its id.
     pub command: u32,
+    /// When the socket was accepted: the low bits of the shard's milliseconds.
+    pub accepted_ms: u32,
     /// What the application tells the client.
     pub data: Option<Bytes>,
     /// What still waits for other shards: server-side subscriptions, or the user's admission.

@@ -7,8 +7,8 @@ use super::{
 use crate::{
     config::SlowConsumerPolicy,
     limits::CENSUS_TOPICS_MAX,
-    mesh::{Census, ChannelFigures, Outlet, ShardFigures},
-    session::Reason,
+    mesh::{Census, ChannelFigures, Histogram, Outlet, ShardFigures},
+    session::{Phase, Reason},
     uring::Kernel,
 };
 
@@ -32,6 +32,12 @@ pub struct Counters {
     pub turns: u64,
     /// Publications not sent to slow consumers, by policy.
     pub dropped: [u64; 4],
+    /// Sockets by the phase of their sessions.
+    pub phases: [u64; 6],
+    pub accept_to_connected: Histogram,
+    pub ingest_to_socket: Histogram,
+    pub turn_time: Histogram,
+    pub outbox_depth: Histogram,
     /// The place of the last heartbeat that was begun within its interval.
     pub heartbeats_begun: u32,
     reasons: [u64; Reason::ALL.len()],
@@ -54,6 +60,11 @@ impl Default for Counters {
             receives: 0,
             turns: 0,
             dropped: [0; 4],
+            phases: [0; 6],
+            accept_to_connected: Histogram::of_microseconds(),
+            ingest_to_socket: Histogram::of_microseconds(),
+            turn_time: Histogram::of_microseconds(),
+            outbox_depth: Histogram::of_bytes(),
             heartbeats_begun: 0,
             reasons: [0; Reason::ALL.len()],
         }
@@ -63,6 +74,12 @@ impl Default for Counters {
 impl Counters {
     pub fn count(&mut self, reason: Reason) {
         self.reasons[reason as usize] += 1;
+    }
+
+    /// A session has gone from one phase to another.
+    pub fn phase_changed(&mut self, from: Phase, to: Phase) {
+        self.phases[from as usize] -= 1;
+        self.phases[to as usize] += 1;
     }
 }
 
@@ -113,12 +130,19 @@ impl State {
             enters: kernel.enters(),
             sends: counters.sends,
             receives: counters.receives,
+            other_calls: kernel.other_calls(),
             turns: counters.turns,
+            states: self.states(),
+            accept_to_connected: counters.accept_to_connected.clone(),
+            ingest_to_socket: counters.ingest_to_socket.clone(),
+            turn_time: counters.turn_time.clone(),
+            outbox_depth: counters.outbox_depth.clone(),
             dropped: policies.map(|(name, policy)| (name, counters.dropped[policy as usize])).to_vec(),
             reasons: Reason::ALL.iter().map(|reason| (reason.label(), counters.reasons[*reason as usize])).collect(),
             mesh_held: self.mesh.to_shards.iter().map(Outlet::held_total).sum::<u64>()
                 + self.mesh.to_ingest.held_total()
                 + self.mesh.to_control.held_total(),
+            mesh_holding: self.mesh.held() as u64,
             top_channels: top_channels
                 .map(|(name, subscribers, deliveries)| ChannelFigures { name: name.into(), subscribers, deliveries })
                 .collect(),
@@ -146,6 +170,19 @@ impl State {
             }
         }
         census
+    }
+
+    /// Sockets by state. Those that have had their last word wait for the peer's end, whichever way.
+    fn states(&self) -> Vec<(&'static str, u64)> {
+        let phases = &self.counters.phases;
+        let one = |phase: Phase| phases[phase as usize];
+        vec![
+            ("head", one(Phase::Head)),
+            ("awaiting_connect", one(Phase::AwaitingConnect)),
+            ("connecting", one(Phase::Connecting)),
+            ("connected", one(Phase::Connected)),
+            ("closing", one(Phase::Closing) + one(Phase::Ended)),
+        ]
     }
 
     /// Bytes of the tables that exist for connections: their slots, the topics and their lists.

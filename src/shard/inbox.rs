@@ -9,7 +9,8 @@ use crate::{
     fanout::{Batch, Form, glob_matches},
     limits::{MESH_TURN_MESSAGES_MAX, TURN_BYTES_MAX},
     mesh::{
-        Answer, ChannelName, ConnectionId, HistoryFound, Publication, ReplyTo, ToControl, ToIngest, ToShard, Uplink,
+        Answer, ChannelName, ConnectionId, HistoryFound, Origin, Publication, ReplyTo, ToControl, ToIngest, ToShard,
+        Uplink,
     },
     protocol::{Disconnect, Encoding, ErrorCode, Push, Reply},
     session::{self, Reason},
@@ -63,7 +64,7 @@ impl State {
         match message {
             ToShard::Publish(publish) if self.mesh.is_holding() => self.deferred.push_back(*publish),
             ToShard::Publish(publish) => self.publish(*publish),
-            ToShard::Deliver(publication) => self.deliver(&publication),
+            ToShard::Deliver { publication, origin } => self.deliver(&publication, origin),
             ToShard::Subscribe(subscribe) => {
                 let SubscribeOutcome { subscribed, told } = self.channels.subscribe(&subscribe, self.now_ms);
                 let shard = usize::from(subscribe.connection.shard);
@@ -198,7 +199,7 @@ impl State {
 
     /// As the channel's home: numbers a publication and sends it once to each shard that has subscribers.
     fn publish(&mut self, publish: crate::mesh::Publish) {
-        let reply_to = publish.reply_to;
+        let (reply_to, origin) = (publish.reply_to, publish.origin);
         let own_subscribers = self.own_subscribers(&publish.channel);
         let mut outcome = self.channels.publish(publish, self.now_ms);
         if own_subscribers > 0 {
@@ -211,7 +212,8 @@ impl State {
             while shards != 0 {
                 let shard = shards.trailing_zeros() as usize;
                 shards &= shards - 1;
-                self.mesh.to_shards[shard].send(ToShard::Deliver(Arc::clone(&publication)));
+                let publication = Arc::clone(&publication);
+                self.mesh.to_shards[shard].send(ToShard::Deliver { publication, origin });
             }
         }
         self.answer(reply_to, Answer::Published(outcome.published));
@@ -223,10 +225,13 @@ impl State {
     }
 
     /// Passes a publication to each of its channel's topics.
-    fn deliver(&mut self, publication: &Publication) {
+    fn deliver(&mut self, publication: &Publication, origin: Origin) {
         let channel = &publication.channel;
         let Some(first) = self.topics.first_of_channel(channel.hash, &channel.name) else { return };
         self.counters.deliveries += 1;
+        if origin.taken_in_us != 0 {
+            self.delivering.push(origin.taken_in_us);
+        }
         self.topics.count_delivery(first);
         let mut next = Some(first);
         while let Some(topic) = next {

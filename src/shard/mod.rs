@@ -130,6 +130,7 @@ impl<K: Kernel> Shard<K> {
     /// One turn.
     pub fn turn(&mut self) -> Progress {
         self.wait();
+        let began_us = self.kernel.now_us();
         self.handle_events();
         self.receive();
         self.state.take_messages();
@@ -141,6 +142,7 @@ impl<K: Kernel> Shard<K> {
         self.ring_bells();
         self.state.end_turn(&mut self.kernel);
         self.state.counters.turns += 1;
+        self.state.counters.turn_time.record(self.kernel.now_us() - began_us);
         self.state.answer_observer(|state| state.figures(&self.kernel));
         self.ring_bells();
         if self.state.is_stopped() {

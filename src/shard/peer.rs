@@ -9,7 +9,7 @@ use crate::{
     config::Hook,
     fanout::Form,
     limits::HISTORY_REPLY_PUBLICATIONS_MAX,
-    mesh::{History, Presence, Publish, ReplyTo, ToShard, Uplink},
+    mesh::{History, Origin, Presence, Publish, ReplyTo, ToShard, Uplink},
     protocol::Reply,
     session::{
         self, Connect, Effects, Flow, Forwarded, HistoryCommand, PresenceCommand, PublishCommand, Question, Reason,
@@ -166,6 +166,7 @@ impl Effects for Peer<'_> {
                 tags,
                 info: Some(Box::new(info)),
                 reply_to: ReplyTo::Client { connection, command },
+                origin: Origin::now(),
             }));
             state.request(home, publish);
             if state.takes_from_clients() { Flow::Continue } else { Flow::Paused }

@@ -95,6 +95,8 @@ pub struct State {
     pub overflows: Vec<(u32, Overflow)>,
     /// Connections that have an outbox.
     pub backlogged: BTreeSet<u32>,
+    /// When what this turn delivers came into the server.
+    pub delivering: Vec<u64>,
     /// Bytes in all outboxes.
     pub outbox_bytes: u64,
     /// Topics whose number of subscribers the home shard has yet to be told.
@@ -165,6 +167,7 @@ impl State {
             closes: Vec::new(),
             overflows: Vec::new(),
             backlogged: BTreeSet::new(),
+            delivering: Vec::new(),
             outbox_bytes: 0,
             stale_counts: Vec::new(),
             stale_counts_due_ms: 0,
@@ -247,6 +250,8 @@ impl State {
         self.accepted = self.accepted.wrapping_add(1);
         let index = self.connections.insert(Connection::new(socket, self.accepted, Session::default()));
         let index = u32::try_from(index).expect("descriptors end before 2^32");
+        self.counters.phases[Phase::Head as usize] += 1;
+        self.connection_mut(index).expires_unix_seconds = self.now_ms as u32;
         match self.admission.enter() {
             Some(Place::Client) => self.schedule_phase_deadline(index),
             Some(Place::Uplink) => {
@@ -284,6 +289,10 @@ impl State {
         let end = peer.into_end();
         let connection = self.connection_mut(index);
         let phase_before = std::mem::replace(&mut connection.session, session).phase();
+        if phase_before != session.phase() {
+            self.counters.phase_changed(phase_before, session.phase());
+        }
+        let connection = self.connection_mut(index);
         match transient {
             Some(transient) if !transient.is_empty() => connection.extra_mut().transient = Some(transient),
             _ => connection.drop_empty_extra(),
@@ -352,7 +361,10 @@ impl State {
         self.forget_backlog(index);
         let start = self.turn.replies.len();
         let connection = &mut self.connections[index as usize];
+        let phase_before = connection.session.phase();
         session::disconnect(&mut connection.session, connection.form, disconnect, &mut self.turn.replies);
+        let phase = connection.session.phase();
+        self.counters.phase_changed(phase_before, phase);
         self.connection_mut(index).set(Flag::Shutting);
         self.give_replies(index, start);
         self.leave(index, &End { code: disconnect.code(), reason: disconnect.reason().into(), why: Some(reason) });
@@ -408,6 +420,7 @@ impl State {
         self.drop_outbox(index);
         self.cancel_timer(index);
         let connection = self.connections.remove(index as usize);
+        self.counters.phases[connection.session.phase() as usize] -= 1;
         assert!(connection.subscriptions.is_empty(), "a connection leaves its topics before it goes");
         self.programs.remove(connection.program);
         if connection.has(Flag::Uplink) {

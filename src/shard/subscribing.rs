@@ -25,12 +25,14 @@ impl State {
         let program = self.programs.add(&connect.name, &connect.version);
         let connection = self.connection_mut(index);
         connection.program = program;
+        let accepted_ms = connection.expires_unix_seconds;
         connection.expires_unix_seconds = connect.expires_at.map_or(0, |at| u32::try_from(at).unwrap_or(u32::MAX));
         let extra = connection.extra_mut();
         extra.info = connect.info;
         extra.meta = connect.meta.map(|meta| meta[..].into());
         extra.connecting = Some(Box::new(Connecting {
             command: connect.command,
+            accepted_ms,
             data: connect.data,
             waiting: 0,
             admission: None,
@@ -82,6 +84,8 @@ impl State {
         let node = if form.is_emulated() { self.session_ids.node().to_owned() } else { String::new() };
         self.connection_mut(index).set(Flag::Connected);
         self.counters.connections += 1;
+        let took_ms = (self.now_ms as u32).wrapping_sub(connecting.accepted_ms);
+        self.counters.accept_to_connected.record(u64::from(took_ms) * 1000);
         self.begin_heartbeat(index);
         self.tell_connected(index);
         let recovered: Vec<_> = connecting.made.iter().map(|made| view::recovered(made, false)).collect();

@@ -115,10 +115,22 @@ impl State {
         self.write_outboxes(kernel);
         self.write_entries(kernel);
         self.turn.clear();
+        self.record_deliveries(kernel);
         self.tell_notices(kernel);
         self.end_connections(kernel);
         for (socket, token, writable_parked) in self.closes.drain(..) {
             kernel.close(socket, token, writable_parked);
+        }
+    }
+
+    /// What the turn has delivered has been sent, or waits for a slow client.
+    fn record_deliveries<K: Kernel>(&mut self, kernel: &K) {
+        if self.delivering.is_empty() {
+            return;
+        }
+        let now_us = kernel.now_us();
+        for taken_in_us in self.delivering.drain(..) {
+            self.counters.ingest_to_socket.record(now_us.saturating_sub(taken_in_us));
         }
     }
 
@@ -261,6 +273,7 @@ impl State {
         let was_set = connection.set(Flag::Backlogged);
         assert!(!was_set, "a connection has one outbox");
         self.outbox_bytes += outbox.bytes() as u64;
+        self.counters.outbox_depth.record(outbox.bytes() as u64);
         connection.extra_mut().outbox = Some(Box::new(outbox));
         self.backlogged.insert(index);
     }
@@ -519,6 +532,7 @@ impl Giving<'_> {
         let connection = &mut self.connections[index as usize];
         let outbox = connection.extra_mut().outbox.as_mut().expect("Backlogged means that there is an outbox");
         let before = outbox.bytes();
+        self.counters.outbox_depth.record(before as u64 + u64::from(batch.end));
         let dropped = &mut self.counters.dropped[batch.shared.policy as usize];
         let result = outbox.push_shared(&batch.shared, 0, batch.end, self.outbox_bytes_max, dropped);
         *self.outbox_bytes = *self.outbox_bytes + outbox.bytes() as u64 - before as u64;

@@ -16,6 +16,7 @@
 //!   can still arrive; whoever handles them compares generations.
 
 mod bell;
+mod clock;
 mod descriptor;
 mod probe;
 mod ring;
@@ -27,6 +28,7 @@ use nix::errno::Errno;
 
 pub use self::{
     bell::Bell,
+    clock::monotonic_us,
     descriptor::take_inherited,
     probe::{Features, HostError, probe},
     ring::{Listener, Ring, RingOptions},
@@ -108,6 +110,11 @@ pub trait Kernel {
     /// Monotonic milliseconds.
     fn now_ms(&self) -> u64;
 
+    /// Monotonic microseconds, by a clock that all threads share ([`monotonic_us`]).
+    fn now_us(&self) -> u64 {
+        self.now_ms() * 1000
+    }
+
     /// Seconds since 1970.
     fn now_unix_seconds(&self) -> u64;
 
@@ -163,8 +170,13 @@ pub trait Kernel {
         None
     }
 
-    /// Calls of the kernel so far, for figures.
+    /// Calls of `io_uring_enter` so far, for figures.
     fn enters(&self) -> u64;
+
+    /// Other calls so far, by name.
+    fn other_calls(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
 }
 
 /// A descriptor of a ring, for other shards' [`Kernel::ring`].

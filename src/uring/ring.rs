@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::{
+    cell::Cell,
     io,
     net::{SocketAddr, SocketAddrV4, SocketAddrV6},
     os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
@@ -17,7 +18,10 @@ use nix::{
     sys::socket::{Shutdown, SockaddrStorage, getpeername, shutdown},
 };
 
-use super::{Bell, Event, Features, Kernel, PathQuality, Receive, RingDescriptor, Send, Socket, Token, fatal, outcome};
+use super::{
+    Bell, Event, Features, Kernel, PathQuality, Receive, RingDescriptor, Send, Socket, Token, fatal, monotonic_us,
+    outcome,
+};
 use crate::limits::{RECEIVE_BATCH_MAX, RECEIVE_BYTES_MAX, SEND_BATCH_MAX};
 
 /// Submissions that the ring holds before they are handed over: a whole batch of sends and what closes bring.
@@ -72,7 +76,14 @@ pub struct Ring {
     events: Vec<Event>,
     started: Instant,
     enters: u64,
+    /// By the constants below.
+    other_calls: [(&'static str, Cell<u64>); 4],
 }
+
+const SHUTDOWN: usize = 0;
+const GETSOCKOPT: usize = 1;
+const GETPEERNAME: usize = 2;
+const DUP: usize = 3;
 
 impl Ring {
     /// Makes the ring. To be called on the thread that will use it: the kernel accepts submissions from no other.
@@ -99,6 +110,7 @@ impl Ring {
             events: Vec::new(),
             started: Instant::now(),
             enters: 0,
+            other_calls: ["shutdown", "getsockopt", "getpeername", "dup"].map(|name| (name, Cell::new(0))),
         };
         ring.watch_bell();
         Ok(ring)
@@ -120,6 +132,11 @@ impl Ring {
             .build()
             .user_data(user_data(KIND_BELL, 0, 0));
         self.push(entry);
+    }
+
+    fn count_call(&self, call: usize) {
+        let (_, count) = &self.other_calls[call];
+        count.set(count.get() + 1);
     }
 
     /// Queues a request that owns or borrows no memory of ours.
@@ -297,6 +314,7 @@ impl Kernel for Ring {
     }
 
     fn shut_down(&mut self, socket: Socket) {
+        self.count_call(SHUTDOWN);
         // Not a request of the ring: the kernel hands IORING_OP_SHUTDOWN to a worker, which looks the descriptor up
         // when it gets to it. By then the socket may be closed and its number be another's, which would be shut down
         // in its place. It fails only if the peer has reset the connection.
@@ -322,6 +340,7 @@ impl Kernel for Ring {
     }
 
     fn duplicate(&self, socket: Socket) -> io::Result<OwnedFd> {
+        self.count_call(DUP);
         // SAFETY: a shard names a socket only until it has asked to close it, so the descriptor is open during the call.
         unsafe { BorrowedFd::borrow_raw(socket.0) }.try_clone_to_owned()
     }
@@ -367,13 +386,23 @@ impl Kernel for Ring {
     }
 
     fn path_quality(&self, socket: Socket) -> Option<PathQuality> {
+        self.count_call(GETSOCKOPT);
         tcp_info(socket.0).map(|info| PathQuality {
             round_trip_ms: info.tcpi_rtt / 1000,
             retransmits: info.tcpi_retrans.max(u32::from(info.tcpi_retransmits)),
         })
     }
 
+    fn now_us(&self) -> u64 {
+        monotonic_us()
+    }
+
+    fn other_calls(&self) -> Vec<(&'static str, u64)> {
+        self.other_calls.iter().map(|(name, count)| (*name, count.get())).collect()
+    }
+
     fn peer_address(&self, socket: Socket) -> Option<SocketAddr> {
+        self.count_call(GETPEERNAME);
         let address: SockaddrStorage = getpeername(socket.0).ok()?;
         let v4 = || address.as_sockaddr_in().map(|v4| SocketAddr::V4(SocketAddrV4::from(*v4)));
         let v6 = || address.as_sockaddr_in6().map(|v6| SocketAddr::V6(SocketAddrV6::from(*v6)));

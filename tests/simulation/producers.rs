@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use tidegate::{
     channel::Random,
-    mesh::{Answer, ChannelHasher, IngestMesh, Position, Publish, ReplyTo, ToIngest, ToShard},
+    mesh::{Answer, ChannelHasher, IngestMesh, Origin, Position, Publish, ReplyTo, ToIngest, ToShard},
 };
 
 use crate::{
@@ -133,6 +133,7 @@ impl Producers {
             tags: Some([tag(publication.count)].into_iter().collect()),
             info: None,
             reply_to: ReplyTo::Ingest { connection: u64::from(publication.producer), sequence },
+            origin: Origin::default(),
         })));
         self.open.insert(sequence, publication);
     }

@@ -7,7 +7,7 @@ use super::{Api, Failure, answers, call::Publication};
 use crate::{
     config::Namespace,
     limits::{API_LIST_ITEMS_MAX, CHANNEL_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, VERSION_EPOCH_BYTES_MAX},
-    mesh::{ChannelName, Publish, ReplyTo, ToShard, Version},
+    mesh::{ChannelName, Origin, Publish, ReplyTo, ToShard, Version},
     protocol::{Payload, Tags},
 };
 
@@ -114,6 +114,7 @@ impl Content {
             tags: self.tags.clone(),
             info: None,
             reply_to,
+            origin: Origin::now(),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         refusal::{Refusal, quote},
         replies::Waiting,
     },
-    mesh::{ChannelName, Publish, ReplyTo, ToShard, Version},
+    mesh::{ChannelName, Origin, Publish, ReplyTo, ToShard, Version},
     protocol::{Payload, Tags},
 };
 
@@ -159,6 +159,7 @@ impl Call<'_> {
             tags: options.tags,
             info: None,
             reply_to: self.reply_to(),
+            origin: Origin::now(),
         };
         self.state.send_home(&channel, ToShard::Publish(Box::new(publish)));
     }

@@ -26,7 +26,9 @@ use bytes::Bytes;
 use super::{Shard, ShardOptions};
 use crate::{
     config::{Config, Namespace, SlowConsumerPolicy},
-    mesh::{Admission, ChannelHasher, ControlMesh, IngestMesh, Publish, ReplyTo, ToShard, build_with_queue_length},
+    mesh::{
+        Admission, ChannelHasher, ControlMesh, IngestMesh, Origin, Publish, ReplyTo, ToShard, build_with_queue_length,
+    },
     session::Rules,
     uring::simulated::{Faults, Peer, Read, SimulatedKernel, SimulatedNetwork},
 };
@@ -135,6 +137,7 @@ impl Stage {
             tags: None,
             info: None,
             reply_to: ReplyTo::Nobody,
+            origin: Origin::default(),
         };
         change(&mut publish);
         self.ingest.to_shards[home].send(ToShard::Publish(Box::new(publish)));
