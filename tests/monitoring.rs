@@ -61,7 +61,9 @@ fn metrics_of_a_server_in_use() -> String {
     let server = Server::start(SETTINGS);
     let mut client = Client::user(&server, "42");
     client.subscribe("open:news");
-    Producer::connect(&server).publish("open:news", "1");
+    let mut producer = Producer::connect(&server);
+    producer.publish("open:news", "1");
+    producer.command(&["NONSENSE"]).error();
     assert_eq!(client.next_data(), 1);
     client.command("rpc", serde_json::json!({ "method": "m", "data": {} }));
     http::get(server.admin_address(), "/metrics").expect("the admin port answers").body
