@@ -7,7 +7,7 @@ use tidegate::{
     channel::Channels,
     config::{Config, Namespace, PayloadFormat},
     ingest::Decompressor,
-    mesh::{ChannelHasher, ChannelName, ConnectionId, Position, Publish, Recovery, ReplyTo, Subscribe},
+    mesh::{ChannelHasher, ChannelName, ConnectionId, Origin, Position, Publish, Recovery, ReplyTo, Subscribe},
     protocol::Payload,
     websocket::deflate::{Deflater, Window},
 };
@@ -131,6 +131,7 @@ impl History {
             tags: None,
             info: None,
             reply_to: ReplyTo::Nobody,
+            origin: Origin::default(),
         };
         assert!(self.channels.publish(publish, 0).publication.is_some());
     }
