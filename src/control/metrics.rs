@@ -334,8 +334,9 @@ impl Family {
         per_unit: f64,
         text: &mut String,
     ) {
-        for figures in snapshot.shard_figures() {
-            let (shard, histogram) = (figures.shard.to_string(), histogram(figures));
+        for (shard, report) in snapshot.shards.iter().enumerate() {
+            let Some(figures) = &report.figures else { continue };
+            let (shard, histogram) = (shard.to_string(), histogram(figures));
             let shard = ("shard", shard.as_str());
             for (bound, below) in histogram.cumulative() {
                 let bound = (bound as f64 / per_unit).to_string();
