@@ -533,7 +533,7 @@ mod tests {
         let mut figures = ShardFigures { shard: 1, ..ShardFigures::default() };
         [10, 16, 17, 3_000_000].into_iter().for_each(|time| figures.turn_time.record(time));
         snapshot.shards[1].figures = Some(Arc::new(figures));
-        let samples = parse(&render(&snapshot, &ProcessFigures::default()));
+        let samples = parse(&render(&snapshot, &ApiFigures::default(), &ProcessFigures::default()));
         let bucket = |bound: &str| samples[&format!("tidegate_loop_turn_seconds_bucket{{shard=\"1\",le=\"{bound}\"}}")];
         assert_eq!((bucket("0.000016"), bucket("0.000032"), bucket("+Inf")), (2.0, 3.0, 4.0));
         assert_eq!(samples["tidegate_loop_turn_seconds_count{shard=\"1\"}"], 4.0);
