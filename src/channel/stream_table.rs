@@ -35,7 +35,7 @@ pub(super) struct StreamTable {
     streams: Slab<Box<Slot>>,
     by_hash: HashTable<HashedIndex>,
     schedule: BTreeSet<(u64, u32)>,
-    /// If any namespace has its history compressed.
+    /// From the first stream on whose history is compressed.
     packer: Option<Box<Packer>>,
     stream_bytes: usize,
     stream_bytes_max: usize,
@@ -55,9 +55,7 @@ struct HashedIndex {
 
 impl StreamTable {
     pub(super) fn new(namespaces: Namespaces, stream_bytes_max: u64, random: Random) -> Self {
-        let mut all = namespaces.without.iter().chain(&namespaces.by_name);
-        let is_used = all.clone().any(|namespace| Stream::is_kept(namespace));
-        let is_packed = all.any(|namespace| namespace.history_compression_bytes_min > 0);
+        let is_used = namespaces.without.iter().chain(&namespaces.by_name).any(|namespace| Stream::is_kept(namespace));
         Self {
             namespaces,
             is_used,
@@ -65,7 +63,7 @@ impl StreamTable {
             streams: Slab::new(),
             by_hash: HashTable::new(),
             schedule: BTreeSet::new(),
-            packer: is_packed.then(Box::default),
+            packer: None,
             stream_bytes: 0,
             stream_bytes_max: usize::try_from(stream_bytes_max).unwrap_or(usize::MAX),
             evicted: 0,
@@ -223,6 +221,9 @@ impl StreamTable {
         let namespace = self.namespaces.of_channel(&channel.name)?;
         if !Stream::is_kept(namespace) {
             return None;
+        }
+        if namespace.history_compression_bytes_min > 0 {
+            self.packer.get_or_insert_default();
         }
         let epoch = self.random.letters(EPOCH_LETTERS).into();
         let stream = Stream::new(channel.clone(), epoch, namespace, now_ms);

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod compression;
 mod failures;
 mod peers;
 mod scenarios;

@@ -20,8 +20,8 @@ const GROWING: [&str; 2] = [MEMORY, CPU_PER_MESSAGE];
 const GROWTH_RATIO_MAX: f64 = 1.05;
 
 /// Figures of two servers that are compared, and how many times the first's the second's may be. Memory is told in pages,
-/// so that two runs of one server differ by as much as this.
-const COMPARED: [(&str, f64); 2] = [(CPU_PER_MESSAGE, 1.0), (USER_MEMORY, 1.02)];
+/// and what a shard has once counts for all connections: with thousands of them, both are within this.
+const COMPARED: [(&str, f64); 2] = [(CPU_PER_MESSAGE, 1.0), (USER_MEMORY, 1.05)];
 
 /// Points of a plot that are kept: as many as are seen.
 const POINTS_MAX: usize = 120;
@@ -215,7 +215,7 @@ mod tests {
         // The second costs a little less CPU and more memory.
         let is_second = connections > 1_000.0;
         report.set_server(CPU_PER_MESSAGE, "us", if is_second { 4.0 } else { 5.0 });
-        report.set_server(USER_MEMORY, "B", if is_second { 75.0 } else { 71.0 });
+        report.set_server(USER_MEMORY, "B", if is_second { 76.0 } else { 71.0 });
         report
     }
 
