@@ -29,7 +29,12 @@ const SHORT: &[&str] = &[
 const ALL: &[&str] = &["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*", "12.*", "13.*"];
 
 /// Cases in which the suite sees behaviour that is right and could be stricter, and why it is as it is.
-const REASONS: &[(&str, &str)] = &[];
+const REASONS: &[(&str, &str)] = &[("6.4.3", WHOLE_FRAMES), ("6.4.4", WHOLE_FRAMES)];
+
+/// The suite sends one frame in pieces, with what is no UTF-8 in the first, and likes to see the connection fail before the
+/// last. RFC 6455 section 8.1 wants it failed, not at once.
+const WHOLE_FRAMES: &str = "a frame is unmasked and looked at once, when it is complete, so that an idle connection keeps \
+    nothing of it; a message in several frames fails with the frame that is wrong (6.4.1, 6.4.2)";
 
 /// What the suite says of a case.
 #[derive(Debug, Deserialize)]
@@ -101,7 +106,9 @@ fn findings(verdicts: &BTreeMap<String, Verdict>) -> Vec<String> {
         match (is_right(behavior) && is_right(behavior_close), reason(case)) {
             (true, None) => {}
             (true, Some(_)) => findings.push(format!("{case}: strict by now, and excused")),
-            (false, Some(_)) if is_lax(behavior) && is_lax(behavior_close) => {}
+            (false, Some((_, reason))) if is_lax(behavior) && is_lax(behavior_close) => {
+                println!("{case}: {behavior}, because {reason}");
+            }
             (false, _) => findings.push(format!("{case}: {behavior}, its end {behavior_close}")),
         }
     }
