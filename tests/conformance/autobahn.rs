@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     env, fs,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, ExitStatus},
     thread,
     time::{Duration, Instant},
@@ -25,11 +25,16 @@ const SHORT: &[&str] = &[
     "12.5.1", "13.1.1", "13.2.1", "13.3.1", "13.4.1", "13.5.1", "13.6.1", "13.7.1",
 ];
 
-/// All but group 8, which the suite does not have, and 11, which it leaves empty.
+/// All that there are.
 const ALL: &[&str] = &["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*", "12.*", "13.*"];
 
 /// Cases in which the suite sees behaviour that is right and could be stricter, and why it is as it is.
-const REASONS: &[(&str, &str)] = &[];
+const REASONS: &[(&str, &str)] = &[("6.4.3", WHOLE_FRAMES), ("6.4.4", WHOLE_FRAMES)];
+
+/// The suite sends one frame in pieces, with what is no UTF-8 in the first, and likes to see the connection fail before the
+/// last. RFC 6455 section 8.1 wants it failed, not at once.
+const WHOLE_FRAMES: &str = "a frame is unmasked and looked at once, when it is complete, so that an idle connection keeps \
+    nothing of it; a message in several frames fails with the frame that is wrong (6.4.1, 6.4.2)";
 
 /// What the suite says of a case.
 #[derive(Debug, Deserialize)]
@@ -85,7 +90,7 @@ fn wait(mut suite: Child) -> ExitStatus {
     }
 }
 
-fn read(index: &PathBuf) -> BTreeMap<String, Verdict> {
+fn read(index: &Path) -> BTreeMap<String, Verdict> {
     let text = fs::read_to_string(index).expect("the suite leaves an index");
     let mut agents: BTreeMap<String, BTreeMap<String, Verdict>> = serde_json::from_str(&text).expect("verdicts");
     agents.remove(AGENT).expect("verdicts on the echo server")
@@ -101,7 +106,9 @@ fn findings(verdicts: &BTreeMap<String, Verdict>) -> Vec<String> {
         match (is_right(behavior) && is_right(behavior_close), reason(case)) {
             (true, None) => {}
             (true, Some(_)) => findings.push(format!("{case}: strict by now, and excused")),
-            (false, Some(_)) if is_lax(behavior) && is_lax(behavior_close) => {}
+            (false, Some((_, reason))) if is_lax(behavior) && is_lax(behavior_close) => {
+                println!("{case}: {behavior}, because {reason}");
+            }
             (false, _) => findings.push(format!("{case}: {behavior}, its end {behavior_close}")),
         }
     }
