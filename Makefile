@@ -54,6 +54,11 @@ sdk-suites: ## The SDKs' own test suites, where registries publish them, against
 	cargo build --release --package tidegate
 	@tests/suites/run.sh
 
+abuse: ## 5,000 slow handshakes beside 5,000 healthy clients, and 10,000 clients that vanish: needs root, 25,000 descriptors.
+	cargo build --release --package tidegate
+	TEST_SERVER_PROGRAM=$(CURDIR)/target/release/tidegate ABUSE_SLOW=5000 ABUSE_HEALTHY=5000 ABUSE_VANISHING=10000 \
+		cargo test --test abuse -- --nocapture --test-threads 1
+
 simulate: ## Replays one seed of the simulated kernel: make simulate SEED=n.
 	@test -n "$(SEED)" || { echo "say which seed: make simulate SEED=n"; exit 1; }
 	SEED=$(SEED) cargo test --test simulation -- --nocapture

@@ -4,6 +4,7 @@
 //! (`tests/tidy` checks it). ARCHITECTURE.md tells how they play together.
 
 pub mod limits;
+pub mod network;
 
 pub mod config;
 

@@ -142,6 +142,23 @@ pub const IDEMPOTENCY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Milliseconds that a count of subscribers may be old when a producer is told it.
 pub const SUBSCRIBER_COUNT_AGE_MS_MAX: u64 = 100;
 
+/// Milliseconds that a handshake may take in any case; older ones make room where there are too many. A client on a bad
+/// mobile network needs half of it.
+pub const HANDSHAKE_MS_MIN: u64 = 1_000;
+
+/// Bytes that the host gets back for a connection that is closed: the kernel's socket and poll, and the slot.
+pub const CONNECTION_HOST_BYTES: u64 = 4_250;
+
+/// Prefixes that operators add to the deny list while the server runs: each is looked for among some tens.
+pub const DENIED_PREFIXES_MAX: usize = 4_096;
+
+/// Connections that were turned away and that wait, on one shard, for their peers to take the answer; more are closed
+/// without one.
+pub const REFUSALS_MAX: usize = 1_024;
+
+/// Milliseconds that each of them waits at most.
+pub const REFUSAL_LINGER_MS_MAX: u64 = 1_000;
+
 /// Milliseconds between a close frame sent and the socket's end, if the peer does not answer (protocol.md section 14).
 pub const CLOSE_HANDSHAKE_MS_MAX: u64 = 5_000;
 

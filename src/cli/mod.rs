@@ -8,6 +8,7 @@
 
 mod check_config;
 mod config_reference;
+mod deny;
 mod doctor;
 mod drain;
 mod operator;
@@ -36,6 +37,7 @@ pub fn run() -> ExitCode {
         Command::CheckConfig(arguments) => check_config::run(arguments),
         Command::ConfigReference => config_reference::run(),
         Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Deny(arguments) => deny::run(arguments),
         Command::Drain(arguments) => drain::run(arguments),
         Command::Token(arguments) => token::run(arguments),
         Command::Publish(arguments) => publish::run(arguments),
@@ -70,6 +72,7 @@ enum Command {
     #[command(about = config_reference::ABOUT, after_help = config_reference::EXAMPLES)]
     ConfigReference,
     Doctor(doctor::Arguments),
+    Deny(deny::Arguments),
     Drain(drain::Arguments),
     Token(token::Arguments),
     Publish(publish::Arguments),

@@ -20,6 +20,7 @@ use super::{
     raw::{Value, read_list},
     units::{format_duration_ms, format_size_bytes, parse_duration_ms, parse_size_bytes},
 };
+use crate::network::Prefix;
 
 /// The field that a key sets.
 pub(super) type Field<T, V> = fn(&mut T) -> &mut V;
@@ -64,6 +65,8 @@ pub(super) enum Kind<T: 'static> {
     LogFilter(Field<T, String>),
     /// Patterns of `Origin`.
     Origins(Field<T, Vec<String>>),
+    /// Addresses, and prefixes of addresses.
+    Prefixes(Field<T, Vec<Prefix>>),
     /// Names of header fields.
     HeaderNames(Field<T, Vec<String>>),
     /// What HTTP statuses of the back end mean.
@@ -175,6 +178,7 @@ impl<T> Kind<T> {
             Kind::ClaimName(field) | Kind::Url(field) => *field(target) = None,
             Kind::Origins(field) | Kind::HeaderNames(field) => field(target).clear(),
             Kind::StatusTransforms(field) => field(target).clear(),
+            Kind::Prefixes(field) => field(target).clear(),
             Kind::Cores(field) => field(target).clear(),
             Kind::NamespaceName(field) => field(target).clear(),
             Kind::Regex(field) => *field(target) = None,
@@ -194,6 +198,7 @@ impl<T> Kind<T> {
             Kind::Origins(_)
             | Kind::HeaderNames(_)
             | Kind::StatusTransforms(_)
+            | Kind::Prefixes(_)
             | Kind::Cores(_)
             | Kind::DeltaTypes(_)
             | Kind::Secrets(_)
@@ -213,6 +218,7 @@ impl<T> Kind<T> {
             Kind::Origins(_)
             | Kind::HeaderNames(_)
             | Kind::StatusTransforms(_)
+            | Kind::Prefixes(_)
             | Kind::DeltaTypes(_)
             | Kind::Secrets(_)
             | Kind::Dictionaries(_)
@@ -220,7 +226,7 @@ impl<T> Kind<T> {
             {
                 text.to_owned()
             }
-            Kind::Origins(_) | Kind::HeaderNames(_) => {
+            Kind::Origins(_) | Kind::HeaderNames(_) | Kind::Prefixes(_) => {
                 let quoted: Vec<String> = text.split(',').map(|item| format!("{:?}", item.trim())).collect();
                 format!("[{}]", quoted.join(", "))
             }
@@ -279,6 +285,9 @@ impl<T> Kind<T> {
             (Kind::Origins(field), value) => *field(target) = valid_texts_of(value, is_origin_pattern)?,
             (Kind::HeaderNames(field), value) => *field(target) = valid_texts_of(value, is_header_name)?,
             (Kind::StatusTransforms(field), value) => *field(target) = StatusTransform::read_all(value)?,
+            (Kind::Prefixes(field), value) => {
+                *field(target) = texts_of(value)?.iter().map(|text| text.parse().ok()).collect::<Option<_>>()?;
+            }
             (Kind::Cores(field), value) => *field(target) = cores_of(value)?,
             (Kind::NamespaceName(field), Value::Text(text)) if is_namespace_name(text) => {
                 *field(target) = text.clone();
@@ -343,6 +352,11 @@ impl<T> Kind<T> {
                                           { code = 4501, reason = \"banned\" } }, each status once"
                     .to_owned()
             }
+            Kind::Prefixes(_) => {
+                "a list of addresses and prefixes like [\"192.0.2.7\", \"10.0.0.0/8\", \"2001:db8::/32\"], \
+                                  with no bits behind a prefix's length"
+                    .to_owned()
+            }
             Kind::Cores(_) => "a list of cores like [0, 1], or ranges like \"0-3,8\"".to_owned(),
             Kind::NamespaceName(_) => {
                 "a name of two characters or more, of a-z, A-Z, 0-9, \"-\", \"_\" and \".\"".to_owned()
@@ -379,6 +393,7 @@ impl<T> Kind<T> {
             Kind::Origins(_) => |item| matches!(item, Value::Text(text) if is_origin_pattern(text)),
             Kind::HeaderNames(_) => |item| matches!(item, Value::Text(text) if is_header_name(text)),
             Kind::StatusTransforms(_) => |item| StatusTransform::read(item).is_some(),
+            Kind::Prefixes(_) => |item| matches!(item, Value::Text(text) if text.parse::<Prefix>().is_ok()),
             Kind::Cores(_) => |item| core_of(item).is_some(),
             Kind::DeltaTypes(_) => |item| matches!(item, Value::Text(text) if word_of::<DeltaType>(text).is_some()),
             _ => return None,

@@ -15,8 +15,8 @@ use std::{
 };
 
 use super::{
-    AdminConfig, ApiConfig, AttributesConfig, ClientConfig, Config, HooksConfig, IngestConfig, LogConfig, Namespace,
-    Namespaces, ShardsConfig, ShutdownConfig, TokenConfig,
+    AdminConfig, ApiConfig, AttributesConfig, ClientConfig, Config, HooksConfig, IngestConfig, LimitsConfig, LogConfig,
+    Namespace, Namespaces, ShardsConfig, ShutdownConfig, TokenConfig,
     cores::cores_available,
     problem::{Errors, Mistake, Place, Problem},
     raw::{Entry, Raw, Value, read_document, read_list},
@@ -120,6 +120,9 @@ impl Draft {
                 allow_public_without_authentication: false,
                 token: TokenConfig::default(),
                 allowed_origins: Vec::new(),
+                deny: Vec::new(),
+                proxy_protocol_from: Vec::new(),
+                limits: LimitsConfig::default(),
                 connections_max: 0,
                 channels_max: 0,
                 message_bytes_max: 0,

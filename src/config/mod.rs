@@ -11,6 +11,7 @@ mod demo;
 mod dictionary;
 mod hooks;
 mod kind;
+mod limits;
 mod load;
 mod pattern;
 mod problem;
@@ -32,6 +33,7 @@ pub use cores::parse_cores;
 pub use demo::DEMO_NAMESPACE;
 pub use dictionary::Dictionary;
 pub use hooks::{Hook, HookConfig, HooksConfig};
+pub use limits::LimitsConfig;
 use load::Draft;
 pub use load::{Loaded, load};
 pub use pattern::Pattern;
@@ -42,7 +44,10 @@ pub use secret::Secret;
 pub use status::{StatusMeaning, StatusTransform};
 pub use units::{format_duration_ms, parse_duration_ms};
 
-use crate::limits::{API_CONNECTIONS_MAX, API_CONNECTIONS_WAITING_MAX, CHANNEL_BYTES_MAX};
+use crate::{
+    limits::{API_CONNECTIONS_MAX, API_CONNECTIONS_WAITING_MAX, CHANNEL_BYTES_MAX},
+    network::Prefix,
+};
 
 /// Everything that an operator chose. Shared by all threads, never changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +112,12 @@ pub struct ClientConfig {
     /// Values of `Origin` that may connect: exact, or with one `*` for a part; "*" for any.
     /// Requests without `Origin` (not from browsers) pass always; the request's own `Host` passes always.
     pub allowed_origins: Vec<String>,
+    /// Addresses that may not connect. Default none.
+    pub deny: Vec<Prefix>,
+    /// Balancers whose connections begin with a header of the PROXY protocol, version 2. Default none.
+    pub proxy_protocol_from: Vec<Prefix>,
+    /// What clients may do, and how often.
+    pub limits: LimitsConfig,
     /// Connections in the whole process; more get HTTP 503. Default 1,000,000.
     pub connections_max: u32,
     /// Channels one client may subscribe to (error 106 beyond). Default 128.

@@ -12,7 +12,8 @@ use super::{
     kind::Kind::{
         self, Address, Boolean, ClaimName, Compression, Cores, Count, DeltaTypes, Dictionaries, Duration, Errors,
         Format, HeaderNames, LogFilter, Logs, LongSize, NamespaceName, OptionalAddress, OptionalFile, OptionalPath,
-        OptionalText, Origins, PublicKey, Recovery, Regex, Secret, Secrets, Size, SlowConsumer, StatusTransforms, Url,
+        OptionalText, Origins, Prefixes, PublicKey, Recovery, Regex, Secret, Secrets, Size, SlowConsumer,
+        StatusTransforms, Url,
     },
 };
 
@@ -77,6 +78,12 @@ const HOOK_MS: std::ops::RangeInclusive<u32> = 10..=30 * SECOND;
 /// Every section, in the order of the reference file.
 pub(super) static SECTIONS: &[Section] = &[
     Section { name: "client", doc: "Where clients connect, and what one client may cost.", keys: Keys::Server(CLIENT) },
+    Section {
+        name: "client.limits",
+        doc: "What clients may do and how often, and when memory ends: docs/limits.md has each limit with its answer \
+              and its metric.",
+        keys: Keys::Server(CLIENT_LIMITS),
+    },
     Section {
         name: "client.token",
         doc: "Tokens: JSON Web Tokens that prove who a client's user is, and which channels it may enter.",
@@ -149,6 +156,20 @@ static CLIENT: &[Key<Draft>] = &[
         "Web pages that may connect, by their Origin: exact, like \"https://example.com\", with one * for a part, \
          like \"https://*.example.com\", or \"*\" for any. A page from the server's own host always may, and so \
          may programs that send no Origin.",
+    ),
+    key(
+        "deny",
+        Prefixes(|draft| &mut draft.config.client.deny),
+        "[]",
+        "Addresses that may not connect, single ones and prefixes: answered HTTP 403. `tidegate deny` adds more while \
+         the server runs.",
+    ),
+    key(
+        "proxy_protocol_from",
+        Prefixes(|draft| &mut draft.config.client.proxy_protocol_from),
+        "[]",
+        "Balancers, by address, whose connections begin with a header of the PROXY protocol, version 2. The address in \
+         it counts for the limits and is logged. From anybody else such a header is garbage.",
     ),
     key(
         "connections_max",
@@ -232,6 +253,74 @@ static CLIENT: &[Key<Draft>] = &[
         "For development and tests: every client may connect without a token, as the user \"\", and may subscribe, \
          publish and read in every channel, and publish any bytes in Protobuf, whatever the channel's format. History \
          and presence must still be on where they are read.",
+    ),
+];
+
+/// How often something may happen in a second.
+const PER_SECOND: std::ops::RangeInclusive<u32> = 0..=1_000_000;
+
+static CLIENT_LIMITS: &[Key<Draft>] = &[
+    key(
+        "address_connections_max",
+        Count(|draft| &mut draft.config.client.limits.address_connections_max, 0..=16_000_000),
+        "0",
+        "Connections of one address, on all shards together; a further one is answered HTTP 429. 0 for any number: \
+         many clients may share an address, behind a provider's NAT or a balancer without proxy_protocol_from. This \
+         limit and the next cost 24 bytes for each connection, and some 90 for each address.",
+    ),
+    key(
+        "network_connections_max",
+        Count(|draft| &mut draft.config.client.limits.network_connections_max, 0..=16_000_000),
+        "0",
+        "The same for the addresses of one network: a /24, or a /64 of IPv6.",
+    ),
+    key(
+        "address_accepts_per_second",
+        Count(|draft| &mut draft.config.client.limits.address_accepts_per_second, PER_SECOND),
+        "0",
+        "Connections that one address, or one /64 of IPv6, may begin in a second, and twice as many at once; a further \
+         one is answered HTTP 429. 0 for any number. Costs 1 MiB.",
+    ),
+    key(
+        "handshakes_max",
+        Count(|draft| &mut draft.config.client.limits.handshakes_max, 0..=16_000_000),
+        "16384",
+        "Connections of one shard that have yet to come to their connect reply. For a further one the oldest goes, if \
+         it has had a second; otherwise the newest is answered HTTP 503. 0 for any number.",
+    ),
+    key(
+        "commands_per_second",
+        Count(|draft| &mut draft.config.client.limits.commands_per_second, PER_SECOND),
+        "0",
+        "Commands of one connection, and twice as many at once; further ones are answered error 111, and who goes on \
+         is closed with 3013. 0 for any number. Client libraries subscribe to all their channels at once.",
+    ),
+    key(
+        "user_commands_per_second",
+        Count(|draft| &mut draft.config.client.limits.user_commands_per_second, PER_SECOND),
+        "0",
+        "The same for all connections of one user together. Costs 1 MiB.",
+    ),
+    key(
+        "publications_per_second",
+        Count(|draft| &mut draft.config.client.limits.publications_per_second, PER_SECOND),
+        "0",
+        "Publications of one connection, in the same way.",
+    ),
+    key(
+        "received_size_per_second",
+        Size(|draft| &mut draft.config.client.limits.received_bytes_per_second, 0..=1024 * MIB),
+        "0B",
+        "Bytes of one connection, and twice as many at once; what comes beyond waits in its socket, so that TCP slows \
+         the client down. 0 for any number.",
+    ),
+    key(
+        "memory_reserve",
+        LongSize(|draft| &mut draft.config.client.limits.memory_reserve_bytes, 0..=1 << 40),
+        "64MiB",
+        "Memory that clients leave to the host, or to the server's cgroup if that ends sooner. With less left, new \
+         clients are answered HTTP 503; with less than half of it, connections are closed: those with the most waiting \
+         for them first, then those that have yet to connect, then those that came last. 0 for no such care.",
     ),
 ];
 

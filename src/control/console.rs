@@ -331,7 +331,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        control::{observer::ThreadState, tests::config},
+        control::{memory::MemoryFigures, observer::ThreadState, tests::config},
         mesh::{ChannelFigures, IngestFigures},
     };
 
@@ -353,6 +353,7 @@ mod tests {
             },
             key_sets: None,
             hooks: Vec::new(),
+            memory: MemoryFigures::default(),
         }
     }
 

@@ -8,7 +8,7 @@ use axum::{
     Extension, Json, Router,
     body::to_bytes,
     extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts},
     middleware::{self, Next},
     response::{
         IntoResponse, Response,
@@ -24,6 +24,7 @@ use super::{
     OperatorToken, Question,
     api::{self, Api, Credentials, Rejection, Route},
     console::page,
+    deny::{DenyCommand, DenyRequest},
     guard::{self, Refusal, Sender},
     health::Health,
     listener::Peer,
@@ -55,6 +56,8 @@ pub struct Handlers {
     pub overview: Arc<watch::Sender<Arc<str>>>,
     /// Tells the control loop that a console has opened.
     pub console_opened: Arc<Notify>,
+    /// Tells the control loop to change the deny list.
+    pub deny_commands: mpsc::Sender<DenyCommand>,
     /// Tells the control loop to stop the server.
     pub stop_requests: mpsc::Sender<StopRequest>,
 }
@@ -68,6 +71,7 @@ pub fn router(handlers: Handlers) -> Router {
         .route("/metrics", get(metrics))
         .route("/health", get(health))
         .route("/drain", post(drain))
+        .route("/deny", post(deny))
         .merge(api_routes())
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found);
@@ -235,6 +239,32 @@ async fn drain(
     (StatusCode::ACCEPTED, Json(plan)).into_response()
 }
 
+/// Changes the deny list, or shows it.
+async fn deny(
+    State(handlers): State<Handlers>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    if let Err(refusal) = guard::check_command(&headers, peer, handlers.config.admin.password.as_ref()) {
+        tracing::warn!(%peer, refusal = %refusal, "a command to deny addresses was refused");
+        return refusal.into_response();
+    }
+    let request = DenyRequest::of_query(uri.query().unwrap_or_default());
+    if !request.is_empty() {
+        tracing::info!(target: AUDIT, %peer, add = ?request.add, remove = ?request.remove, "told to deny addresses");
+    }
+    let (asker, outcome) = oneshot::channel();
+    if handlers.deny_commands.send(DenyCommand { request, asker }).await.is_err() {
+        return gone();
+    }
+    match outcome.await {
+        Ok(Ok(report)) => Json(report).into_response(),
+        Ok(Err(reason)) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
+        Err(_) => gone(),
+    }
+}
+
 /// The answer to `/drain`.
 #[derive(Serialize)]
 struct DrainPlan {
@@ -304,7 +334,7 @@ async fn api_not_found() -> Response {
 }
 
 async fn not_found() -> Response {
-    let hint = "not found; there are /, /metrics, /health, /drain and /api\n";
+    let hint = "not found; there are /, /metrics, /health, /drain, /deny and /api\n";
     (StatusCode::NOT_FOUND, hint).into_response()
 }
 

@@ -10,6 +10,7 @@ use super::{
     api::{ApiFigures, MethodFigures},
     hook_lane::{LaneFigures, Outcome},
     key_sets::KeySetFigures,
+    memory::MemoryFigures,
     observer::{Snapshot, ThreadState},
     process::{self, ProcessFigures},
 };
@@ -78,6 +79,8 @@ enum Source {
     LostLines,
     /// One sample, where there are connections.
     KernelPerConnection,
+    /// One sample, if it is known.
+    Memory(fn(&MemoryFigures) -> Option<f64>),
     /// One sample, if the kernel gives it.
     Process(fn(&ProcessFigures) -> Option<f64>),
     /// One sample per thread: whether it answers.
@@ -177,6 +180,9 @@ const FAMILIES: &[Family] = &[
 
     Family { name: "tidegate_log_lines_total", kind: Counter, help: "Lines of logs that were written.", source: Source::Logs(|figures| figures.written) },
     Family { name: "tidegate_log_lost_lines_total", kind: Counter, help: "Lines of logs that were lost: the queue to their writer was full, or writing failed.", source: Source::LostLines },
+    Family { name: "tidegate_memory_left_bytes", kind: Gauge, help: "Memory that is left to the server: the host's, or its cgroup's if that ends sooner.", source: Source::Memory(|memory| memory.left_bytes.map(|bytes| bytes as f64)) },
+    Family { name: "tidegate_memory_reserve_bytes", kind: Gauge, help: "What of it clients have to leave (client.limits.memory_reserve).", source: Source::Memory(|memory| Some(memory.reserve_bytes as f64)) },
+    Family { name: "tidegate_memory_short", kind: Gauge, help: "Whether new clients are turned away because memory is short: 1 or 0.", source: Source::Memory(|memory| Some(f64::from(u8::from(memory.is_short)))) },
 
     Family { name: "tidegate_kernel_memory_per_connection_bytes", kind: Gauge, help: "Growth of the host's slabs and TCP buffers since the server's start, by open client sockets. With less than some thousand of them it tells of the host rather.", source: Source::KernelPerConnection },
     Family { name: "tidegate_host_slab_memory_bytes", kind: Gauge, help: "Slabs of the host's kernel: sockets, files and inodes among them.", source: Source::Process(|process| process.kernel.slab_bytes.map(|bytes| bytes as f64)) },
@@ -292,6 +298,11 @@ impl Family {
                     for (reason, count) in [("queue_full", figures.queue_full), ("failed", figures.failed)] {
                         self.sample(&[("log", log), ("reason", reason)], count as f64, text);
                     }
+                }
+            }
+            Source::Memory(value) => {
+                if let Some(value) = value(&snapshot.memory) {
+                    sample(None, value);
                 }
             }
             Source::KernelPerConnection => {
@@ -449,6 +460,7 @@ mod tests {
             },
             key_sets: Some(KeySetFigures { fetched: 5, failed: 2, keys: 3, fetched_at: Some(Instant::now()) }),
             hooks: vec![(Hook::Rpc, hook_figures())],
+            memory: MemoryFigures::default(),
         }
     }
 
@@ -550,6 +562,7 @@ mod tests {
             ingest: ThreadReport { state: ThreadState::Stuck, figures: None, answer_time: None },
             key_sets: None,
             hooks: Vec::new(),
+            memory: MemoryFigures::default(),
         };
         let samples = parse(&render(&snapshot, &ApiFigures::default(), &ProcessFigures::default()));
         assert_eq!(samples["tidegate_thread_up{thread=\"shard-0\"}"], 0.0);

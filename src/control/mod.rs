@@ -17,6 +17,7 @@
 
 mod api;
 mod console;
+mod deny;
 mod guard;
 mod health;
 mod hook_lane;
@@ -26,6 +27,7 @@ mod http_client;
 mod inquiries;
 mod key_sets;
 mod listener;
+mod memory;
 mod metrics;
 mod observer;
 mod process;
@@ -55,12 +57,14 @@ pub use self::guard::COMMAND_HEADER;
 use self::{
     api::Api,
     console::Overviews,
+    deny::{DenyCommand, DenyList},
     hooks::{Ended, Hooks, Told},
     http::Handlers,
     http_client::HttpClient,
     inquiries::{Inquiries, Inquiry, NoAnswer},
     key_sets::{KeySetStep, KeySets},
     listener::{BoundedListener, HandedListener, Peer},
+    memory::{MemoryWatch, Pressure},
     observer::{Observer, Snapshot, ThreadId},
     process::ProcessFigures,
     service::Service,
@@ -69,6 +73,7 @@ use self::{
 };
 use crate::{
     config::Config,
+    doctor::Host,
     limits::{
         ADMIN_CONNECTIONS_MAX, API_CONNECTIONS_MAX, API_CONNECTIONS_WAITING_MAX, HELD_RETRY_MS, KEY_SET_BYTES_MAX,
         KEY_SET_FETCH_MS_MAX, OBSERVE_INTERVAL_MS_MIN,
@@ -145,6 +150,7 @@ impl Control {
         // A connection asks for one thing at a time.
         let (questions, question) = mpsc::channel(ADMIN_CONNECTIONS_MAX);
         let (inquiries, inquiry) = mpsc::channel(ADMIN_CONNECTIONS_MAX);
+        let (deny_commands, deny_command) = mpsc::channel(ADMIN_CONNECTIONS_MAX);
         let shards = Shards::new(self.mesh.to_shards.len(), self.hasher, inquiries);
         let overview = Arc::new(watch::Sender::new(Arc::from("")));
         let console_opened = Arc::new(Notify::new());
@@ -156,6 +162,7 @@ impl Control {
             questions,
             overview: Arc::clone(&overview),
             console_opened: Arc::clone(&console_opened),
+            deny_commands,
             stop_requests,
         };
         let api_connections = serve_api(&handlers, self.api_listener)?;
@@ -181,6 +188,7 @@ impl Control {
         });
         let (hook_ends, hook_end) = mpsc::channel(HOOK_ENDS_MAX);
         let hooks = client.and_then(|client| Hooks::new(&self.config, client, hook_ends));
+        let denied = DenyList::new(&self.config.client.deny);
         let control_loop = ControlLoop {
             observer: Observer::new(self.mesh.to_shards.len()),
             config: self.config,
@@ -202,6 +210,10 @@ impl Control {
             hooks,
             hook_end,
             api_connections,
+            deny_command,
+            denied,
+            memory: MemoryWatch::new(Host::here()),
+            memory_due_at: Instant::now(),
         };
         Ok(control_loop.run(&bell, &console_opened, &mut tick).await)
     }
@@ -233,6 +245,9 @@ const ROUND_INTERVAL_MIN: Duration = Duration::from_millis(OBSERVE_INTERVAL_MS_M
 /// How often the queues are looked at although no bell rang: a thread that ends without a word is
 /// found by its closed queue only.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often memory is measured.
+const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often consoles are told.
 const CONSOLE_INTERVAL: Duration = Duration::from_secs(1);
@@ -270,6 +285,11 @@ struct ControlLoop {
     hook_end: mpsc::Receiver<Ended>,
     /// To the server API, from the clients' port.
     api_connections: mpsc::Sender<ApiConnection>,
+    deny_command: mpsc::Receiver<DenyCommand>,
+    denied: DenyList,
+    memory: MemoryWatch,
+    /// When it is measured next.
+    memory_due_at: Instant,
 }
 
 /// Ends of questions that wait for this loop; more wait in their tasks.
@@ -313,6 +333,7 @@ impl ControlLoop {
                 Err(outcome) => return outcome,
             };
             let hooks_wake = self.turn_hooks(now);
+            self.turn_memory(now);
             let inquiries_wake = self.turn_inquiries(now);
             let keys_wake = self.publisher.as_mut().and_then(|publisher| publisher.turn(now));
             let wake_at = [service_wake, round_wake, stop_wake, keys_wake, inquiries_wake, hooks_wake]
@@ -331,6 +352,7 @@ impl ControlLoop {
                 Some(inquiry) = self.inquiry.recv(), if !self.is_holding() => self.begin_inquiry(inquiry),
                 Some(keys) = self.fetch.recv() => self.keys_fetched(keys),
                 Some(end) = self.hook_end.recv() => self.hook_ended(end),
+                Some(command) = self.deny_command.recv(), if !self.is_holding() => self.deny(command),
                 () = console_opened.notified() => {
                     tick.reset();
                     self.wanted.consoles = true;
@@ -477,7 +499,9 @@ impl ControlLoop {
     fn end_round(&mut self, round: Round, now: Instant) {
         let key_sets = self.publisher.as_ref().map(|publisher| publisher.sets.figures());
         let hooks = self.hooks.as_ref().map(Hooks::figures).unwrap_or_default();
-        let snapshot = Arc::new(Snapshot { key_sets, hooks, ..self.observer.snapshot(now, self.stop.is_some()) });
+        let memory = self.memory.figures();
+        let snapshot =
+            Arc::new(Snapshot { key_sets, hooks, memory, ..self.observer.snapshot(now, self.stop.is_some()) });
         for question in round.questions {
             // A handler that has gone away, with its client, wants no answer.
             let _ = question.send(Arc::clone(&snapshot));
@@ -517,6 +541,48 @@ impl ControlLoop {
                 tell(&mut self.mesh, told);
             }
             next = self.hook_end.try_recv().ok();
+        }
+    }
+
+    /// Changes the deny list, and tells shards. A request that changes nothing is a question.
+    fn deny(&mut self, command: DenyCommand) {
+        let DenyCommand { request, asker } = command;
+        let changed = self.denied.change(&request);
+        if changed.is_ok() && !request.is_empty() {
+            let prefixes = self.denied.prefixes();
+            for outlet in &mut self.mesh.to_shards {
+                outlet.send(ToShard::Deny { prefixes: Arc::clone(&prefixes) });
+                outlet.ring();
+            }
+        }
+        // An operator that has gone away wants no answer.
+        let _ = asker.send(changed.map(|()| self.denied.report()));
+    }
+
+    /// Measures memory, if it is time. The loop looks as often anyway.
+    fn turn_memory(&mut self, now: Instant) {
+        if now < self.memory_due_at {
+            return;
+        }
+        self.memory_due_at = now + MEMORY_INTERVAL;
+        let reserve_bytes = self.config.client.limits.memory_reserve_bytes;
+        let was_short = self.memory.figures().is_short;
+        let Some(Pressure { is_short, shed_bytes }) = self.memory.measure(reserve_bytes) else { return };
+        let left_bytes = self.memory.figures().left_bytes;
+        match (was_short, is_short) {
+            (false, true) => tracing::warn!(
+                left_bytes,
+                reserve_bytes,
+                "memory is short: no new clients are taken. Add memory, or lower client.connections_max; \
+                 client.limits.memory_reserve says how much is to be left"
+            ),
+            (true, false) => tracing::info!(left_bytes, reserve_bytes, "memory is there again: new clients are taken"),
+            _ => {}
+        }
+        let shards = self.mesh.to_shards.len() as u64;
+        for outlet in &mut self.mesh.to_shards {
+            outlet.send(ToShard::Memory { is_short, shed_bytes: shed_bytes.div_ceil(shards) });
+            outlet.ring();
         }
     }
 

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{hooks::HookFigures, key_sets::KeySetFigures};
+use super::{hooks::HookFigures, key_sets::KeySetFigures, memory::MemoryFigures};
 use crate::{
     limits::THREAD_ANSWER_MS_MAX,
     mesh::{IngestFigures, ShardFigures},
@@ -78,6 +78,8 @@ pub struct Snapshot {
     pub key_sets: Option<KeySetFigures>,
     /// Questions to the application's back end, by kind.
     pub hooks: HookFigures,
+    /// What is left of memory.
+    pub memory: MemoryFigures,
 }
 
 impl Snapshot {
@@ -167,6 +169,7 @@ impl Observer {
             ingest: self.ingest.report(now),
             key_sets: None,
             hooks: HookFigures::new(),
+            memory: MemoryFigures::default(),
         }
     }
 }

@@ -36,6 +36,13 @@ pub(super) fn findings(host: &Host, demand: &Demand) -> Vec<Finding> {
     findings
 }
 
+/// Memory that is left to this process: the host's, or its cgroup's, if that ends sooner; none if neither is known.
+pub fn left(host: &Host) -> Option<u64> {
+    let of_host = available(host).map(|memory| memory.bytes);
+    let of_cgroup = cgroup::memory(host).map(|allowance| allowance.left);
+    of_host.into_iter().chain(of_cgroup).min()
+}
+
 /// Memory that connections can have.
 struct Memory {
     bytes: u64,

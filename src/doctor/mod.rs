@@ -31,6 +31,7 @@ pub use self::{
     demand::Demand,
     finding::{Finding, Remedy, State},
     host::Host,
+    memory::left as memory_left,
     report::Report,
 };
 

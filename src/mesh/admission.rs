@@ -1,26 +1,40 @@
-//! How many connections the whole process may have.
+//! How many connections the whole process may have, each address and each network; how many an address may begin; and
+//! how often a user may ask.
 //!
-//! The numbers that shards share: they are touched when a connection begins and ends, never for a
-//! message. Shares per shard would refuse clients while other shards have room, because the kernel
-//! spreads connections over listeners by hash.
+//! What shards share: it is touched when a connection begins and ends, and, where users' commands are limited, for a
+//! command; never for a message to a client. Shares per shard would refuse clients while other shards have room, because
+//! the kernel spreads connections over listeners by hash.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
-use crate::limits::uplinks_reserved;
+use super::{
+    address_table::{AddressTable, CrowdLimits, Crowded},
+    rate_table::RateTable,
+};
+use crate::{
+    limits::uplinks_reserved,
+    network::{Prefix, Rate},
+};
 
 /// Places for connections, shared by all shards.
 #[derive(Debug, Clone)]
 pub struct Admission {
-    free: Arc<Free>,
+    shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Free {
+struct Shared {
     clients: AtomicU32,
     uplinks: AtomicU32,
+    addresses: AddressTable,
+    accepts: RateTable,
+    commands: RateTable,
 }
 
 /// What a connection may be.
@@ -36,16 +50,25 @@ impl Admission {
     /// `connections_max` free places, and the reserve for uplinks.
     pub fn new(connections_max: u32) -> Self {
         let uplinks = AtomicU32::new(uplinks_reserved(connections_max));
-        Self { free: Arc::new(Free { clients: AtomicU32::new(connections_max), uplinks }) }
+        let shared = Shared {
+            clients: AtomicU32::new(connections_max),
+            uplinks,
+            addresses: AddressTable::default(),
+            accepts: RateTable::default(),
+            commands: RateTable::default(),
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Takes a place; none: there is none.
     pub fn enter(&self) -> Option<Place> {
-        [Place::Client, Place::Uplink].into_iter().find(|place| {
-            let taken =
-                self.places(*place).fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| free.checked_sub(1));
-            taken.is_ok()
-        })
+        [Place::Client, Place::Uplink].into_iter().find_map(|place| self.enter_as(place))
+    }
+
+    /// Takes a place of this kind; none: there is none.
+    pub fn enter_as(&self, place: Place) -> Option<Place> {
+        let taken = self.places(place).fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| free.checked_sub(1));
+        taken.ok().map(|_| place)
     }
 
     /// Gives a place back.
@@ -55,9 +78,32 @@ impl Admission {
 
     fn places(&self, place: Place) -> &AtomicU32 {
         match place {
-            Place::Client => &self.free.clients,
-            Place::Uplink => &self.free.uplinks,
+            Place::Client => &self.shared.clients,
+            Place::Uplink => &self.shared.uplinks,
         }
+    }
+
+    /// Counts a connection of an address, which is to [`Admission::leave_address`].
+    ///
+    /// # Errors
+    /// When the address or its network has as many as it may; then it is not counted.
+    pub fn enter_address(&self, address: IpAddr, limits: CrowdLimits) -> Result<(), Crowded> {
+        self.shared.addresses.enter(address, limits)
+    }
+
+    /// A connection of the address that was counted has gone.
+    pub fn leave_address(&self, address: IpAddr) {
+        self.shared.addresses.leave(address);
+    }
+
+    /// Whether the address may begin one more connection now.
+    pub fn may_begin(&self, address: IpAddr, rate: Rate, now_ns: u64) -> bool {
+        self.shared.accepts.take(Prefix::host_of(address), rate, now_ns)
+    }
+
+    /// Whether the user may send one more command now.
+    pub fn may_command(&self, user: &str, rate: Rate, now_ns: u64) -> bool {
+        self.shared.commands.take(user, rate, now_ns)
     }
 }
 

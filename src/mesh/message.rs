@@ -8,6 +8,7 @@ use siphasher::sip::SipHasher13;
 use super::Histogram;
 use crate::{
     config::Hook,
+    network::PrefixSet,
     protocol::{AttributesPatch, Encoding, Grant, HookAnswer, KeySet, PresenceStats, Tags},
     uring::monotonic_us,
 };
@@ -724,6 +725,20 @@ pub enum ToShard {
         number: u32,
         /// None: the back end did not answer.
         answer: Option<Box<HookAnswer>>,
+    },
+    /// From control: these addresses may not connect from now on, and who is connected from one of them is closed. Its loss
+    /// would let them go on.
+    Deny {
+        /// All of them.
+        prefixes: Arc<PrefixSet>,
+    },
+    /// From control: the host's memory, when it becomes short, when it is there again, and while it ends. Its loss would
+    /// let the kernel choose what is killed.
+    Memory {
+        /// No new clients.
+        is_short: bool,
+        /// What this shard is to free.
+        shed_bytes: u64,
     },
     /// From control: stop accepting, tell clients to come back, end.
     Shutdown {

@@ -12,16 +12,19 @@
 //!   looks at that announcement after it has pushed. One of the two sees the other, so no message
 //!   waits beside a sleeping receiver.
 
+mod address_table;
 mod admission;
 mod histogram;
 mod message;
 mod outlet;
+mod rate_table;
 
 use std::{io, sync::Arc};
 
 use crossbeam_channel::Receiver;
 
 pub use self::{
+    address_table::{CrowdLimits, Crowded},
     admission::{Admission, Place},
     histogram::Histogram,
     message::*,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Forwarded, Question, Reason, Uplink};
+use super::{Forwarded, Question, Reason, TooFrequent, TurnedAway, Uplink};
 use crate::{
     fanout::{Content, Form},
     mesh::{Position, Version},
@@ -21,8 +21,8 @@ pub trait Effects {
     fn set_form(&mut self, form: Form);
     /// What reads compressed messages, of any peer.
     fn inflater(&mut self) -> &mut Inflater;
-    /// Whether the peer may become a client; if not, it may only speak for those that are.
-    fn has_place(&self) -> bool;
+    /// Why the peer may not become a client, but only speak for those that are; none: it may.
+    fn no_place(&self) -> Option<TurnedAway>;
     /// The time, in seconds since 1970.
     fn now_unix_seconds(&self) -> u64;
     /// The connection's user; "": anonymous, or not connected yet.
@@ -71,6 +71,11 @@ pub trait Effects {
     fn forward(&mut self, uplink: Uplink<'_>) -> Forwarded;
     /// The conversation ends by this close code, for this reason. Not said where the client ends it.
     fn ends(&mut self, code: u16, reason: &str);
+    /// A command of a connected client has come.
+    ///
+    /// # Errors
+    /// When it comes too often, and is not to be carried out.
+    fn charge_command(&mut self, is_publication: bool) -> Result<(), TooFrequent>;
     /// A whole message has arrived; what it means is still to be seen.
     fn message(&mut self);
     /// Something was refused, or the connection is about to end, for this reason.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::{
     Effects, Flow, HistoryCommand, Phase, PresenceCommand, PublishCommand, Reason, SubscribeCommand, Terms,
+    TooFrequent,
     conversation::{Conversation, Refusal},
     permission::{self, Access, Subject},
     state::Flag,
@@ -30,6 +31,10 @@ impl<E: Effects> Conversation<'_, E> {
                 _ => self.end(Disconnect::BAD_REQUEST, Reason::CommandBeforeConnect),
             };
         }
+        let is_pong = command.id == 0 && matches!(command.method, Method::None);
+        if !is_pong && let Err(too_frequent) = self.charge(&command) {
+            return too_frequent;
+        }
         let result = match &command.method {
             Method::Send(_) => Err(Refusal::End(Disconnect::NOT_AVAILABLE, Reason::SendUnavailable)),
             _ if command.id == 0 => self.hear_pong(),
@@ -54,6 +59,17 @@ impl<E: Effects> Conversation<'_, E> {
             Err(Refusal::AwaitKeys) => self.await_keys(),
             Err(Refusal::End(disconnect, reason)) => self.end(disconnect, reason),
         }
+    }
+
+    /// Answers a command that comes too often, or ends the conversation where answers have not helped.
+    fn charge(&mut self, command: &Command<'_>) -> Result<(), Flow> {
+        let is_publication = matches!(command.method, Method::Publish(_));
+        self.effects.charge_command(is_publication).map_err(|TooFrequent { reason, is_far_beyond }| match is_far_beyond
+            || command.id == 0
+        {
+            true => self.end(Disconnect::TOO_MANY_REQUESTS, reason),
+            false => self.refuse(command.id, ErrorCode::TooManyRequests.into(), reason),
+        })
     }
 
     fn hear_pong(&mut self) -> Result<Flow, Refusal> {

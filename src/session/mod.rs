@@ -22,12 +22,14 @@ mod execute;
 mod hooks;
 mod origin;
 mod permission;
+mod rates;
 mod reason;
 mod request;
 mod rules;
 mod state;
 mod stream;
 mod tokens;
+mod turned_away;
 mod upgrade;
 mod uplink;
 
@@ -42,9 +44,11 @@ pub use {
         Terms,
     },
     hooks::{Awaiting, Question, answered},
+    rates::{Rates, TooFrequent},
     reason::{Noise, Reason},
     rules::Rules,
     state::{Phase, Session, Transient},
+    turned_away::{TurnedAway, turn_away},
     uplink::{Forwarded, Uplink, uplink, uplink_taken},
 };
 
@@ -54,9 +58,6 @@ use crate::{
     protocol::{ConnectResult, Disconnect, Push, Reply, SubscribeResult},
     websocket::frame::{self, Control, OpCode},
 };
-
-/// What a client is told for whom there is no place.
-const CONNECTIONS_EXHAUSTED: &str = "as many clients are connected as there may be\n";
 
 /// What the shard has made of a connect command.
 #[derive(Debug, Clone, Copy)]
@@ -221,7 +222,6 @@ fn http_answer(disconnect: Disconnect<'_>) -> (u16, &'static str) {
     match disconnect {
         Disconnect::STALE => (408, "the request head was not complete in time\n"),
         Disconnect::INTERNAL_ERROR => (500, "internal server error\n"),
-        Disconnect::CONNECTION_LIMIT => (503, CONNECTIONS_EXHAUSTED),
         _ => (503, "the server takes no new clients now\n"),
     }
 }

@@ -69,6 +69,20 @@ reasons! {
     PathUnknown => "path_unknown",
     /// The web page's origin may not connect.
     OriginForbidden => "origin_forbidden",
+    /// The address may not connect.
+    AddressDenied => "address_denied",
+    /// As many connections of one address as it may have.
+    AddressConnectionsExhausted => "address_connections_exhausted",
+    /// As many connections of one network as it may have.
+    NetworkConnectionsExhausted => "network_connections_exhausted",
+    /// More connections of one address in a second than it may begin.
+    AcceptsTooFrequent => "accepts_too_frequent",
+    /// As many connections that have yet to connect as there may be.
+    HandshakesExhausted => "handshakes_exhausted",
+    /// Memory is short.
+    MemoryShort => "memory_short",
+    /// A balancer's connection does not begin with a header of the PROXY protocol, version 2.
+    ProxyHeaderInvalid => "proxy_header_invalid",
     /// The session of an uplink belongs to another process, or to one that is gone.
     NodeUnknown => "node_unknown",
     /// The session of an uplink was never made here.
@@ -157,6 +171,12 @@ reasons! {
     ChannelsTooMany => "channels_too_many",
     /// A command that makes no sense as it is.
     CommandInvalid => "command_invalid",
+    /// More commands of one connection in a second than it may send.
+    CommandsTooFrequent => "commands_too_frequent",
+    /// More commands of one user in a second, on all its connections.
+    UserCommandsTooFrequent => "user_commands_too_frequent",
+    /// More publications of one connection in a second than it may make.
+    PublicationsTooFrequent => "publications_too_frequent",
     /// The application's back end answered by an error.
     HookError => "hook_error",
     /// The application's back end did not answer.
@@ -173,6 +193,8 @@ reasons! {
     Resync => "resync",
     /// What waits for slow clients is more than the shard may hold.
     Memory => "memory",
+    /// More bytes in a second than may come: what is beyond has to wait.
+    BytesTooFrequent => "bytes_too_frequent",
     /// No pong in time.
     NoPong => "no_pong",
     /// No connect command in time.
@@ -218,9 +240,11 @@ impl Reason {
     /// How much operators should hear of it.
     pub const fn noise(self) -> Noise {
         match self {
-            Self::OriginForbidden | Self::CredentialsMissing | Self::TokenInvalid | Self::SessionUnknown => {
-                Noise::Audit
-            }
+            Self::OriginForbidden
+            | Self::AddressDenied
+            | Self::CredentialsMissing
+            | Self::TokenInvalid
+            | Self::SessionUnknown => Noise::Audit,
             // Clients come, go, break off and are sent back, as they and the application please.
             Self::RequestHeadTimeout
             | Self::NodeUnknown

@@ -6,6 +6,7 @@ use super::{
     endpoint::{self, Endpoint},
     origin,
     state::Flag,
+    turned_away,
 };
 use crate::http::{self, Answer, Body, BodyLength, BodyRead, Head, Request, answer};
 
@@ -96,13 +97,13 @@ impl<E: Effects> Conversation<'_, E> {
             let body = "nothing is here; clients connect to /connection/websocket\n";
             return Err(self.turn_away(404, Reason::PathUnknown, body, None));
         };
-        if endpoint != Endpoint::Emulation && !self.effects.has_place() {
-            return Err(self.turn_away(
-                503,
-                Reason::ConnectionsExhausted,
-                super::CONNECTIONS_EXHAUSTED,
-                request.origin,
-            ));
+        if endpoint != Endpoint::Emulation
+            && let Some(why) = self.effects.no_place()
+        {
+            self.effects.count(why.reason());
+            turned_away::write(why, request.origin, self.effects.output());
+            self.session.phase = Phase::Ended;
+            return Err(Flow::Closing);
         }
         if let Some(origin) = request.origin {
             let client = &self.rules.config.client;

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::{grants::Granted, hooks::Asking, wheel::TimerLinks};
+use super::{grants::Granted, hooks::Asking, rates::Charged, wheel::TimerLinks};
 use crate::{
     fanout::{Form, Marks, Outbox, Subscriptions, Turn},
     limits::CONNECTION_BYTES,
@@ -70,7 +70,7 @@ pub enum Flag {
     Left = 9,
     /// It has a user.
     Identified = 10,
-    /// It was refused a place in the process's count of connections.
+    /// It was refused a place in the process's count of connections, or has given it back.
     Refused = 11,
     /// It has a place for uplinks, and will have no user.
     Uplink = 12,
@@ -81,6 +81,8 @@ pub enum Flag {
 /// What a connection needs at times.
 #[derive(Default)]
 pub struct Extra {
+    /// While a balancer's header is awaited: what has come of it.
+    pub proxy_header: Option<Vec<u8>>,
     /// The session's: partial input.
     pub transient: Option<Box<Transient>>,
     /// What waits to be sent.
@@ -97,6 +99,8 @@ pub struct Extra {
     pub grants: Vec<Granted>,
     /// What it has asked the application's back end.
     pub asking: Option<Box<Asking>>,
+    /// What it has done of late, where that is limited.
+    pub charged: Option<Box<Charged>>,
 }
 
 /// A connect command under way.
@@ -194,6 +198,11 @@ impl Connection {
         asking.is_some_and(|asking| asking.is_paused())
     }
 
+    /// Whether a balancer has yet to say whose connection it is.
+    pub fn awaits_proxy_header(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.proxy_header.is_some())
+    }
+
     /// The extras, made if there are none.
     pub fn extra_mut(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
@@ -215,7 +224,8 @@ impl Flag {
 
 impl Extra {
     fn is_empty(&self) -> bool {
-        self.transient.is_none()
+        self.proxy_header.is_none()
+            && self.transient.is_none()
             && self.outbox.is_none()
             && self.connecting.is_none()
             && self.pending.is_empty()
@@ -223,6 +233,7 @@ impl Extra {
             && self.meta.is_none()
             && self.grants.is_empty()
             && self.asking.is_none()
+            && self.charged.is_none()
     }
 }
 

@@ -188,6 +188,6 @@ impl State {
     /// Bytes of the tables that exist for connections: their slots, the topics and their lists.
     fn connection_bytes(&self) -> u64 {
         let slots = self.connections.capacity() * size_of::<Connection>();
-        (slots + self.further.bytes() + self.programs.bytes()) as u64 + self.topics.bytes()
+        (slots + self.further.bytes() + self.programs.bytes() + self.admitting.bytes()) as u64 + self.topics.bytes()
     }
 }

@@ -125,6 +125,8 @@ impl State {
             ToShard::Observe { ticket } => self.observed_by = Some(ticket),
             ToShard::TokenKeys { keys, is_current, is_answer } => self.keys_arrived(keys, is_current, is_answer),
             ToShard::HookAnswered { number, answer } => self.hook_answered(number, answer),
+            ToShard::Deny { prefixes } => self.deny(prefixes),
+            ToShard::Memory { is_short, shed_bytes } => self.memory_measured(is_short, shed_bytes),
             ToShard::Shutdown { spread_ms } => self.begin_drain(spread_ms),
         }
     }

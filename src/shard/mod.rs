@@ -18,11 +18,14 @@
 //! - Everything that a turn gives to connections has been sent, kept in outboxes or dropped by policy
 //!   when the turn ends; the turn's buffers are empty between turns.
 
+mod admitting;
 mod compressing;
 mod connection;
 mod deltas;
+mod denying;
 mod figures;
 mod grants;
+mod handshakes;
 mod heartbeat;
 mod hooks;
 mod inbox;
@@ -33,7 +36,9 @@ mod members;
 mod notices;
 mod peer;
 mod programs;
+mod rates;
 mod session_ids;
+mod shedding;
 mod slab;
 mod state;
 mod subscribing;
@@ -134,6 +139,7 @@ impl<K: Kernel> Shard<K> {
         self.handle_events();
         self.receive();
         self.state.take_messages();
+        self.state.look_for_denied(&self.kernel);
         self.stop_accepting();
         self.state.run_timers(&self.kernel);
         self.state.drain_wave();
@@ -226,7 +232,9 @@ impl<K: Kernel> Shard<K> {
         if std::mem::take(&mut self.state.is_accept_starved) {
             tracing::info!(shard = self.state.mesh.shard, "accepting again");
         }
-        let token: Token = self.state.begin_connection(socket);
+        let address = if self.state.needs_address() { self.kernel.peer_address(socket) } else { None };
+        let address = address.map(|address| address.ip());
+        let token: Token = self.state.begin_connection(socket, address);
         self.kernel.park(socket, token);
     }
 
@@ -267,6 +275,10 @@ impl<K: Kernel> Shard<K> {
                 if connection.session.is_paused() {
                     continue;
                 }
+                if self.state.is_waiting(index) {
+                    continue;
+                }
+                let connection = self.state.connection_mut(index);
                 // The index may be in the list though its connection is gone and another has its place.
                 if connection.clear(Flag::Readable) {
                     self.receives.push(Receive { socket: connection.socket });
@@ -283,7 +295,9 @@ impl<K: Kernel> Shard<K> {
                         self.state.counters.bytes_received += bytes as u64;
                         let input = self.kernel.received(position, bytes);
                         self.state.converse_with_input(index, input);
-                        self.state.receive_again(index, bytes == RECEIVE_BYTES_MAX);
+                        if !self.state.charge_received(index, bytes) {
+                            self.state.receive_again(index, bytes == RECEIVE_BYTES_MAX);
+                        }
                     }
                     Err(Errno::EAGAIN) => {
                         // An end would have been received: a failed watch said so wrongly.

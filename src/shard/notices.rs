@@ -64,8 +64,13 @@ impl State {
     pub fn tell_notices<K: Kernel>(&mut self, kernel: &K) {
         for notice in std::mem::take(&mut self.notices.waiting) {
             let Notice { connection, client, user, channel, reason, suppressed } = notice;
-            let address = kernel.peer_address(self.connection(connection).socket);
-            let address = address.map(|address| address.to_string()).unwrap_or_default();
+            // Behind a balancer it is the balancer that the kernel knows.
+            let told = self.admitting.address(connection).map(|address| address.to_string());
+            let address = told.or_else(|| {
+                let address = kernel.peer_address(self.connection(connection).socket);
+                address.map(|address| address.to_string())
+            });
+            let address = address.unwrap_or_default();
             let (shard, reason_label) = (self.mesh.shard, reason.label());
             let [client, user, channel, address] = [&*client, &user, &channel, &address];
             if reason.noise() == Noise::Audit {

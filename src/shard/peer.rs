@@ -13,7 +13,7 @@ use crate::{
     protocol::Reply,
     session::{
         self, Connect, Effects, Flow, Forwarded, HistoryCommand, PresenceCommand, PublishCommand, Question, Reason,
-        Renewal, SubscribeCommand,
+        Renewal, SubscribeCommand, TooFrequent, TurnedAway,
     },
     websocket::deflate::Inflater,
 };
@@ -90,8 +90,8 @@ impl Effects for Peer<'_> {
         &mut self.state.inflater
     }
 
-    fn has_place(&self) -> bool {
-        !self.state.connection(self.index).has(Flag::Uplink)
+    fn no_place(&self) -> Option<TurnedAway> {
+        self.state.connection(self.index).has(Flag::Uplink).then(|| self.state.no_place())
     }
 
     fn now_unix_seconds(&self) -> u64 {
@@ -244,6 +244,10 @@ impl Effects for Peer<'_> {
         let commands = Bytes::copy_from_slice(uplink.commands);
         self.state.request(usize::from(to.shard), ToShard::Uplink(Box::new(Uplink { to, from, commands })));
         Forwarded::Sent
+    }
+
+    fn charge_command(&mut self, is_publication: bool) -> Result<(), TooFrequent> {
+        self.state.charge_command(self.index, is_publication)
     }
 
     fn message(&mut self) {

@@ -11,6 +11,7 @@ use slab::Slab;
 
 use super::{
     ClientIds, DRAIN_WAVE_MS, ShardOptions,
+    admitting::Admitting,
     compressing::Compression,
     connection::{Connection, Flag, Pending},
     figures::Counters,
@@ -19,6 +20,7 @@ use super::{
     notices::Notices,
     peer::{End, Peer},
     programs::Programs,
+    rates::Rated,
     session_ids::SessionIds,
     slab::ConnectionSlab,
     wheel::{TimerLinks, Timers, Wheel},
@@ -28,7 +30,7 @@ use crate::{
     config::Config,
     fanout::{FurtherSubscriptions, Overflow, Patches, Topics, Turn},
     limits::{CLIENT_REQUESTS_MAX, CLOSE_HANDSHAKE_MS_MAX, CLOSE_HANDSHAKE_STOPPING_MS_MAX, HELD_RETRY_MS},
-    mesh::{Admission, ChannelHasher, ConnectionId, Place, Publish, ShardMesh, ToShard, Uplink},
+    mesh::{Admission, ChannelHasher, ConnectionId, Publish, ShardMesh, ToShard, Uplink},
     protocol::Disconnect,
     session::{self, Flow, Phase, Reason, Rules, Session, Transient},
     uring::{Socket, Token},
@@ -45,6 +47,8 @@ pub struct State {
     pub hasher: ChannelHasher,
     pub mesh: ShardMesh,
     pub admission: Admission,
+    pub admitting: Admitting,
+    pub rated: Rated,
     pub client_ids: ClientIds,
     pub session_ids: SessionIds,
     pub core: u32,
@@ -131,6 +135,8 @@ impl State {
         let connections = ConnectionSlab::for_connections(options.config.client.connections_max as usize);
         Self {
             channels: Channels::new(Arc::clone(&options.config), options.mesh.shard, options.seed),
+            admitting: Admitting::new(&options.config),
+            rated: Rated::default(),
             rules: Rc::new(options.rules),
             config: options.config,
             hasher: options.hasher,
@@ -191,6 +197,7 @@ impl State {
         if !self.writable.is_empty()
             || !self.deferred.is_empty()
             || !self.deferred_uplinks.is_empty()
+            || self.admitting.look_for_denied_from.is_some()
             || has_input && self.takes_from_clients()
         {
             return Some(0);
@@ -200,6 +207,7 @@ impl State {
         let due = [
             self.next_subscription_end_ms(),
             self.wheel.next_due_ms(),
+            self.rated.next_due_ms(),
             self.channels.next_due_ms(),
             self.accept_rests_until_ms,
             stale_counts,
@@ -244,30 +252,22 @@ impl State {
         ConnectionId { shard: self.mesh.shard, index, generation: self.connection(index).generation }
     }
 
-    /// A client was accepted. If there is no place for it, it is told so.
-    pub fn begin_connection(&mut self, socket: Socket) -> Token {
-        self.counters.accepted += 1;
+    /// How many connections the shard has accepted since a connection's own.
+    pub fn age(&self, index: u32) -> u32 {
+        self.accepted.wrapping_sub(self.connection(index).generation)
+    }
+
+    /// The generation of a connection that begins.
+    pub fn next_generation(&mut self) -> u32 {
         self.accepted = self.accepted.wrapping_add(1);
-        let index = self.connections.insert(Connection::new(socket, self.accepted, Session::default()));
-        let index = u32::try_from(index).expect("descriptors end before 2^32");
-        self.counters.phases[Phase::Head as usize] += 1;
-        self.connection_mut(index).expires_unix_seconds = self.now_ms as u32;
-        match self.admission.enter() {
-            Some(Place::Client) => self.schedule_phase_deadline(index),
-            Some(Place::Uplink) => {
-                self.connection_mut(index).set(Flag::Uplink);
-                self.schedule_phase_deadline(index);
-            }
-            None => {
-                self.connection_mut(index).set(Flag::Refused);
-                self.disconnect(index, Disconnect::CONNECTION_LIMIT, Reason::ConnectionsExhausted);
-            }
-        }
-        self.connection(index).token(index)
+        self.accepted
     }
 
     /// Bytes of a client: its session acts on them.
     pub fn converse_with_input(&mut self, index: u32, input: &mut [u8]) {
+        if self.connection(index).awaits_proxy_header() {
+            return self.hear_balancer(index, input);
+        }
         self.converse(index, |session, transient, rules, peer| {
             session::receive(session, transient, input, rules, peer)
         });
@@ -370,6 +370,12 @@ impl State {
         self.leave(index, &End { code: disconnect.code(), reason: disconnect.reason().into(), why: Some(reason) });
     }
 
+    /// A conversation is over that never had a client: what was written goes out, and our side is shut.
+    pub fn over(&mut self, index: u32) {
+        self.connection_mut(index).set(Flag::Shutting);
+        self.leave(index, &End::default());
+    }
+
     /// A connection on its way out: it is in no topic and waits for nothing but its last bytes and the peer's end.
     fn leave(&mut self, index: u32, end: &End<'_>) {
         self.ending.push(index);
@@ -380,6 +386,8 @@ impl State {
             self.counters.connections -= 1;
             self.tell_left(index, end.code, end.why);
             self.tell_gone(index, end.code, &end.reason);
+        } else if !self.connection(index).has(Flag::Refused) {
+            self.admitting.handshakes.end();
         }
         self.leave_user(index);
         self.connection_mut(index).clear(Flag::Identified);
@@ -399,6 +407,7 @@ impl State {
         }
         let connection = self.connection_mut(index);
         let pending = connection.extra.as_mut().map(|extra| {
+            extra.proxy_header = None;
             extra.connecting = None;
             extra.info = None;
             extra.meta = None;
@@ -423,15 +432,11 @@ impl State {
         self.counters.phases[connection.session.phase() as usize] -= 1;
         assert!(connection.subscriptions.is_empty(), "a connection leaves its topics before it goes");
         self.programs.remove(connection.program);
-        if connection.has(Flag::Uplink) {
-            self.admission.leave(Place::Uplink);
-        } else if !connection.has(Flag::Refused) {
-            self.admission.leave(Place::Client);
-        }
+        self.end_admission(index, &connection);
         self.closes.push((connection.socket, connection.token(index), connection.has(Flag::WritableParked)));
     }
 
-    fn schedule_phase_deadline(&mut self, index: u32) {
+    pub fn schedule_phase_deadline(&mut self, index: u32) {
         if let Some(in_ms) = self.connection(index).session.deadline_ms(&self.rules) {
             self.schedule(index, in_ms);
         }
@@ -458,6 +463,7 @@ impl State {
             self.timer_fired(index, kernel);
         }
         self.due = due;
+        self.look_at_rates();
         self.end_expired_subscriptions();
         self.send_stale_counts();
         if self.channels.next_due_ms().is_some_and(|due_ms| due_ms <= self.now_ms) {

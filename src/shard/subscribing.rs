@@ -83,6 +83,7 @@ impl State {
         let secret = if form.has_session() { self.session_ids.of(id) } else { String::new() };
         let node = if form.is_emulated() { self.session_ids.node().to_owned() } else { String::new() };
         self.connection_mut(index).set(Flag::Connected);
+        self.admitting.handshakes.end();
         self.counters.connections += 1;
         let took_ms = (self.now_ms as u32).wrapping_sub(connecting.accepted_ms);
         self.counters.accept_to_connected.record(u64::from(took_ms) * 1000);

@@ -186,20 +186,30 @@ impl State {
         if self.outbox_bytes <= bytes_max {
             return;
         }
-        let bytes = |index: u32| self.outbox(index).map_or(0, Outbox::bytes);
-        let mut worst: Vec<(usize, u32)> = self.backlogged.iter().map(|index| (bytes(*index), *index)).collect();
-        worst.sort_unstable_by(|left, right| right.cmp(left));
-        for (_, index) in worst {
+        for (_, index) in self.outboxes_by_size() {
             if self.outbox_bytes <= bytes_max {
                 return;
             }
-            self.disconnect(index, Disconnect::SLOW, Reason::Memory);
-            if self.outbox(index).is_some_and(|outbox| !outbox.is_empty()) {
-                // Its last frame and close frame may wait no longer than the others' room allows.
-                self.drop_outbox(index);
-                self.connection_mut(index).set(Flag::Dropping);
-                self.ending.push(index);
-            }
+            self.close_with_outbox(index);
+        }
+    }
+
+    /// Connections that something waits for, those with the most first, with its bytes.
+    pub fn outboxes_by_size(&self) -> Vec<(usize, u32)> {
+        let bytes = |index: u32| self.outbox(index).map_or(0, Outbox::bytes);
+        let mut worst: Vec<(usize, u32)> = self.backlogged.iter().map(|index| (bytes(*index), *index)).collect();
+        worst.sort_unstable_by(|left, right| right.cmp(left));
+        worst
+    }
+
+    /// Ends a connection for the memory of what waits for it.
+    pub fn close_with_outbox(&mut self, index: u32) {
+        self.disconnect(index, Disconnect::SLOW, Reason::Memory);
+        if self.outbox(index).is_some_and(|outbox| !outbox.is_empty()) {
+            // Its last frame and close frame may wait no longer than the others' room allows.
+            self.drop_outbox(index);
+            self.connection_mut(index).set(Flag::Dropping);
+            self.ending.push(index);
         }
     }
 

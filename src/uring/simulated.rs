@@ -20,6 +20,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, VecDeque},
     io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::fd::OwnedFd,
     rc::Rc,
 };
@@ -111,7 +112,12 @@ impl SimulatedNetwork {
 
     /// A client that connects to a shard and has a receive buffer of `room` bytes.
     pub fn connect(&self, shard: usize, room: usize) -> Peer {
-        let connection = self.0.borrow_mut().connect(shard, room);
+        self.connect_from(IpAddr::V4(Ipv4Addr::LOCALHOST), shard, room)
+    }
+
+    /// The same, from an address.
+    pub fn connect_from(&self, address: IpAddr, shard: usize, room: usize) -> Peer {
+        let connection = self.0.borrow_mut().connect(address, shard, room);
         Peer { network: self.clone(), connection }
     }
 
@@ -341,6 +347,13 @@ impl Kernel for SimulatedKernel {
         self.with(|network| network.wait(shard, timeout_ms, events));
     }
 
+    fn peer_address(&self, socket: Socket) -> Option<SocketAddr> {
+        let network = self.network.0.borrow();
+        let connection = &network.connections[network.connection_of(socket, "peer_address")];
+        // As the kernel does: a reset leaves no peer to ask for.
+        (!connection.is_reset).then_some(SocketAddr::new(connection.address, 50_000))
+    }
+
     fn path_quality(&self, socket: Socket) -> Option<PathQuality> {
         let mut network = self.network.0.borrow_mut();
         network.connection_of(socket, "path_quality");
@@ -378,6 +391,7 @@ struct Port {
 }
 
 struct Connection {
+    address: IpAddr,
     shard: usize,
     socket: Option<Socket>,
     is_closed: bool,
@@ -457,8 +471,9 @@ impl Network {
         *self.sockets.get(&socket.0).unwrap_or_else(|| panic!("{request} names {socket}, which is closed"))
     }
 
-    fn connect(&mut self, shard: usize, room: usize) -> usize {
+    fn connect(&mut self, address: IpAddr, shard: usize, room: usize) -> usize {
         let id = self.connections.insert(Connection {
+            address,
             shard,
             socket: None,
             is_closed: false,

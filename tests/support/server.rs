@@ -40,7 +40,8 @@ pub struct Server {
 /// How a server is started.
 #[derive(Default, Clone)]
 pub struct Launch {
-    /// Lines of configuration on top of the usual ones: dotted keys first, then tables.
+    /// Lines of configuration on top of the usual ones: dotted keys first, then tables. `{client_port}` stands for the
+    /// clients' port.
     pub settings: String,
     /// Most descriptors that the process may have, if fewer than usual.
     pub descriptors_max: Option<u32>,
@@ -73,7 +74,8 @@ impl Server {
             .replace("{admin}", &admin.to_string())
             .replace("{folder}", &folder.display().to_string())
             .replace("{secret}", TOKEN_SECRET);
-        let settings = configuration(&launch.settings, &usual);
+        let own = launch.settings.replace("{client_port}", &client.port().to_string());
+        let settings = configuration(&own, &usual);
         fs::write(folder.join("tidegate.toml"), settings).expect("the configuration can be written");
         let mut command = command(&folder, &launch);
         if launch.passes_client_socket {

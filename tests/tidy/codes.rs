@@ -59,7 +59,11 @@ pub const CODES: &[Code] = &[
         "expired",
         Test("src/session/tests/tokens.rs", "a_bad_subscription_token_keeps_the_client_out_and_a_foreign_one_ends_it"),
     ),
-    code(111, "too many requests", Application("what is too much waits in its socket, or is closed with 3013")),
+    code(
+        111,
+        "too many requests",
+        Test("src/shard/tests/abuse.rs", "commands_beyond_their_rate_are_answered_and_then_end_the_connection"),
+    ),
     code(
         112,
         "unrecoverable position",

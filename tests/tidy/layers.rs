@@ -6,7 +6,7 @@ use crate::source::{Source, is_word};
 
 /// The modules of the library, in their order of ideas.
 const LAYERS: &[&[&str]] = &[
-    &["limits", "config"],
+    &["limits", "network", "config"],
     &["uring", "http", "log", "websocket", "protocol", "resp", "systemd"],
     &["session", "channel", "fanout", "mesh"],
     &["shard", "ingest", "journal", "engine", "control", "doctor"],

@@ -10,8 +10,8 @@ use crate::{
     protocol::{Disconnect, HookAnswer, Reply, SubscribeResult, Tags},
     session::{
         self, Awaiting, Connect, ConnectReply, Effects, Flow, Forwarded, HistoryCommand, PresenceCommand,
-        PublishCommand, Question, Reason, Renewal, Rules, Session, SubscribeCommand, Terms, Transient, Uplink,
-        write_connect_reply,
+        PublishCommand, Question, Rates, Reason, Renewal, Rules, Session, SubscribeCommand, Terms, TooFrequent,
+        Transient, TurnedAway, Uplink, write_connect_reply,
     },
     websocket::deflate::Inflater,
 };
@@ -44,6 +44,8 @@ pub struct Recorder {
     pub inflater: Inflater,
     /// What becomes of commands for other sessions.
     pub forwarded: Forwarded,
+    /// How often the client has done what.
+    pub rates: Rates,
     /// Whether there is a place for one more client.
     pub has_place: bool,
     /// Whether a connect command waits for server-side subscriptions.
@@ -79,8 +81,8 @@ impl Effects for Recorder {
         &mut self.inflater
     }
 
-    fn has_place(&self) -> bool {
-        self.has_place
+    fn no_place(&self) -> Option<TurnedAway> {
+        (!self.has_place).then_some(TurnedAway::ConnectionsExhausted)
     }
 
     fn now_unix_seconds(&self) -> u64 {
@@ -195,6 +197,10 @@ impl Effects for Recorder {
         self.forwarded
     }
 
+    fn charge_command(&mut self, is_publication: bool) -> Result<(), TooFrequent> {
+        self.rates.command(&self.rules.config.client.limits, is_publication, NOW * 1_000_000_000)
+    }
+
     fn message(&mut self) {
         self.messages += 1;
     }
@@ -250,6 +256,7 @@ impl Client {
             form: Form::default(),
             inflater: Inflater::default(),
             forwarded: Forwarded::Sent,
+            rates: Rates::default(),
             has_place: true,
             connect_pauses: false,
             publish_pauses: false,

@@ -1,5 +1,6 @@
 //! Shards on a simulated kernel, one situation at a time; what chance brings is `tests/simulation`'s.
 
+mod abuse;
 mod compression;
 mod connecting;
 mod deltas;
