@@ -43,6 +43,7 @@ mod thread;
 mod user_requests;
 mod users;
 mod view;
+mod watched;
 pub mod wheel;
 mod writing;
 

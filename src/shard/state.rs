@@ -21,6 +21,7 @@ use super::{
     programs::Programs,
     session_ids::SessionIds,
     slab::ConnectionSlab,
+    watched::Watched,
     wheel::{TimerLinks, Timers, Wheel},
 };
 use crate::{
@@ -65,6 +66,7 @@ pub struct State {
     pub wheel: Wheel,
     pub counters: Counters,
     pub notices: Notices,
+    pub watched: Watched,
     /// Connections with something to receive.
     pub readable: VecDeque<u32>,
     /// Connections whose outboxes may go on.
@@ -108,8 +110,8 @@ pub struct State {
     pub accept_rests_until_ms: Option<u64>,
     pub is_accept_starved: bool,
     pub must_stop_accepting: bool,
-    /// The control thread's question that is answered at the turn's end.
-    pub observed_by: Option<u64>,
+    /// The control thread's question that is answered at the turn's end, and whether a console asks.
+    pub observed_by: Option<(u64, bool)>,
     drain: Option<Drain>,
     accepted: u32,
     due: Vec<u32>,
@@ -152,6 +154,7 @@ impl State {
             wheel: Wheel::new(now_ms),
             counters: Counters::default(),
             notices: Notices::default(),
+            watched: Watched::default(),
             readable: VecDeque::new(),
             writable: Vec::new(),
             paused: Vec::new(),
@@ -268,6 +271,7 @@ impl State {
 
     /// Bytes of a client: its session acts on them.
     pub fn converse_with_input(&mut self, index: u32, input: &mut [u8]) {
+        self.count_talker(index, input.len());
         self.converse(index, |session, transient, rules, peer| {
             session::receive(session, transient, input, rules, peer)
         });
@@ -379,6 +383,7 @@ impl State {
         if self.connection_mut(index).clear(Flag::Connected) {
             self.counters.connections -= 1;
             self.tell_left(index, end.code, end.why);
+            self.remember_close(index, end);
             self.tell_gone(index, end.code, &end.reason);
         }
         self.leave_user(index);
