@@ -161,6 +161,7 @@ impl State {
             | Answer::Channels(_)
             | Answer::Census(_)
             | Answer::Devices(_)
+            | Answer::Closes(_)
             | Answer::Changed { .. }
             | Answer::Done => {
                 unreachable!("no command of a client asks for {answer:?}")
