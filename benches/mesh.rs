@@ -81,7 +81,7 @@ fn one_at_a_time(count: u64) -> Duration {
                 }
                 shard.bell.end_sleep();
             };
-            let ToShard::Observe { ticket } = message else { panic!("nothing else was sent") };
+            let ToShard::Observe { ticket, .. } = message else { panic!("nothing else was sent") };
             shard.to_ingest.send(ToIngest::Observe { ticket });
             shard.to_ingest.ring();
         }
@@ -89,7 +89,7 @@ fn one_at_a_time(count: u64) -> Duration {
     });
     let begun = Instant::now();
     for ticket in 0..count {
-        ingest.to_shards[0].send(ToShard::Observe { ticket });
+        ingest.to_shards[0].send(ToShard::Observe { ticket, is_watched: false });
         ingest.to_shards[0].ring();
         while ingest.inbound[0].try_recv().is_err() {
             ingest.bell.begin_sleep();

@@ -238,6 +238,18 @@ pub const LOG_LINES_PER_REASON_MAX: u64 = 5;
 /// attack.
 pub const AUDIT_LINES_PER_REASON_MAX: u64 = 200;
 
+/// Ends of connections that a shard remembers, for who asks why a user's connection closed: some 100 KB.
+pub const CLOSES_KEPT_MAX: usize = 1024;
+
+/// Of these, those that one answer tells.
+pub const CONSOLE_CLOSES_MAX: usize = 50;
+
+/// Slow clients, and clients that send much, that the console lists for each shard.
+pub const CONSOLE_CLIENTS_MAX: usize = 10;
+
+/// Clients whose bytes are counted at a time to find those that send most. One in so many of all bytes is found for sure.
+pub const TALKERS_COUNTED_MAX: usize = 32;
+
 /// Channels that the console lists.
 pub const CONSOLE_CHANNELS_MAX: usize = 10;
 

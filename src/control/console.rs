@@ -8,7 +8,7 @@
 //! our own; otherwise a request's `Host` could inject a script.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::{Duration, Instant},
@@ -22,7 +22,11 @@ use super::{
     observer::{Snapshot, ThreadReport},
     process::{self, ProcessFigures},
 };
-use crate::{config::Config, limits::CONSOLE_CHANNELS_MAX, mesh::ShardFigures};
+use crate::{
+    config::Config,
+    limits::{CONSOLE_CHANNELS_MAX, CONSOLE_CLIENTS_MAX},
+    mesh::{Histogram, ShardFigures, SlowConsumer, Talker},
+};
 
 /// Rates between figures further apart than this would show the past as the present.
 const RATE_INTERVAL_MAX: Duration = Duration::from_secs(5);
@@ -106,8 +110,26 @@ pub struct Overview {
     memory: Memory,
     shards: Vec<ShardOverview>,
     top_channels: Vec<ChannelOverview>,
+    slow_consumers: Vec<SlowConsumerOverview>,
+    top_talkers: Vec<TalkerOverview>,
     rejections: Vec<Count>,
     dropped: Vec<Count>,
+}
+
+#[derive(Debug, Serialize)]
+struct SlowConsumerOverview {
+    client: String,
+    user: String,
+    shard: u16,
+    bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct TalkerOverview {
+    client: String,
+    user: String,
+    shard: u16,
+    bytes_per_second: f64,
 }
 
 /// Per second.
@@ -140,6 +162,11 @@ struct ShardOverview {
     subscriptions: u64,
     outbox_bytes: u64,
     messages_sent_per_second: Option<f64>,
+    /// One turn in a hundred took longer since the last time.
+    turn_ms: Option<f64>,
+    /// What the control thread has waited for the last answer.
+    answer_ms: Option<f64>,
+    held_messages: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -153,6 +180,7 @@ struct ChannelOverview {
 struct Count {
     name: String,
     total: u64,
+    per_second: Option<f64>,
 }
 
 /// Turns totals into rates: it remembers the totals that the console was told last.
@@ -177,6 +205,9 @@ struct Totals {
     /// Publications, messages sent and received, bytes sent and received.
     sums: [u64; 5],
     messages_sent_by_shard: Vec<u64>,
+    turn_times: Vec<Histogram>,
+    reasons: BTreeMap<&'static str, u64>,
+    dropped: BTreeMap<&'static str, u64>,
     channels: HashMap<Arc<str>, ChannelTotals>,
 }
 
@@ -200,6 +231,9 @@ impl Totals {
         }
         let sent =
             |report: &ThreadReport<ShardFigures>| report.figures.as_ref().map_or(0, |figures| figures.messages_sent);
+        let turn_time = |report: &ThreadReport<ShardFigures>| {
+            report.figures.as_ref().map(|figures| figures.turn_time.clone()).unwrap_or_default()
+        };
         Self {
             at: snapshot.at,
             sums: [
@@ -210,6 +244,14 @@ impl Totals {
                 sum(|figures| figures.bytes_received),
             ],
             messages_sent_by_shard: snapshot.shards.iter().map(sent).collect(),
+            turn_times: snapshot.shards.iter().map(turn_time).collect(),
+            reasons: sum_by_key(
+                snapshot
+                    .shard_figures()
+                    .flat_map(|figures| &figures.reasons)
+                    .chain(snapshot.ingest.figures.iter().flat_map(|figures| &figures.reasons)),
+            ),
+            dropped: sum_by_key(snapshot.shard_figures().flat_map(|figures| &figures.dropped)),
             channels,
         }
     }
@@ -249,16 +291,10 @@ fn overview(snapshot: &Snapshot, process: &ProcessFigures, totals: &Totals, prev
         },
         shards: shards(snapshot, totals, previous),
         top_channels: top_channels(totals, previous),
-        rejections: counts(
-            sum_by_key(
-                snapshot
-                    .shard_figures()
-                    .flat_map(|figures| &figures.reasons)
-                    .chain(snapshot.ingest.figures.iter().flat_map(|figures| &figures.reasons)),
-            )
-            .into_iter(),
-        ),
-        dropped: counts(sum_by_key(snapshot.shard_figures().flat_map(|figures| &figures.dropped)).into_iter()),
+        slow_consumers: slow_consumers(snapshot),
+        top_talkers: top_talkers(snapshot),
+        rejections: counts(totals, previous, |totals| &totals.reasons),
+        dropped: counts(totals, previous, |totals| &totals.dropped),
     }
 }
 
@@ -278,6 +314,12 @@ fn shards(snapshot: &Snapshot, totals: &Totals, previous: Option<(&Totals, f64)>
                 messages_sent_per_second: previous.map(|(previous, seconds)| {
                     rate(previous.messages_sent_by_shard[shard], totals.messages_sent_by_shard[shard], seconds)
                 }),
+                turn_ms: previous.and_then(|(previous, _)| {
+                    let turns = totals.turn_times[shard].since(&previous.turn_times[shard]);
+                    turns.quantile(0.99).map(|turn_us| turn_us as f64 / 1000.0)
+                }),
+                answer_ms: report.answer_time.map(|time| time.as_secs_f64() * 1000.0),
+                held_messages: figures.map_or(0, |figures| figures.mesh_holding),
             }
         })
         .collect()
@@ -318,11 +360,51 @@ fn rate(before: u64, after: u64, seconds: f64) -> f64 {
     difference as f64 / seconds
 }
 
-fn counts(sums: impl Iterator<Item = (&'static str, u64)>) -> Vec<Count> {
-    let mut counts: Vec<_> =
-        sums.filter(|(_, total)| *total > 0).map(|(name, total)| Count { name: name.to_owned(), total }).collect();
+/// Counts that are not 0, the largest first.
+fn counts(
+    totals: &Totals,
+    previous: Option<(&Totals, f64)>,
+    of: fn(&Totals) -> &BTreeMap<&'static str, u64>,
+) -> Vec<Count> {
+    let counted = of(totals).iter().filter(|(_, total)| **total > 0);
+    let mut counts: Vec<_> = counted
+        .map(|(name, total)| {
+            let per_second = previous
+                .map(|(previous, seconds)| rate(of(previous).get(name).copied().unwrap_or_default(), *total, seconds));
+            Count { name: (*name).to_owned(), total: *total, per_second }
+        })
+        .collect();
     counts.sort_by_key(|count| std::cmp::Reverse(count.total));
     counts
+}
+
+/// Of all shards those with the most.
+fn slow_consumers(snapshot: &Snapshot) -> Vec<SlowConsumerOverview> {
+    let of_shard = |figures: &ShardFigures| {
+        let shard = figures.shard;
+        figures.slow_consumers.clone().into_iter().map(move |slow| {
+            let SlowConsumer { client, user, bytes } = slow;
+            SlowConsumerOverview { client, user, shard, bytes }
+        })
+    };
+    let mut slow: Vec<_> = snapshot.shard_figures().flat_map(of_shard).collect();
+    slow.sort_by_key(|slow| std::cmp::Reverse(slow.bytes));
+    slow.truncate(CONSOLE_CLIENTS_MAX);
+    slow
+}
+
+fn top_talkers(snapshot: &Snapshot) -> Vec<TalkerOverview> {
+    let of_shard = |figures: &ShardFigures| {
+        let shard = figures.shard;
+        figures.top_talkers.clone().into_iter().map(move |talker| {
+            let Talker { client, user, bytes_per_second } = talker;
+            TalkerOverview { client, user, shard, bytes_per_second }
+        })
+    };
+    let mut talkers: Vec<_> = snapshot.shard_figures().flat_map(of_shard).collect();
+    talkers.sort_by(|left, right| right.bytes_per_second.total_cmp(&left.bytes_per_second));
+    talkers.truncate(CONSOLE_CLIENTS_MAX);
+    talkers
 }
 
 #[cfg(test)]
@@ -365,6 +447,11 @@ mod tests {
             publications: messages_sent / 10,
             messages_sent,
             reasons: vec![("bad_origin", 1), ("never", 0)],
+            slow_consumers: vec![SlowConsumer {
+                client: "c".to_owned(),
+                user: "42".to_owned(),
+                bytes: messages_sent + 1,
+            }],
             top_channels: channels
                 .iter()
                 .map(|(name, subscribers, deliveries)| ChannelFigures {
@@ -396,6 +483,9 @@ mod tests {
         assert_eq!(second.memory.table_bytes_per_connection, Some(100.0));
         let rejections: Vec<_> = second.rejections.iter().map(|count| (count.name.as_str(), count.total)).collect();
         assert_eq!(rejections, [("bad_origin", 2), ("wrong_password", 2)]);
+        assert_eq!(second.rejections[0].per_second, Some(0.0));
+        let slow: Vec<_> = second.slow_consumers.iter().map(|slow| (slow.shard, slow.bytes)).collect();
+        assert_eq!(slow, [(0, 3_001), (1, 501)], "the largest first");
     }
 
     #[test]

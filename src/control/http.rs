@@ -7,7 +7,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 use axum::{
     Extension, Json, Router,
     body::to_bytes,
-    extract::{ConnectInfo, Request, State},
+    extract::{ConnectInfo, Query, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts},
     middleware::{self, Next},
     response::{
@@ -17,7 +17,7 @@ use axum::{
     routing::{any, get, post},
 };
 use futures_util::{Stream, stream};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{
@@ -31,7 +31,9 @@ use super::{
     metrics,
     observer::Snapshot,
     process::ProcessFigures,
+    shards::Shards,
     stop::StopRequest,
+    user_search,
 };
 use crate::{
     config::{ApiConfig, Config, ErrorMode},
@@ -48,6 +50,8 @@ pub struct Handlers {
     pub demo: bool,
     /// For the console.
     pub operator_token: OperatorToken,
+    /// Who answers what the console asks about a user.
+    pub shards: Shards,
     /// The server API.
     pub api: Arc<Api>,
     /// To the control loop.
@@ -68,6 +72,7 @@ pub fn router(handlers: Handlers) -> Router {
         .route("/", get(console))
         .route("/console/events", get(console_events))
         .route("/console/token", get(console_token))
+        .route("/console/user", get(console_user))
         .route("/metrics", get(metrics))
         .route("/health", get(health))
         .route("/drain", post(drain))
@@ -179,6 +184,25 @@ async fn console_token(
     match guard::check_own_machine(peer) {
         Ok(()) => Json(serde_json::json!({ "token": (handlers.operator_token)() })).into_response(),
         Err(refusal) => refusal.into_response(),
+    }
+}
+
+#[derive(Deserialize)]
+struct UserQuery {
+    user: String,
+}
+
+async fn console_user(
+    State(handlers): State<Handlers>,
+    Query(UserQuery { user }): Query<UserQuery>,
+    headers: HeaderMap,
+) -> Response {
+    if guard::sender(&headers) != Sender::OwnPage {
+        return Refusal::ForeignPage.into_response();
+    }
+    match user_search::find(&handlers.shards, &user).await {
+        Ok(found) => Json(found).into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "a shard does not answer\n").into_response(),
     }
 }
 

@@ -111,7 +111,8 @@ mod tests {
 
     fn begin(inquiries: &mut Inquiries, ticket: u64, questions: usize, now: Instant) -> Asker {
         let (asker, answer) = oneshot::channel();
-        let questions: Vec<_> = (0..questions).map(|shard| (shard, ToShard::Observe { ticket })).collect();
+        let questions: Vec<_> =
+            (0..questions).map(|shard| (shard, ToShard::Observe { ticket, is_watched: false })).collect();
         assert_eq!(inquiries.begin(Inquiry { ticket, questions, asker }, now).len(), 2);
         answer
     }

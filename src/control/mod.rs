@@ -34,6 +34,7 @@ mod process;
 mod service;
 mod shards;
 mod stop;
+mod user_search;
 
 use std::{
     io,
@@ -158,6 +159,7 @@ impl Control {
             config: Arc::clone(&self.config),
             demo: self.demo,
             operator_token: self.operator_token,
+            shards: shards.clone(),
             api: Arc::new(Api::new(Arc::clone(&self.config), shards, questions.clone())),
             questions,
             overview: Arc::clone(&overview),
@@ -478,12 +480,13 @@ impl ControlLoop {
             return Some(earliest);
         }
         self.last_round_at = Some(now);
+        let is_watched = self.wanted.consoles;
         self.round = Some(std::mem::take(&mut self.wanted));
         let (ticket, threads) = self.observer.begin_round(now);
         for thread in threads {
             match thread {
                 ThreadId::Shard(shard) => {
-                    self.mesh.to_shards[shard].send(ToShard::Observe { ticket });
+                    self.mesh.to_shards[shard].send(ToShard::Observe { ticket, is_watched });
                     self.mesh.to_shards[shard].ring();
                 }
                 ThreadId::Ingest => {

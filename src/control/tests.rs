@@ -168,7 +168,7 @@ fn play_shard(mut mesh: ShardMesh, play: &Play) {
             }
         }
         match mesh.inbound[control].try_recv() {
-            Ok(ToShard::Observe { ticket }) => {
+            Ok(ToShard::Observe { ticket, .. }) => {
                 if mesh.shard == 0 {
                     play.answers.fetch_add(1, Ordering::Relaxed);
                 }

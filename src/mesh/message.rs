@@ -227,6 +227,8 @@ pub enum Answer {
     Presence(PresenceFound),
     /// Connections of a user on the shard.
     Devices(DevicesFound),
+    /// How connections of a user have ended, the newest first.
+    Closes(Vec<Close>),
     /// How many connections of the shard have other attributes now, and how many would have had too much of them.
     Changed {
         /// Changed.
@@ -708,6 +710,15 @@ pub enum ToShard {
     Observe {
         /// Given back with the answer.
         ticket: u64,
+        /// A console is open: it wants to see single clients.
+        is_watched: bool,
+    },
+    /// From control: how have this user's last connections here ended?
+    RecentCloses {
+        /// User id.
+        user: Arc<str>,
+        /// Who asks.
+        reply_to: ReplyTo,
     },
     /// From control: the published keys that verify tokens, when they change, and as the answer to
     /// [`ToControl::TokenKeysWanted`]. Its loss would leave clients waiting until their time is over.
@@ -893,6 +904,10 @@ pub struct ShardFigures {
     pub mesh_held: u64,
     /// Messages that are held back now.
     pub mesh_holding: u64,
+    /// Clients with the largest outboxes when a console looked last.
+    pub slow_consumers: Vec<SlowConsumer>,
+    /// Clients that sent most before a console looked last.
+    pub top_talkers: Vec<Talker>,
     /// The channels with the most deliveries of late: name, subscribers on this shard, deliveries since start.
     pub top_channels: Vec<ChannelFigures>,
     /// Connections whose inflaters hold the window of a channel.
@@ -937,6 +952,41 @@ impl CompressionFigures {
         self.delivered_bytes_after += other.delivered_bytes_after;
         self.nanoseconds += other.nanoseconds;
     }
+}
+
+/// A client that reads more slowly than it is sent to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlowConsumer {
+    /// Client id.
+    pub client: String,
+    /// User id; "": anonymous.
+    pub user: String,
+    /// What waits for it.
+    pub bytes: u64,
+}
+
+/// A client that sends much.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Talker {
+    /// Client id.
+    pub client: String,
+    /// User id; "": anonymous.
+    pub user: String,
+    /// What it has sent for certain.
+    pub bytes_per_second: f64,
+}
+
+/// The end of a client's connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Close {
+    /// Client id.
+    pub client: String,
+    /// Of the close frame; 3000: the client has ended it.
+    pub code: u16,
+    /// As it is counted; "": it is not.
+    pub reason: &'static str,
+    /// When.
+    pub at_unix_seconds: u64,
 }
 
 /// A channel as one shard sees it.

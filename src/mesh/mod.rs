@@ -194,12 +194,12 @@ mod tests {
     use super::*;
 
     fn observe(ticket: u64) -> ToShard {
-        ToShard::Observe { ticket }
+        ToShard::Observe { ticket, is_watched: false }
     }
 
     fn ticket(message: &ToShard) -> u64 {
         match message {
-            ToShard::Observe { ticket } => *ticket,
+            ToShard::Observe { ticket, .. } => *ticket,
             other => panic!("unexpected {other:?}"),
         }
     }

@@ -143,6 +143,8 @@ impl State {
                 + self.mesh.to_ingest.held_total()
                 + self.mesh.to_control.held_total(),
             mesh_holding: self.mesh.held() as u64,
+            slow_consumers: self.watched.slow_consumers.clone(),
+            top_talkers: self.watched.top_talkers.clone(),
             top_channels: top_channels
                 .map(|(name, subscribers, deliveries)| ChannelFigures { name: name.into(), subscribers, deliveries })
                 .collect(),

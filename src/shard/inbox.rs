@@ -122,7 +122,8 @@ impl State {
             ToShard::ListChannels { pattern, reply_to } => self.list_channels(pattern.as_deref(), reply_to),
             ToShard::Census { from, reply_to } => self.answer(reply_to, Answer::Census(self.census(from))),
             // Figures are made at the turn's end, when what the turn has done is counted.
-            ToShard::Observe { ticket } => self.observed_by = Some(ticket),
+            ToShard::Observe { ticket, is_watched } => self.observed_by = Some((ticket, is_watched)),
+            ToShard::RecentCloses { user, reply_to } => self.tell_closes(&user, reply_to),
             ToShard::TokenKeys { keys, is_current, is_answer } => self.keys_arrived(keys, is_current, is_answer),
             ToShard::HookAnswered { number, answer } => self.hook_answered(number, answer),
             ToShard::Deny { prefixes } => self.deny(prefixes),
@@ -162,6 +163,7 @@ impl State {
             | Answer::Channels(_)
             | Answer::Census(_)
             | Answer::Devices(_)
+            | Answer::Closes(_)
             | Answer::Changed { .. }
             | Answer::Done => {
                 unreachable!("no command of a client asks for {answer:?}")
@@ -317,7 +319,10 @@ impl State {
 
     /// Answers the control thread's question.
     pub fn answer_observer(&mut self, figures: impl FnOnce(&Self) -> crate::mesh::ShardFigures) {
-        if let Some(ticket) = self.observed_by.take() {
+        if let Some((ticket, is_watched)) = self.observed_by.take() {
+            if is_watched {
+                self.look_closely();
+            }
             let figures = Box::new(figures(self));
             self.mesh.to_control.send(ToControl::Shard { ticket, figures });
         }

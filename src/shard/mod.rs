@@ -48,6 +48,7 @@ mod thread;
 mod user_requests;
 mod users;
 mod view;
+mod watched;
 pub mod wheel;
 mod writing;
 

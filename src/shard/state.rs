@@ -23,6 +23,7 @@ use super::{
     rates::Rated,
     session_ids::SessionIds,
     slab::ConnectionSlab,
+    watched::Watched,
     wheel::{TimerLinks, Timers, Wheel},
 };
 use crate::{
@@ -69,6 +70,7 @@ pub struct State {
     pub wheel: Wheel,
     pub counters: Counters,
     pub notices: Notices,
+    pub watched: Watched,
     /// Connections with something to receive.
     pub readable: VecDeque<u32>,
     /// Connections whose outboxes may go on.
@@ -112,8 +114,8 @@ pub struct State {
     pub accept_rests_until_ms: Option<u64>,
     pub is_accept_starved: bool,
     pub must_stop_accepting: bool,
-    /// The control thread's question that is answered at the turn's end.
-    pub observed_by: Option<u64>,
+    /// The control thread's question that is answered at the turn's end, and whether a console asks.
+    pub observed_by: Option<(u64, bool)>,
     drain: Option<Drain>,
     accepted: u32,
     due: Vec<u32>,
@@ -158,6 +160,7 @@ impl State {
             wheel: Wheel::new(now_ms),
             counters: Counters::default(),
             notices: Notices::default(),
+            watched: Watched::default(),
             readable: VecDeque::new(),
             writable: Vec::new(),
             paused: Vec::new(),
@@ -268,6 +271,7 @@ impl State {
         if self.connection(index).awaits_proxy_header() {
             return self.hear_balancer(index, input);
         }
+        self.count_talker(index, input.len());
         self.converse(index, |session, transient, rules, peer| {
             session::receive(session, transient, input, rules, peer)
         });
@@ -385,6 +389,7 @@ impl State {
         if self.connection_mut(index).clear(Flag::Connected) {
             self.counters.connections -= 1;
             self.tell_left(index, end.code, end.why);
+            self.remember_close(index, end);
             self.tell_gone(index, end.code, &end.reason);
         } else if !self.connection(index).has(Flag::Refused) {
             self.admitting.handshakes.end();

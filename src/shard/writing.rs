@@ -213,7 +213,8 @@ impl State {
         }
     }
 
-    fn outbox(&self, index: u32) -> Option<&Outbox> {
+    /// What waits to be sent to a connection.
+    pub fn outbox(&self, index: u32) -> Option<&Outbox> {
         self.connection(index).extra.as_ref()?.outbox.as_deref()
     }
 

@@ -354,7 +354,7 @@ impl Simulation {
 
     fn observe(&mut self) {
         let shard = self.random.below(self.shards.len() as u64) as usize;
-        self.control.to_shards[shard].send(ToShard::Observe { ticket: 1 });
+        self.control.to_shards[shard].send(ToShard::Observe { ticket: 1, is_watched: true });
         self.take_reports();
     }
 
