@@ -201,6 +201,7 @@ publications_arrive() {
     background status tidegate tail news:status
     until_true "the client in the status text" has StatusText "clients: 1"
     guest systemctl stop test-status
+    [ "$(guest stat --format %U /var/log/tidegate/audit.log)" = tidegate ]
     ok "publications over TCP and the Unix socket arrive; the status text counts clients"
 }
 
@@ -359,7 +360,7 @@ package_upgrades_and_goes() {
     guest dpkg --purge tidegate >"$work/dpkg.log" 2>&1
     ! guest getent passwd tidegate >/dev/null || stop "a purge leaves the user"
     local left
-    left=$(guest find / -xdev -path /root -prune -o -path /proc -prune -o -path /sys -prune -o -path /var/log -prune -o \
+    left=$(guest find / -xdev -path /root -prune -o -path /proc -prune -o -path /sys -prune -o \
         -name '*tidegate*' -not -path '/etc/systemd/system/tidegate-*' -print)
     [ -z "$left" ] || stop "a purge leaves $left"
     ok "an upgrade starts the new server, a removal keeps the configuration, a purge leaves nothing"
