@@ -13,6 +13,7 @@ pub mod log;
 pub mod protocol;
 pub mod resp;
 pub mod systemd;
+pub mod tls;
 pub mod uring;
 pub mod websocket;
 

@@ -303,6 +303,22 @@ pub const HOOK_QUESTIONS_PER_CLIENT_MAX: u16 = 128;
 /// Seconds until the back end is asked again whether a connection or a subscription goes on, if it did not answer.
 pub const HOOK_RETRY_SECONDS: u32 = 60;
 
+/// What an idle connection of a port with TLS keeps for it on the heap: for each direction a secret, a key and a nonce.
+pub const TLS_CHANNEL_BYTES_MAX: usize = 288;
+
+/// Handshakes that a shard advances in one turn: a millisecond or two, for which established clients wait.
+pub const TLS_HANDSHAKES_PER_TURN_MAX: usize = 8;
+
+/// Sessions that a port keeps for clients of TLS 1.2 that take no tickets.
+pub const TLS_SESSIONS_MAX: usize = 1024;
+
+/// Bytes that are sealed for one connection in one turn: what its socket does not take of them waits as it is, and can
+/// no longer be dropped.
+pub const TLS_SEALED_BYTES_MAX: usize = 64 * 1024;
+
+/// Milliseconds between two looks at the files of certificates.
+pub const TLS_RELOAD_INTERVAL_MS: u64 = 5_000;
+
 /// Bytes of an idempotency key.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 

@@ -22,6 +22,7 @@ use crate::{
     session::Rules,
     shard::{self, ShardOptions},
     systemd::{PassedSocket, PassedSockets, ServiceManager},
+    tls,
     uring::{self, HostError, Listener},
 };
 
@@ -83,6 +84,9 @@ pub enum StartError {
     /// The ingest thread could not start.
     #[error("{0}")]
     Ingest(#[from] ingest::StartError),
+    /// Certificates cannot be used.
+    #[error("TLS is configured, and cannot be had: {0}")]
+    Certificates(String),
     /// A shard could not start.
     #[error("{0}")]
     Shard(#[from] shard::StartError),
@@ -110,6 +114,8 @@ pub fn serve(
     let (admin, listener) = admin;
     let (api, api_listener) = api.unzip();
     let config = Arc::new(with_bound(config, client, admin, api));
+    let tls = tls::Ports::open(&config).map_err(|problems| StartError::Certificates(problems.to_string()))?;
+    tls.warn_of_expired();
 
     let hasher = ChannelHasher::default();
     let admission = Admission::new(config.client.connections_max);
@@ -122,6 +128,7 @@ pub fn serve(
     for ((mesh, listener), core) in shard_meshes.into_iter().zip(listeners).zip(&config.shards.cores) {
         let (shard, core) = (mesh.shard, *core);
         let (config, hasher, admission) = (Arc::clone(&config), hasher.clone(), admission.clone());
+        let tls = tls.client.clone();
         let options = move || ShardOptions {
             rules: Rules::new(Arc::clone(&config), &operator_key, console_origins(config.admin.listen)),
             config,
@@ -129,18 +136,23 @@ pub fn serve(
             mesh,
             admission,
             client_id_key,
+            tls,
             seed: u64::from_le_bytes(random()),
             core,
         };
         threads.push(shard::spawn(options, shard, core, features, listener, bells.clone())?);
     }
-    let ingest = ingest::spawn(Arc::clone(&config), hasher.clone(), ingest_mesh, ingest)?;
+    let ingest = ingest::spawn(Arc::clone(&config), hasher.clone(), ingest_mesh, ingest, tls.ingest.clone())?;
     let descriptors: Vec<_> = threads.iter().map(shard::ShardThread::descriptor).collect();
     for thread in threads {
         thread.run(descriptors.clone());
     }
 
-    if demo && let Some(address) = ingest.address {
+    // The demonstration's producer speaks no TLS.
+    if demo
+        && tls.ingest.is_none()
+        && let Some(address) = ingest.address
+    {
         demo::spawn_ticker(address, config.ingest.password.as_deref().map(str::to_owned))?;
     }
     ready(&Addresses { client, ingest: ingest.address, ingest_unix: config.ingest.unix.clone(), admin, api });
@@ -151,7 +163,8 @@ pub fn serve(
     let mut config = Config::clone(&config);
     config.ingest.listen = ingest.address;
     let config = Arc::new(config);
-    let control = Control { config, mesh: control_mesh, hasher, listener, api_listener, operator_token, demo, manager };
+    let control =
+        Control { config, mesh: control_mesh, hasher, listener, api_listener, tls, operator_token, demo, manager };
     Ok(control.run()?)
 }
 

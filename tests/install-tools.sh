@@ -16,6 +16,8 @@ stop() {
 install_debian_packages() {
     local packages=()
     has redis-cli && has redis-benchmark || packages+=(redis-tools)
+    has openssl || packages+=(openssl)
+    has curl || packages+=(curl)
     has chromium || packages+=(chromium)
     has node || packages+=(nodejs)
     has npm || packages+=(npm)

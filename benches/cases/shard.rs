@@ -46,6 +46,7 @@ impl Clients {
         let hasher = ChannelHasher::with_key([7; 16]);
         let (mut shards, ingest, control) = build(1).expect("descriptors for three bells");
         let options = ShardOptions {
+            tls: None,
             rules: Rules::new(Arc::clone(&config), b"nobody is an operator here", Vec::new()),
             hasher: hasher.clone(),
             mesh: shards.remove(0),

@@ -51,7 +51,8 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         );
     }
     let demo = arguments.demo;
-    let outcome = server::serve(config, demo, passed, |addresses| announce(addresses, demo));
+    let scheme = if config.client.tls.port.is_on() { "wss" } else { "ws" };
+    let outcome = server::serve(config, demo, passed, |addresses| announce(addresses, scheme, demo));
     log::flush();
     let outcome = outcome.map_err(|error| Failure::Failed(error.to_string()))?;
     match outcome {
@@ -68,8 +69,8 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 /// Tells where everything is, once it is there.
-fn announce(addresses: &Addresses, demo: bool) {
-    let clients = format!("ws://{}/connection/websocket", addresses.client);
+fn announce(addresses: &Addresses, scheme: &str, demo: bool) {
+    let clients = format!("{scheme}://{}/connection/websocket", addresses.client);
     let console = format!("http://{}/", addresses.admin);
     let producers: Vec<String> = addresses
         .ingest

@@ -13,8 +13,8 @@ use axum::http::Uri;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::{
-    CompressionMode, DeltaType, Dictionary, ErrorMode, KeyFamily, LogFormat, Pattern, PayloadFormat, PublicKey,
-    RecoveryMode, Secret, SlowConsumerPolicy, StatusTransform,
+    CertificateFiles, CompressionMode, DeltaType, Dictionary, ErrorMode, KeyFamily, LogFormat, Pattern, PayloadFormat,
+    PublicKey, RecoveryMode, Secret, SlowConsumerPolicy, StatusTransform, TlsVersion,
     cores::parse_cores,
     problem::Mistake,
     raw::{Value, read_list},
@@ -89,6 +89,12 @@ pub(super) enum Kind<T: 'static> {
     Errors(Field<T, ErrorMode>),
     /// A regular expression.
     Regex(Field<T, Option<Pattern>>),
+    /// Certificates with their keys.
+    Certificates(Field<T, Vec<CertificateFiles>>),
+    /// A version of TLS.
+    TlsVersion(Field<T, TlsVersion>),
+    /// Absolute path of a file.
+    AbsolutePath(Field<T, Option<PathBuf>>),
 }
 
 /// The word that stands for "not at all" where a default must be switched off.
@@ -139,6 +145,10 @@ impl Word for LogFormat {
     ];
 }
 
+impl Word for TlsVersion {
+    const WORDS: &'static [(&'static str, Self)] = &[("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
+}
+
 impl Word for RecoveryMode {
     const WORDS: &'static [(&'static str, Self)] = &[("stream", RecoveryMode::Stream), ("cache", RecoveryMode::Cache)];
 }
@@ -182,6 +192,8 @@ impl<T> Kind<T> {
             Kind::Cores(field) => field(target).clear(),
             Kind::NamespaceName(field) => field(target).clear(),
             Kind::Regex(field) => *field(target) = None,
+            Kind::Certificates(field) => field(target).clear(),
+            Kind::AbsolutePath(field) => *field(target) = None,
             _ => unreachable!("a key of this type has a default; the schema's tests prove it"),
         }
     }
@@ -203,6 +215,7 @@ impl<T> Kind<T> {
             | Kind::DeltaTypes(_)
             | Kind::Secrets(_)
             | Kind::Dictionaries(_)
+            | Kind::Certificates(_)
                 if text.starts_with('[') =>
             {
                 read_list(variable, text).map_or_else(|_| as_written(), |raw| raw.value)
@@ -222,6 +235,7 @@ impl<T> Kind<T> {
             | Kind::DeltaTypes(_)
             | Kind::Secrets(_)
             | Kind::Dictionaries(_)
+            | Kind::Certificates(_)
                 if text.starts_with('[') =>
             {
                 text.to_owned()
@@ -304,6 +318,9 @@ impl<T> Kind<T> {
             (Kind::Regex(field), Value::Text(text)) if !text.is_empty() => {
                 *field(target) = Some(Pattern::new(text)?);
             }
+            (Kind::Certificates(field), value) => *field(target) = certificates_of(value)?,
+            (Kind::TlsVersion(field), Value::Text(text)) => *field(target) = word_of(text)?,
+            (Kind::AbsolutePath(field), Value::Text(text)) => *field(target) = Some(absolute_path_of(text)?),
             _ => return None,
         }
         Some(())
@@ -369,6 +386,12 @@ impl<T> Kind<T> {
             Kind::Errors(_) => one_of::<ErrorMode>(),
             Kind::Logs(_) => one_of::<LogFormat>(),
             Kind::Regex(_) => "a regular expression, like \"^[a-z]+$\"".to_owned(),
+            Kind::Certificates(_) => "a list of tables with the absolute paths of two files in PEM, like \
+                                      [{ certificate = \"/etc/tidegate/tls/fullchain.pem\", \
+                                      key = \"/etc/tidegate/tls/privkey.pem\" }]"
+                .to_owned(),
+            Kind::TlsVersion(_) => one_of::<TlsVersion>(),
+            Kind::AbsolutePath(_) => "the absolute path of a file".to_owned(),
         }
     }
 
@@ -424,6 +447,25 @@ fn file_of(text: &str) -> Option<Option<PathBuf>> {
     }
     let is_usable = Path::new(text).is_absolute() && !text.ends_with('/') && !text.contains('\0');
     is_usable.then(|| Some(PathBuf::from(text)))
+}
+
+fn absolute_path_of(text: &str) -> Option<PathBuf> {
+    (Path::new(text).is_absolute() && !text.contains('\0')).then(|| PathBuf::from(text))
+}
+
+/// Tables that have these two keys and no other.
+fn certificates_of(value: &Value) -> Option<Vec<CertificateFiles>> {
+    let Value::List(items) = value else { return None };
+    let pair = |item: &super::raw::Raw| {
+        let Value::Table(entries) = &item.value else { return None };
+        let path_of = |name: &str| {
+            let entry = entries.iter().find(|entry| entry.name == name)?;
+            if let Value::Text(text) = &entry.raw.value { absolute_path_of(text) } else { None }
+        };
+        let files = CertificateFiles { certificate: path_of("certificate")?, key: path_of("key")? };
+        (entries.len() == 2).then_some(files)
+    };
+    items.iter().map(pair).collect()
 }
 
 /// The texts of a list, or of one text with commas.

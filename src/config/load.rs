@@ -15,8 +15,8 @@ use std::{
 };
 
 use super::{
-    AdminConfig, ApiConfig, AttributesConfig, ClientConfig, Config, HooksConfig, IngestConfig, LimitsConfig, LogConfig,
-    Namespace, Namespaces, ShardsConfig, ShutdownConfig, TokenConfig,
+    AdminConfig, ApiConfig, AttributesConfig, ClientConfig, ClientTlsConfig, Config, HooksConfig, IngestConfig,
+    IngestTlsConfig, LimitsConfig, LogConfig, Namespace, Namespaces, ShardsConfig, ShutdownConfig, TokenConfig,
     cores::cores_available,
     problem::{Errors, Mistake, Place, Problem},
     raw::{Entry, Raw, Value, read_document, read_list},
@@ -136,6 +136,7 @@ impl Draft {
                 personal_channel_namespace: None,
                 user_connections_max: 0,
                 insecure: false,
+                tls: ClientTlsConfig::default(),
             },
             ingest: IngestConfig {
                 listen: None,
@@ -146,6 +147,7 @@ impl Draft {
                 connections_max: 0,
                 idempotency_ms: 0,
                 zstd_dictionaries: Vec::new(),
+                tls: IngestTlsConfig::default(),
             },
             admin: AdminConfig { listen, allow_public: false, password: None },
             api: ApiConfig::default(),

@@ -22,6 +22,7 @@ mod rules;
 mod schema;
 mod secret;
 mod status;
+mod tls;
 mod units;
 
 #[cfg(test)]
@@ -42,6 +43,7 @@ pub use public_key::{KeyFamily, PublicKey};
 pub use reference::reference;
 pub use secret::Secret;
 pub use status::{StatusMeaning, StatusTransform};
+pub use tls::{CertificateFiles, ClientTlsConfig, IngestTlsConfig, TlsConfig, TlsVersion};
 pub use units::{format_duration_ms, parse_duration_ms};
 
 use crate::{
@@ -144,6 +146,8 @@ pub struct ClientConfig {
     pub user_connections_max: u32,
     /// Whether every client may connect, subscribe, publish and read, without a token. Default false.
     pub insecure: bool,
+    /// Certificates, if the port speaks TLS.
+    pub tls: ClientTlsConfig,
 }
 
 impl ClientConfig {
@@ -238,6 +242,8 @@ pub struct IngestConfig {
     pub idempotency_ms: u32,
     /// Dictionaries that compressed payloads may name. Default none.
     pub zstd_dictionaries: Vec<Dictionary>,
+    /// Certificates, if the TCP port speaks TLS.
+    pub tls: IngestTlsConfig,
 }
 
 /// `[admin]`: the console, `/metrics`, `/health`.

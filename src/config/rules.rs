@@ -249,6 +249,22 @@ impl Rules<'_> {
         );
 
         self.require(
+            &["api.on_client_port", "client.tls.certificates"],
+            !config.api.on_client_port || !client.tls.port.is_on(),
+            || "cannot be had while clients speak TLS; give the server API a port of its own: api.listen".to_owned(),
+        );
+        let (balancers, certificates) = ("client.proxy_protocol_from", "client.tls.certificates");
+        self.require(
+            &[balancers, certificates],
+            client.proxy_protocol_from.is_empty() || !client.tls.port.is_on(),
+            || "cannot be had while clients speak TLS; let the balancer end TLS, or pass connections on without the protocol".to_owned(),
+        );
+        self.require(
+            &["ingest.tls.client_authority", "ingest.tls.certificates"],
+            config.ingest.tls.client_authority.is_none() || config.ingest.tls.port.is_on(),
+            || "is set, but ingest.tls.certificates is not; set them, so that the port speaks TLS".to_owned(),
+        );
+        self.require(
             &["api.on_client_port", "api.insecure"],
             is_loopback(client.listen) || !config.api.on_client_port || !config.api.insecure,
             || {

@@ -10,10 +10,10 @@
 use super::{
     Draft, KeyFamily, Namespace,
     kind::Kind::{
-        self, Address, Boolean, ClaimName, Compression, Cores, Count, DeltaTypes, Dictionaries, Duration, Errors,
-        Format, HeaderNames, LogFilter, Logs, LongSize, NamespaceName, OptionalAddress, OptionalFile, OptionalPath,
-        OptionalText, Origins, Prefixes, PublicKey, Recovery, Regex, Secret, Secrets, Size, SlowConsumer,
-        StatusTransforms, Url,
+        self, AbsolutePath, Address, Boolean, Certificates, ClaimName, Compression, Cores, Count, DeltaTypes,
+        Dictionaries, Duration, Errors, Format, HeaderNames, LogFilter, Logs, LongSize, NamespaceName, OptionalAddress,
+        OptionalFile, OptionalPath, OptionalText, Origins, Prefixes, PublicKey, Recovery, Regex, Secret, Secrets, Size,
+        SlowConsumer, StatusTransforms, TlsVersion, Url,
     },
 };
 
@@ -90,9 +90,20 @@ pub(super) static SECTIONS: &[Section] = &[
         keys: Keys::Server(CLIENT_TOKEN),
     },
     Section {
+        name: "client.tls",
+        doc: "TLS on the clients' port (wss://). It speaks TLS, and nothing else, once it has certificates; docs/tls.md \
+              tells more.",
+        keys: Keys::Server(CLIENT_TLS),
+    },
+    Section {
         name: "ingest",
         doc: "Where producers push: the Redis protocol, on TCP and on a Unix socket.",
         keys: Keys::Server(INGEST),
+    },
+    Section {
+        name: "ingest.tls",
+        doc: "TLS on the producers' TCP port. The Unix socket needs none.",
+        keys: Keys::Server(INGEST_TLS),
     },
     Section { name: "admin", doc: "The operators' port: console, /metrics, /health.", keys: Keys::Server(ADMIN) },
     Section {
@@ -406,6 +417,41 @@ static CLIENT_TOKEN: &[Key<Draft>] = &[
     ),
 ];
 
+/// How certificates are written.
+const CERTIFICATES_EXAMPLE: &str =
+    "[{ certificate = \"/etc/tidegate/tls/fullchain.pem\", key = \"/etc/tidegate/tls/privkey.pem\" }]";
+
+static CLIENT_TLS: &[Key<Draft>] = &[
+    unset(
+        "certificates",
+        Certificates(|draft| &mut draft.config.client.tls.port.certificates),
+        CERTIFICATES_EXAMPLE,
+        "Certificates with their keys, in PEM, each with those that lead to its authority behind it. A client gets the \
+         first that is for the name that it asks for, or else the first of all. The files are read anew when they \
+         change; connections stay.",
+    ),
+    key(
+        "minimum_version",
+        TlsVersion(|draft| &mut draft.config.client.tls.port.version_min),
+        "1.2",
+        "Oldest version of TLS that is spoken: \"1.2\" or \"1.3\".",
+    ),
+    key(
+        "handshakes_max",
+        Count(|draft| &mut draft.config.client.tls.handshakes_max, 1..=1_000_000),
+        "1024",
+        "Handshakes that a shard has under way at a time, some 10 KB each; further clients wait, within \
+         request_head_timeout.",
+    ),
+    key(
+        "handshakes_per_second_max",
+        Count(|draft| &mut draft.config.client.tls.handshakes_per_second_max, 1..=1_000_000),
+        "2000",
+        "Handshakes that a shard begins in a second; further clients wait in the same way. One takes 0.15 ms of its time \
+         with a certificate for ECDSA P-256, and 0.7 ms with RSA 2048.",
+    ),
+];
+
 static INGEST: &[Key<Draft>] = &[
     key(
         "listen",
@@ -457,6 +503,28 @@ static INGEST: &[Key<Draft>] = &[
         "Dictionaries by which producers may compress payloads (TG.PUBLISH ... ENCODING zstd): a list of absolute paths of \
          files that `zstd --train` made. A payload names its dictionary by number, so several may be in use while one \
          takes another's place.",
+    ),
+];
+
+static INGEST_TLS: &[Key<Draft>] = &[
+    unset(
+        "certificates",
+        Certificates(|draft| &mut draft.config.ingest.tls.port.certificates),
+        CERTIFICATES_EXAMPLE,
+        "As in [client.tls].",
+    ),
+    key(
+        "minimum_version",
+        TlsVersion(|draft| &mut draft.config.ingest.tls.port.version_min),
+        "1.2",
+        "As in [client.tls].",
+    ),
+    unset(
+        "client_authority",
+        AbsolutePath(|draft| &mut draft.config.ingest.tls.client_authority),
+        "/etc/tidegate/tls/producers-ca.pem",
+        "File with the certificates of authorities, in PEM: each producer must show a certificate of one of them. Unset: \
+         producers need none.",
     ),
 ];
 

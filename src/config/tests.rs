@@ -8,10 +8,11 @@ use std::{
 use proptest::prelude::*;
 
 use super::{
-    AdminConfig, ApiConfig, AttributesConfig, ClientConfig, CompressionConfig, CompressionMode, Config, DeltaType,
-    Dictionary, ErrorMode, Errors, Hook, HookConfig, HooksConfig, IngestConfig, KeyFamily, LimitsConfig, Loaded,
-    LogConfig, LogFormat, Namespace, Namespaces, Pattern, PayloadFormat, PublicKey, RecoveryMode, ShardsConfig,
-    ShutdownConfig, SlowConsumerPolicy, StatusMeaning, StatusTransform, TokenConfig,
+    AdminConfig, ApiConfig, AttributesConfig, CertificateFiles, ClientConfig, ClientTlsConfig, CompressionConfig,
+    CompressionMode, Config, DeltaType, Dictionary, ErrorMode, Errors, Hook, HookConfig, HooksConfig, IngestConfig,
+    IngestTlsConfig, KeyFamily, LimitsConfig, Loaded, LogConfig, LogFormat, Namespace, Namespaces, Pattern,
+    PayloadFormat, PublicKey, RecoveryMode, ShardsConfig, ShutdownConfig, SlowConsumerPolicy, StatusMeaning,
+    StatusTransform, TlsConfig, TlsVersion, TokenConfig,
     load::{Draft, load, load_text},
     reference,
     schema::known_keys,
@@ -80,6 +81,8 @@ fn the_embedded_defaults_are_those_documented_beside_the_values() {
     assert!(config.client.personal_channel && !config.client.insecure);
     assert_eq!((&config.client.personal_channel_namespace, config.client.user_connections_max), (&None, 0));
     assert_eq!(config.ingest.listen.map(|listen| listen.to_string()).as_deref(), Some("127.0.0.1:7400"));
+    assert_eq!((config.client.tls.handshakes_max, config.client.tls.handshakes_per_second_max), (1_024, 2_000));
+    assert!(config.client.tls.port == TlsConfig::default() && config.ingest.tls == IngestTlsConfig::default());
     assert_eq!(config.ingest.unix, None);
     assert_eq!(config.ingest.payload_bytes_max, 1 << 20);
     assert_eq!(config.ingest.connections_max, 1_024);
@@ -115,6 +118,8 @@ fn every_field_is_set_by_a_key() {
     let listen = "[::2]:1".parse().expect("an address");
     let mut draft = Draft::with_defaults();
     let hook = || HookConfig { endpoint: Some(String::new()), ms_max: 0 };
+    let files = CertificateFiles { certificate: PathBuf::new(), key: PathBuf::new() };
+    let tls = || TlsConfig { certificates: vec![files.clone()], version_min: TlsVersion::Tls13 };
     let config = Config {
         client: ClientConfig {
             listen,
@@ -161,6 +166,7 @@ fn every_field_is_set_by_a_key() {
             personal_channel_namespace: Some(String::new()),
             user_connections_max: 0,
             insecure: true,
+            tls: ClientTlsConfig { port: tls(), handshakes_max: 0, handshakes_per_second_max: 0 },
         },
         ingest: IngestConfig {
             listen: None,
@@ -171,6 +177,7 @@ fn every_field_is_set_by_a_key() {
             connections_max: 0,
             idempotency_ms: 0,
             zstd_dictionaries: vec![Dictionary::read(&format!("{KEYS}ticks.dictionary")).expect("a dictionary")],
+            tls: IngestTlsConfig { port: tls(), client_authority: Some(PathBuf::new()) },
         },
         admin: AdminConfig { listen, allow_public: true, password: Some("".into()) },
         api: ApiConfig {
@@ -909,4 +916,25 @@ fn dictionaries_are_files_that_zstd_has_trained() {
         let errors = errors_of(&format!("[ingest]\nzstd_dictionaries = {paths}\n"), &[]);
         assert!(errors.contains("tidegate.toml:2") && errors.contains(found), "{errors}");
     }
+}
+
+#[test]
+fn certificates_are_pairs_of_absolute_paths() {
+    let of = |value: &str| format!("[client.tls]\ncertificates = {value}\n");
+    let config = config_of(&of(r#"[{ certificate = "/a.pem", key = "/a.key" }, { certificate = "/b", key = "/c" }]"#));
+    let files = |certificate: &str, key: &str| CertificateFiles { certificate: certificate.into(), key: key.into() };
+    assert_eq!(config.client.tls.port.certificates, [files("/a.pem", "/a.key"), files("/b", "/c")]);
+    for bad in [
+        r#""/a.pem""#,
+        r#"["/a.pem"]"#,
+        r#"[{ certificate = "/a.pem" }]"#,
+        r#"[{ certificate = "a.pem", key = "/a.key" }]"#,
+        r#"[{ certificate = "/a.pem", key = "/a.key", password = "" }]"#,
+    ] {
+        let errors = errors_of(&of(bad), &[]);
+        assert!(errors.contains("client.tls.certificates") && errors.contains("absolute paths"), "{bad}: {errors}");
+    }
+    let variable = r#"[{"certificate": "/a.pem", "key": "/a.key"}]"#;
+    let loaded = load_with("", &[("TIDEGATE_INGEST_TLS_CERTIFICATES", variable)]).expect("a list in JSON");
+    assert_eq!(loaded.config.ingest.tls.port.certificates, [files("/a.pem", "/a.key")]);
 }

@@ -78,7 +78,8 @@ fn client_url(config: &Config, host: &str) -> String {
         listen.ip().to_string()
     };
     let host = if host.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6()) { format!("[{host}]") } else { host };
-    format!("ws://{host}:{}", listen.port())
+    let scheme = if config.client.tls.port.is_on() { "wss" } else { "ws" };
+    format!("{scheme}://{host}:{}", listen.port())
 }
 
 /// How to begin a redis-cli line that reaches the producers' port.
@@ -415,6 +416,7 @@ mod tests {
     use crate::{
         control::{memory::MemoryFigures, observer::ThreadState, tests::config},
         mesh::{ChannelFigures, IngestFigures},
+        tls::PortFigures,
     };
 
     fn snapshot(at: Instant, shards: Vec<ShardFigures>) -> Snapshot {
@@ -436,6 +438,7 @@ mod tests {
             key_sets: None,
             hooks: Vec::new(),
             memory: MemoryFigures::default(),
+            tls: PortFigures::default(),
         }
     }
 

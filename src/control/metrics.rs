@@ -17,6 +17,7 @@ use super::{
 use crate::{
     log,
     mesh::{CompressionFigures, Histogram, IngestFigures, ShardFigures},
+    tls::CertificateFacts,
 };
 
 /// The content type of [`render`]'s text.
@@ -81,6 +82,10 @@ enum Source {
     KernelPerConnection,
     /// One sample, if it is known.
     Memory(fn(&MemoryFigures) -> Option<f64>),
+    /// One sample per certificate.
+    Certificates(fn(&CertificateFacts) -> f64),
+    /// One sample per outcome of a renewal of certificates, if there are any.
+    CertificateRenewals,
     /// One sample, if the kernel gives it.
     Process(fn(&ProcessFigures) -> Option<f64>),
     /// One sample per thread: whether it answers.
@@ -140,6 +145,10 @@ const FAMILIES: &[Family] = &[
     Family { name: "tidegate_compression_window_bytes", kind: Gauge, help: "Memory that shared windows take now.", source: Source::Shard(|figures| figures.cohort_bytes) },
     Family { name: "tidegate_compression_keyframes_total", kind: Counter, help: "Keyframes, at which a shared window begins anew, by cause.", source: Source::ShardsBy("cause", |figures| &figures.keyframes) },
 
+    Family { name: "tidegate_tls_handshakes_begun_total", kind: Counter, help: "TLS handshakes that clients have begun.", source: Source::Shard(|figures| figures.tls_handshakes_begun) },
+    Family { name: "tidegate_tls_handshakes_total", kind: Counter, help: "TLS handshakes with clients that have ended well.", source: Source::Shard(|figures| figures.tls_handshakes) },
+    Family { name: "tidegate_tls_handshakes_under_way", kind: Gauge, help: "TLS handshakes that are under way now.", source: Source::Shard(|figures| figures.tls_handshakes_under_way) },
+    Family { name: "tidegate_tls_handshakes_waiting", kind: Gauge, help: "Clients whose TLS handshake waits for others now, for client.tls.handshakes_max or its rate.", source: Source::Shard(|figures| figures.tls_handshakes_waiting) },
     Family { name: "tidegate_mesh_held_messages_total", kind: Counter, help: "Messages to other threads that found a queue full and were held back.", source: Source::Shard(|figures| figures.mesh_held) },
     Family { name: "tidegate_io_uring_enters_total", kind: Counter, help: "Calls of io_uring_enter.", source: Source::Shard(|figures| figures.enters) },
     Family { name: "tidegate_io_uring_sends_total", kind: Counter, help: "Sends submitted.", source: Source::Shard(|figures| figures.sends) },
@@ -167,6 +176,9 @@ const FAMILIES: &[Family] = &[
     Family { name: "tidegate_token_key_fetch_failures_total", kind: Counter, help: "Fetches of published keys that failed; the last keys went on counting.", source: Source::KeySets(|figures, _| Some(figures.failed as f64)) },
     Family { name: "tidegate_token_keys", kind: Gauge, help: "Published keys that verify tokens now.", source: Source::KeySets(|figures, _| Some(figures.keys as f64)) },
     Family { name: "tidegate_token_keys_age_seconds", kind: Gauge, help: "Time since published keys were fetched last.", source: Source::KeySets(|figures, now| figures.fetched_at.map(|at| now.saturating_duration_since(at).as_secs_f64())) },
+
+    Family { name: "tidegate_tls_certificate_expiry_timestamp_seconds", kind: Gauge, help: "Until when the certificate is valid, in seconds since 1970.", source: Source::Certificates(|facts| facts.ends_unix_seconds as f64) },
+    Family { name: "tidegate_tls_certificate_renewals_total", kind: Counter, help: "Changes of the files of certificates: those that new handshakes have, and those that were refused, so that the old certificates go on.", source: Source::CertificateRenewals },
 
     Family { name: "tidegate_hook_requests_total", kind: Counter, help: "Questions to the application's back end, by kind and by how they ended; overloaded ones were not sent.", source: Source::HookOutcomes },
     Family { name: "tidegate_hook_request_seconds_total", kind: Counter, help: "Time that sent questions to the application's back end took.", source: Source::Hooks(|figures| figures.time.as_secs_f64()) },
@@ -311,6 +323,17 @@ impl Family {
                     sample(None, bytes);
                 }
             }
+            Source::Certificates(value) => {
+                for (section, facts) in &snapshot.tls.certificates {
+                    let file = facts.file.to_string_lossy();
+                    self.sample(&[("section", section), ("file", &file)], value(facts), text);
+                }
+            }
+            Source::CertificateRenewals => {
+                for (outcome, count) in &snapshot.tls.renewals {
+                    sample(Some(("outcome", outcome)), *count as f64);
+                }
+            }
             Source::Process(value) => {
                 if let Some(value) = value(process) {
                     sample(None, value);
@@ -410,7 +433,15 @@ mod tests {
     };
 
     use super::*;
-    use crate::{config::Hook, control::observer::ThreadReport};
+    use crate::{config::Hook, control::observer::ThreadReport, tls::PortFigures};
+
+    fn certificate() -> CertificateFacts {
+        CertificateFacts {
+            file: "/a.pem".into(),
+            names: vec!["a.example".to_owned()],
+            ends_unix_seconds: 1_800_000_000,
+        }
+    }
 
     fn hook_figures() -> LaneFigures {
         let mut figures = LaneFigures { time: Duration::from_millis(2_500), sent: 4, ..LaneFigures::default() };
@@ -461,6 +492,10 @@ mod tests {
             key_sets: Some(KeySetFigures { fetched: 5, failed: 2, keys: 3, fetched_at: Some(Instant::now()) }),
             hooks: vec![(Hook::Rpc, hook_figures())],
             memory: MemoryFigures::default(),
+            tls: PortFigures {
+                certificates: vec![("client.tls", certificate())],
+                renewals: vec![("renewed", 2), ("refused", 1)],
+            },
         }
     }
 
@@ -533,6 +568,9 @@ mod tests {
         assert_eq!(samples["tidegate_api_calls_total{method=\"publish\",outcome=\"bad_request\"}"], 2.0);
         assert_eq!(samples["tidegate_api_call_seconds_total{method=\"publish\"}"], 1.5);
         assert_eq!(samples["tidegate_api_rejections_total{reason=\"unauthorized\"}"], 6.0);
+        assert_eq!(samples["tidegate_tls_certificate_renewals_total{outcome=\"refused\"}"], 1.0);
+        let expiry = "tidegate_tls_certificate_expiry_timestamp_seconds{section=\"client.tls\",file=\"/a.pem\"}";
+        assert_eq!(samples[expiry], 1_800_000_000.0);
         assert_eq!(samples["tidegate_ingest_commands_total{command=\"publish\"}"], 9.0);
         assert!(samples["process_resident_memory_bytes"] > 0.0);
         assert!(samples["process_start_time_seconds"] > 1.6e9);
@@ -563,6 +601,7 @@ mod tests {
             key_sets: None,
             hooks: Vec::new(),
             memory: MemoryFigures::default(),
+            tls: PortFigures::default(),
         };
         let samples = parse(&render(&snapshot, &ApiFigures::default(), &ProcessFigures::default()));
         assert_eq!(samples["tidegate_thread_up{thread=\"shard-0\"}"], 0.0);

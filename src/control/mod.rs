@@ -77,11 +77,12 @@ use crate::{
     doctor::Host,
     limits::{
         ADMIN_CONNECTIONS_MAX, API_CONNECTIONS_MAX, API_CONNECTIONS_WAITING_MAX, HELD_RETRY_MS, KEY_SET_BYTES_MAX,
-        KEY_SET_FETCH_MS_MAX, OBSERVE_INTERVAL_MS_MIN,
+        KEY_SET_FETCH_MS_MAX, OBSERVE_INTERVAL_MS_MIN, TLS_RELOAD_INTERVAL_MS,
     },
     mesh::{ApiConnection, Bell, ChannelHasher, ControlMesh, ToControl, ToIngest, ToShard},
     protocol::KeySet,
     systemd::ServiceManager,
+    tls::Ports,
 };
 
 /// Mints a short-lived connection token for the operator's own console page.
@@ -99,6 +100,8 @@ pub struct Control {
     pub listener: TcpListener,
     /// The server API's own port, bound, if it has one.
     pub api_listener: Option<TcpListener>,
+    /// The ports that speak TLS, whose certificates are renewed here.
+    pub tls: Ports,
     /// For the console page.
     pub operator_token: OperatorToken,
     /// Whether the demonstration's ticker runs, so that the console shows it at once.
@@ -172,6 +175,7 @@ impl Control {
         let service = http::router(handlers).into_make_service_with_connect_info::<Peer>();
         tokio::spawn(axum::serve(listener, service).into_future());
 
+        renew_certificates(&self.tls);
         let bell = poll_bell(Arc::clone(&self.mesh.bell))?;
         let mut tick = tokio::time::interval(CONSOLE_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -216,9 +220,26 @@ impl Control {
             denied,
             memory: MemoryWatch::new(Host::here()),
             memory_due_at: Instant::now(),
+            tls: self.tls,
         };
         Ok(control_loop.run(&bell, &console_opened, &mut tick).await)
     }
+}
+
+/// Looks again and again whether the files of certificates have changed, if there are any.
+fn renew_certificates(ports: &Ports) {
+    if ports.each().next().is_none() {
+        return;
+    }
+    let ports = ports.clone();
+    tokio::spawn(async move {
+        let mut interval = tokio::time::interval(Duration::from_millis(TLS_RELOAD_INTERVAL_MS));
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            ports.reload_certificates();
+        }
+    });
 }
 
 /// Serves the API where it is configured besides the operators' port: to whoever comes to the listener, and to those whom
@@ -292,6 +313,7 @@ struct ControlLoop {
     memory: MemoryWatch,
     /// When it is measured next.
     memory_due_at: Instant,
+    tls: Ports,
 }
 
 /// Ends of questions that wait for this loop; more wait in their tasks.
@@ -502,9 +524,9 @@ impl ControlLoop {
     fn end_round(&mut self, round: Round, now: Instant) {
         let key_sets = self.publisher.as_ref().map(|publisher| publisher.sets.figures());
         let hooks = self.hooks.as_ref().map(Hooks::figures).unwrap_or_default();
-        let memory = self.memory.figures();
+        let (memory, tls) = (self.memory.figures(), self.tls.figures());
         let snapshot =
-            Arc::new(Snapshot { key_sets, hooks, memory, ..self.observer.snapshot(now, self.stop.is_some()) });
+            Arc::new(Snapshot { key_sets, hooks, memory, tls, ..self.observer.snapshot(now, self.stop.is_some()) });
         for question in round.questions {
             // A handler that has gone away, with its client, wants no answer.
             let _ = question.send(Arc::clone(&snapshot));

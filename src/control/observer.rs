@@ -18,6 +18,7 @@ use super::{hooks::HookFigures, key_sets::KeySetFigures, memory::MemoryFigures};
 use crate::{
     limits::THREAD_ANSWER_MS_MAX,
     mesh::{IngestFigures, ShardFigures},
+    tls::PortFigures,
 };
 
 /// How long a thread may take to answer before it counts as stuck.
@@ -80,6 +81,8 @@ pub struct Snapshot {
     pub hooks: HookFigures,
     /// What is left of memory.
     pub memory: MemoryFigures,
+    /// Ports that speak TLS.
+    pub tls: PortFigures,
 }
 
 impl Snapshot {
@@ -170,6 +173,7 @@ impl Observer {
             key_sets: None,
             hooks: HookFigures::new(),
             memory: MemoryFigures::default(),
+            tls: PortFigures::default(),
         }
     }
 }

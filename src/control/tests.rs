@@ -79,6 +79,7 @@ impl Server {
         let operator_token: OperatorToken = Arc::new(|| "an-operator-token".to_owned());
         let hasher = ChannelHasher::default();
         let control = Control {
+            tls: Ports::default(),
             config: Arc::new(config),
             mesh,
             hasher,

@@ -2,6 +2,8 @@
 //!
 //! Measured on Linux 6.18 with 10,000 to 15,000 loopback connections; on 6.1 a socket costs 3 % less.
 
+use crate::limits::TLS_CHANNEL_BYTES_MAX;
+
 /// Kernel memory of an accepted TCP socket with its inode, file and directory entry, in bytes.
 pub const SOCKET_BYTES: u64 = 3_870;
 
@@ -10,6 +12,9 @@ pub const POLL_BYTES: u64 = 264;
 
 /// The server's own memory for an idle, subscribed client, in bytes: the budget, not the usual.
 pub const USER_BYTES: u64 = 120;
+
+/// What an idle connection keeps for TLS, in bytes: its keys, their place in the shard's table, and the allocator's part.
+pub const TLS_BYTES: u64 = TLS_CHANNEL_BYTES_MAX as u64 + 32;
 
 /// What an idle connection costs, in bytes.
 pub const IDLE_BYTES: u64 = SOCKET_BYTES + POLL_BYTES + USER_BYTES;

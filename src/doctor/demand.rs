@@ -1,7 +1,7 @@
 //! What a host is examined for: the number of connections, and what the configuration takes beside them.
 
 use super::cost::{
-    OTHER_THREADS, PROCESS_BYTES, PROCESS_DESCRIPTORS, RING_LOCKED_BYTES, SHARD_BYTES, SHARD_DESCRIPTORS,
+    OTHER_THREADS, PROCESS_BYTES, PROCESS_DESCRIPTORS, RING_LOCKED_BYTES, SHARD_BYTES, SHARD_DESCRIPTORS, TLS_BYTES,
 };
 use crate::{
     config::Config,
@@ -21,6 +21,8 @@ pub struct Demand {
     pub producers: u64,
     /// Connections to the operators' port and to the server API's at most.
     pub operators: u64,
+    /// Bytes that each client's connection keeps for TLS; 0 where clients speak none.
+    pub tls_bytes: u64,
     /// Bytes that may wait for slow clients, in all shards together.
     pub outboxes_bytes: u64,
 }
@@ -34,6 +36,7 @@ impl Demand {
             source: if connections.is_some() { "--connections" } else { "client.connections_max" },
             producers: u64::from(config.ingest.connections_max),
             operators: (ADMIN_CONNECTIONS_MAX + config.api.connections_max()) as u64,
+            tls_bytes: if config.client.tls.port.is_on() { TLS_BYTES } else { 0 },
             outboxes_bytes: config.shards.outboxes_bytes_max.saturating_mul(shards.len() as u64),
             shards,
         }

@@ -58,7 +58,8 @@ fn available(host: &Host) -> Option<Memory> {
 impl Memory {
     fn ceilings(&self, names: [&'static str; 2], demand: &Demand) -> [Finding; 2] {
         let [idle, sending] = names;
-        [self.ceiling(idle, cost::IDLE_BYTES, demand), self.ceiling(sending, cost::SENDING_BYTES, demand)]
+        let (idle_bytes, sending_bytes) = (cost::IDLE_BYTES + demand.tls_bytes, cost::SENDING_BYTES + demand.tls_bytes);
+        [self.ceiling(idle, idle_bytes, demand), self.ceiling(sending, sending_bytes, demand)]
     }
 
     fn ceiling(&self, name: &'static str, connection_bytes: u64, demand: &Demand) -> Finding {
@@ -79,7 +80,9 @@ impl Memory {
 
     /// Slow clients may fill what idle ones leave.
     fn outboxes(&self, demand: &Demand) -> Finding {
-        let rest = self.bytes.saturating_sub(demand.fixed_bytes() + demand.connections * cost::SENDING_BYTES);
+        let rest = self
+            .bytes
+            .saturating_sub(demand.fixed_bytes() + demand.connections * (cost::SENDING_BYTES + demand.tls_bytes));
         let found = format!("may take {}; {} are left", bytes(demand.outboxes_bytes), bytes(rest));
         let state = if demand.outboxes_bytes <= rest { State::Ok } else { State::Advice };
         let size = (rest / demand.shard_count().max(1) / (1 << 20)).max(1);

@@ -97,6 +97,7 @@ impl Drop for FakeHost {
 /// Four shards; descriptors beside the clients': 32 + 4 * 4 + 1,024 + 64 = 1,136.
 fn demand(connections: u64) -> Demand {
     Demand {
+        tls_bytes: 0,
         connections,
         source: "client.connections_max",
         shards: vec![0, 1, 2, 3],

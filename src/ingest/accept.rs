@@ -5,6 +5,7 @@ use std::{
     future::Future,
     io,
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,6 +22,7 @@ use super::{
 use crate::{
     limits::ACCEPT_PAUSE_MS,
     resp::{Reply, Version},
+    tls::Port,
 };
 
 /// A listening socket of either kind.
@@ -60,7 +62,7 @@ const KEEPALIVE: Duration = Duration::from_secs(300);
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Accepts producers until the server stops.
-pub(super) async fn run(state: Rc<RefCell<IngestState>>, listener: impl Accept, stops: Stops) {
+pub(super) async fn run(state: Rc<RefCell<IngestState>>, listener: impl Accept, tls: Option<Arc<Port>>, stops: Stops) {
     let mut is_paused = false;
     let mut warned_at: Option<Instant> = None;
     while !state.borrow().is_stopping() {
@@ -70,7 +72,7 @@ pub(super) async fn run(state: Rc<RefCell<IngestState>>, listener: impl Accept, 
                     is_paused = false;
                     tracing::info!("producers are accepted again");
                 }
-                admit(&state, stream, address, &stops);
+                admit(&state, stream, address, tls.as_ref(), &stops);
             }
             Err(_) if state.borrow().is_stopping() => {}
             // The connection went before it was accepted.
@@ -99,15 +101,17 @@ fn reason(error: &io::Error) -> &'static str {
     }
 }
 
-fn admit<S>(state: &Rc<RefCell<IngestState>>, mut stream: S, address: String, stops: &Stops)
+fn admit<S>(state: &Rc<RefCell<IngestState>>, mut stream: S, address: String, tls: Option<&Arc<Port>>, stops: &Stops)
 where
     S: CancelableAsyncReadRent + CancelableAsyncWriteRent + Split + 'static,
 {
-    let connection = state.borrow_mut().connect(address);
+    let connection = state.borrow_mut().connect(address, tls);
     match connection {
         Some(connection) => {
             monoio::spawn(connection::serve(Rc::clone(state), connection, stream, stops.clone()));
         }
+        // A handshake only to say no would cost more than it is worth.
+        None if tls.is_some() => {}
         None => {
             monoio::spawn(async move {
                 let mut refusal = Vec::new();

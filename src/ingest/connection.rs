@@ -22,6 +22,7 @@ use super::{
 use crate::{
     limits::INGEST_READ_BYTES,
     resp::{Command, Parser, Violation},
+    tls::{Channel, Heard},
 };
 
 /// What ends waiting when the server stops.
@@ -76,7 +77,31 @@ impl Reader<'_> {
                 Ok(bytes) => self.state.borrow_mut().counters.bytes_received += bytes as u64,
                 Err(error) => return self.count_read_error(&error),
             }
+            let is_over = self.open_received(start);
             self.execute_received().await;
+            if is_over {
+                return;
+            }
+        }
+    }
+
+    /// Where the port speaks TLS: what was received, from `start` on, becomes what it means. Whether nothing more comes.
+    fn open_received(&mut self, start: usize) -> bool {
+        let Some(tls) = &self.connection.tls else { return false };
+        let mut sealed = self.buffer[start..].to_vec();
+        self.buffer.truncate(start);
+        let mut plaintext = Vec::new();
+        let heard = tls.borrow_mut().receive(&mut sealed, &mut plaintext);
+        self.buffer.extend_from_slice(&plaintext);
+        if !tls.borrow().output().is_empty() {
+            self.connection.output.raise();
+        }
+        match heard {
+            Ok(heard) => heard == Heard::End,
+            Err(refusal) => {
+                self.state.borrow_mut().counters.count_reason(refusal.label());
+                true
+            }
         }
     }
 
@@ -173,6 +198,9 @@ async fn write_replies<S>(
     let mut buffer = Vec::new();
     loop {
         buffer = connection.producer.borrow_mut().replies.take_output(buffer);
+        if let Some(tls) = &connection.tls {
+            buffer = sealed(&mut tls.borrow_mut(), &buffer);
+        }
         if buffer.is_empty() {
             if is_done(&state.borrow(), &connection.producer.borrow()) {
                 break;
@@ -189,8 +217,21 @@ async fn write_replies<S>(
             return;
         }
     }
+    if let Some(tls) = &connection.tls {
+        tls.borrow_mut().say_end();
+        let end = tls.borrow_mut().take_output();
+        let _ = write_all(&mut stream, end, &stopped).await;
+    }
     // The peer may have closed already.
     let _ = stream.shutdown().await;
+}
+
+/// What is to be sent: what the handshake has to say, and the replies behind it.
+fn sealed(tls: &mut Channel, replies: &[u8]) -> Vec<u8> {
+    if tls.is_established() {
+        tls.seal(replies);
+    }
+    tls.take_output()
 }
 
 fn is_done(state: &IngestState, producer: &Producer) -> bool {

@@ -46,6 +46,11 @@ pub struct Passed {
 }
 
 impl Listeners {
+    /// The TCP port; 0 without one.
+    pub(super) fn tcp_port(&self) -> u16 {
+        self.tcp.as_ref().and_then(|listener| listener.local_addr().ok()).map_or(0, |address| address.port())
+    }
+
     /// Listens where the configuration says, unless the socket for it is there already.
     ///
     /// # Errors

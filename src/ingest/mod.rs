@@ -64,6 +64,7 @@ pub use self::{
 use crate::{
     config::Config,
     mesh::{ChannelHasher, IngestMesh},
+    tls::Port,
 };
 
 /// The running ingest thread. It ends by [`crate::mesh::ToIngest::Shutdown`].
@@ -103,7 +104,8 @@ pub enum StartError {
     Io(#[from] io::Error),
 }
 
-/// Listens, unless the sockets have been passed, and starts the thread. Producers are accepted when this returns.
+/// Listens, unless the sockets have been passed, and starts the thread. Producers are accepted when this returns. `tls`:
+/// the TCP port speaks TLS.
 ///
 /// # Errors
 /// When an address is taken or forbidden, or io_uring is; nothing is left running then.
@@ -112,6 +114,7 @@ pub fn spawn(
     hasher: ChannelHasher,
     mesh: IngestMesh,
     passed: Passed,
+    tls: Option<Arc<Port>>,
 ) -> Result<Ingest, StartError> {
     let listeners = Listeners::open(&config.ingest, passed)?;
     let address = listeners.tcp.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
@@ -119,7 +122,10 @@ pub fn spawn(
     let thread = thread::Builder::new().name("ingest".to_owned()).spawn(move || {
         // The runtime belongs to the thread that builds it, so its error has to travel.
         match RuntimeBuilder::<IoUringDriver>::new().enable_timer().build() {
-            Ok(runtime) => run(runtime, config, hasher, mesh, listeners, &sender),
+            Ok(runtime) => {
+                let state = IngestState::new(config, hasher, mesh, listeners.tcp_port());
+                run(runtime, state, listeners, tls, &sender);
+            }
             Err(error) => report(&sender, Err(error)),
         }
     })?;
@@ -131,24 +137,21 @@ type IngestRuntime = Runtime<TimeDriver<IoUringDriver>>;
 
 fn run(
     mut runtime: IngestRuntime,
-    config: Arc<Config>,
-    hasher: ChannelHasher,
-    mesh: IngestMesh,
+    state: IngestState,
     listeners: Listeners,
+    tls: Option<Arc<Port>>,
     started: &mpsc::SyncSender<io::Result<()>>,
 ) {
     // A stop leaves most of its time to the clients: the control thread waits a fifth of it for this thread.
-    let stop_ms_max = u64::from(config.shutdown.ms_max) / 10;
-    let bell = Arc::clone(&mesh.bell);
-    let port =
-        listeners.tcp.as_ref().and_then(|listener| listener.local_addr().ok()).map_or(0, |address| address.port());
-    let state = Rc::new(RefCell::new(IngestState::new(config, hasher, mesh, port)));
+    let stop_ms_max = u64::from(state.config.shutdown.ms_max) / 10;
+    let bell = state.bell();
+    let state = Rc::new(RefCell::new(state));
     runtime.block_on(async {
         let cancellers = Cancellers { inputs: Canceller::new(), outputs: Canceller::new() };
         let stops = Stops { inputs: cancellers.inputs.handle(), outputs: cancellers.outputs.handle() };
         let rung = Rc::new(Signal::default());
         // Held until the thread ends: it removes the socket's file.
-        let _socket_file = match start(&state, listeners, bell, &stops, &rung) {
+        let _socket_file = match start(&state, listeners, tls, bell, &stops, &rung) {
             Ok(socket_file) => socket_file,
             Err(error) => return report(started, Err(error)),
         };
@@ -161,16 +164,17 @@ fn run(
 fn start(
     state: &Rc<RefCell<IngestState>>,
     listeners: Listeners,
+    tls: Option<Arc<Port>>,
     bell: Arc<crate::mesh::Bell>,
     stops: &Stops,
     rung: &Rc<Signal>,
 ) -> io::Result<Option<listener::SocketFile>> {
     monoio::spawn(BellStream::new(bell)?.run(Rc::clone(rung)));
     if let Some(listener) = listeners.tcp {
-        monoio::spawn(accept::run(Rc::clone(state), TcpListener::from_std(listener)?, stops.clone()));
+        monoio::spawn(accept::run(Rc::clone(state), TcpListener::from_std(listener)?, tls, stops.clone()));
     }
     let Some(socket) = listeners.unix else { return Ok(None) };
-    monoio::spawn(accept::run(Rc::clone(state), UnixListener::from_std(socket.listener)?, stops.clone()));
+    monoio::spawn(accept::run(Rc::clone(state), UnixListener::from_std(socket.listener)?, None, stops.clone()));
     Ok(socket.file)
 }
 

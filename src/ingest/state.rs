@@ -14,7 +14,8 @@ use super::{
 use crate::{
     config::Config,
     limits::MESH_TURN_MESSAGES_MAX,
-    mesh::{Answer, ChannelHasher, ChannelName, IngestMesh, ToControl, ToIngest, ToShard},
+    mesh::{Answer, Bell, ChannelHasher, ChannelName, IngestMesh, ToControl, ToIngest, ToShard},
+    tls::{Channel, Port},
 };
 
 /// Everything that commands act on. Borrowed between awaits, never across one.
@@ -42,6 +43,8 @@ pub(super) struct Connection {
     pub(super) output: Signal,
     /// What kept the reader from reading may be gone.
     pub(super) room: Signal,
+    /// What lies between its bytes and its socket, if the port speaks TLS.
+    pub(super) tls: Option<RefCell<Channel>>,
 }
 
 impl IngestState {
@@ -64,7 +67,7 @@ impl IngestState {
     }
 
     /// A producer has connected; none: there are too many.
-    pub(super) fn connect(&mut self, address: String) -> Option<Rc<Connection>> {
+    pub(super) fn connect(&mut self, address: String, tls: Option<&Arc<Port>>) -> Option<Rc<Connection>> {
         self.counters.accepted += 1;
         if self.connections.len() >= self.config.ingest.connections_max as usize {
             self.counters.count_reason("too_many_connections");
@@ -78,9 +81,15 @@ impl IngestState {
             producer: RefCell::new(producer),
             output: Signal::default(),
             room: Signal::default(),
+            tls: tls.map(|port| RefCell::new(Channel::new(port))),
         });
         self.connections.insert(id, Rc::clone(&connection));
         Some(connection)
+    }
+
+    /// What wakes the thread.
+    pub(super) fn bell(&self) -> Arc<Bell> {
+        Arc::clone(&self.mesh.bell)
     }
 
     /// A producer's connection has ended. What shards still answer it goes nowhere.

@@ -77,7 +77,8 @@ impl Bench {
         let received = Arc::new(Mutex::new(Vec::new()));
         let held = Arc::new(AtomicU32::new(0));
         let has_ended = Arc::new(AtomicBool::new(false));
-        let ingest = spawn(Arc::clone(&config), ChannelHasher::with_key([7; 16]), ingest, Passed::default()).unwrap();
+        let ingest =
+            spawn(Arc::clone(&config), ChannelHasher::with_key([7; 16]), ingest, Passed::default(), None).unwrap();
         let shards = shards
             .into_iter()
             .map(|mesh| {
@@ -768,7 +769,7 @@ fn a_taken_address_is_reported_before_the_thread_runs() {
     let mut config = Config::clone(&bench.config);
     config.ingest.listen = bench.ingest.as_ref().unwrap().address;
     let (_shards, ingest, _control) = build_with_queue_length(1, 4).unwrap();
-    let error = spawn(Arc::new(config), ChannelHasher::default(), ingest, Passed::default()).unwrap_err();
+    let error = spawn(Arc::new(config), ChannelHasher::default(), ingest, Passed::default(), None).unwrap_err();
     assert!(error.to_string().contains("Address already in use"), "{error}");
 }
 

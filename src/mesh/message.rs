@@ -846,6 +846,14 @@ pub struct ShardFigures {
     pub outboxes: u64,
     /// Bytes of user memory that this shard's tables hold for connections now: slots, topics and lists of subscribers.
     pub connection_bytes: u64,
+    /// TLS handshakes that are under way now.
+    pub tls_handshakes_under_way: u64,
+    /// Connections whose TLS handshake waits for others now.
+    pub tls_handshakes_waiting: u64,
+    /// TLS handshakes that were begun.
+    pub tls_handshakes_begun: u64,
+    /// Those that have ended well.
+    pub tls_handshakes: u64,
     /// Bytes of history that this shard keeps as the home of channels.
     pub history_bytes: u64,
     /// Publications forgotten before their time for want of room.

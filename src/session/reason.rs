@@ -186,6 +186,26 @@ reasons! {
     /// A position whose publications are gone.
     PositionUnrecoverable => "position_unrecoverable",
 
+    // TLS.
+    /// What the peer speaks is not TLS.
+    TlsNotSpoken => "tls_not_spoken",
+    /// No version, cipher or protocol in common.
+    TlsIncompatible => "tls_incompatible",
+    /// No certificate that is accepted here.
+    TlsClientCertificate => "tls_client_certificate",
+    /// The peer has refused our certificate, or has given up.
+    TlsPeerAlert => "tls_peer_alert",
+    /// The peer does not shake hands as it must.
+    TlsHandshakeFailed => "tls_handshake_failed",
+    /// The handshake was not complete in time.
+    TlsHandshakeTimeout => "tls_handshake_timeout",
+    /// A record that the peer has not sealed, or that breaks the rules.
+    TlsRecordInvalid => "tls_record_invalid",
+    /// The peer wants to negotiate anew.
+    TlsRenegotiation => "tls_renegotiation",
+    /// The connection's keys have sealed all that they may.
+    TlsKeysWornOut => "tls_keys_worn_out",
+
     // Ends that the shard decides or sees.
     /// The client takes too little of what it is sent.
     Slow => "slow",
@@ -247,6 +267,9 @@ impl Reason {
             | Self::SessionUnknown => Noise::Audit,
             // Clients come, go, break off and are sent back, as they and the application please.
             Self::RequestHeadTimeout
+            | Self::TlsHandshakeTimeout
+            | Self::TlsPeerAlert
+            | Self::TlsKeysWornOut
             | Self::NodeUnknown
             | Self::TokenExpired
             | Self::TokenConnectionExpired

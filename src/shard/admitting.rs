@@ -101,6 +101,9 @@ impl State {
         let generation = self.next_generation();
         let index = self.connections.insert(Connection::new(socket, generation, Session::default()));
         let index = u32::try_from(index).expect("descriptors end before 2^32");
+        if let Some(tls) = &mut self.tls {
+            tls.begin(index);
+        }
         self.counters.phases[Phase::Head as usize] += 1;
         self.connection_mut(index).expires_unix_seconds = self.now_ms as u32;
         match self.take_place(index).and_then(|()| self.begin_handshake(index, address)) {

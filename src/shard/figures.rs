@@ -100,6 +100,7 @@ impl State {
         ];
         let (history_bytes, history_evicted) = self.channels.history_figures();
         let packer = self.channels.packer_figures();
+        let tls = self.tls.as_ref().map(|tls| tls.figures(self.connections.len())).unwrap_or_default();
         let top_channels = self.topics.busiest().into_iter();
         ShardFigures {
             shard: self.mesh.shard,
@@ -111,7 +112,11 @@ impl State {
             subscriptions: self.topics.subscriptions(),
             outbox_bytes: self.outbox_bytes,
             outboxes: self.backlogged.len() as u64,
-            connection_bytes: self.connection_bytes(),
+            connection_bytes: self.connection_bytes() + tls.bytes,
+            tls_handshakes_under_way: tls.under_way,
+            tls_handshakes_waiting: tls.waiting,
+            tls_handshakes_begun: tls.begun,
+            tls_handshakes: tls.ended,
             history_bytes,
             history_evicted,
             history_packed_payload_bytes: packer.payload_bytes,

@@ -39,6 +39,10 @@ impl State {
     }
 
     fn deadline_passed(&mut self, index: u32) {
+        if self.is_shaking_hands(index) {
+            self.count(index, Reason::TlsHandshakeTimeout, "");
+            return self.let_go(index);
+        }
         self.converse(index, |session, _, _, peer| session::deadline_passed(session, peer));
         if self.connection(index).has(Flag::Dropping) {
             self.drop_outbox(index);
@@ -63,6 +67,9 @@ impl State {
             }
         } else if self.is_expired(index) {
             return self.disconnect(index, Disconnect::CONNECTION_EXPIRED, Reason::ConnectionExpired);
+        }
+        if self.is_worn_out(index) {
+            return self.disconnect(index, Disconnect::FORCE_RECONNECT, Reason::TlsKeysWornOut);
         }
         let connection = self.connection_mut(index);
         if !connection.has(Flag::Pinged) {

@@ -45,6 +45,7 @@ mod subscribing;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod tls;
 mod user_requests;
 mod users;
 mod view;
@@ -99,6 +100,8 @@ pub struct ShardOptions {
     pub seed: u64,
     /// The core that the shard runs on, for figures.
     pub core: u32,
+    /// The clients' port, if it speaks TLS.
+    pub tls: Option<std::sync::Arc<crate::tls::Port>>,
 }
 
 /// Whether a shard goes on.
@@ -262,6 +265,9 @@ impl<K: Kernel> Shard<K> {
     }
 
     fn receive(&mut self) {
+        if let Some(tls) = &mut self.state.tls {
+            tls.begin_turn(self.state.now_ms, &mut self.state.readable);
+        }
         for _ in 0..RECEIVE_BATCHES_PER_TURN_MAX {
             if self.state.readable.is_empty() || !self.state.takes_from_clients() {
                 return;
@@ -276,7 +282,7 @@ impl<K: Kernel> Shard<K> {
                 if connection.session.is_paused() {
                     continue;
                 }
-                if self.state.is_waiting(index) {
+                if self.state.is_waiting(index) || self.state.tls.as_mut().is_some_and(|tls| tls.has_to_wait(index)) {
                     continue;
                 }
                 let connection = self.state.connection_mut(index);
@@ -295,7 +301,11 @@ impl<K: Kernel> Shard<K> {
                     Ok(bytes) => {
                         self.state.counters.bytes_received += bytes as u64;
                         let input = self.kernel.received(position, bytes);
-                        self.state.converse_with_input(index, input);
+                        if self.state.tls.is_some() {
+                            self.state.receive_sealed(index, input);
+                        } else {
+                            self.state.converse_with_input(index, input);
+                        }
                         if !self.state.charge_received(index, bytes) {
                             self.state.receive_again(index, bytes == RECEIVE_BYTES_MAX);
                         }

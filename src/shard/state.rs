@@ -23,6 +23,7 @@ use super::{
     rates::Rated,
     session_ids::SessionIds,
     slab::ConnectionSlab,
+    tls::TlsState,
     watched::Watched,
     wheel::{TimerLinks, Timers, Wheel},
 };
@@ -71,6 +72,8 @@ pub struct State {
     pub counters: Counters,
     pub notices: Notices,
     pub watched: Watched,
+    /// If the clients' port speaks TLS.
+    pub tls: Option<TlsState>,
     /// Connections with something to receive.
     pub readable: VecDeque<u32>,
     /// Connections whose outboxes may go on.
@@ -135,6 +138,7 @@ struct Drain {
 impl State {
     pub fn new(options: ShardOptions, now_ms: u64, now_unix_seconds: u64) -> Self {
         let connections = ConnectionSlab::for_connections(options.config.client.connections_max as usize);
+        let tls = options.tls.map(|port| TlsState::new(port, &options.config.client.tls, now_ms));
         Self {
             channels: Channels::new(Arc::clone(&options.config), options.mesh.shard, options.seed),
             admitting: Admitting::new(&options.config),
@@ -161,6 +165,7 @@ impl State {
             counters: Counters::default(),
             notices: Notices::default(),
             watched: Watched::default(),
+            tls,
             readable: VecDeque::new(),
             writable: Vec::new(),
             paused: Vec::new(),
@@ -209,6 +214,7 @@ impl State {
         let drain = self.drain.as_ref().map(|drain| drain.next_wave_ms);
         let due = [
             self.next_subscription_end_ms(),
+            self.tls.as_ref().and_then(|tls| tls.next_due_ms(now_ms)),
             self.wheel.next_due_ms(),
             self.rated.next_due_ms(),
             self.channels.next_due_ms(),
@@ -351,9 +357,14 @@ impl State {
     }
 
     fn end_quietly(&mut self, index: u32, why: Option<Reason>) {
+        self.drop_when_sent(index, why);
+        self.drop_outbox(index);
+    }
+
+    /// Closes a connection as soon as it has taken what waits for it.
+    pub fn drop_when_sent(&mut self, index: u32, why: Option<Reason>) {
         self.connection_mut(index).set(Flag::Dropping);
         self.leave(index, &End { why, ..End::default() });
-        self.drop_outbox(index);
     }
 
     /// Ends a connection from our side, with its code.
@@ -433,6 +444,9 @@ impl State {
     pub fn remove(&mut self, index: u32) {
         self.drop_outbox(index);
         self.cancel_timer(index);
+        if let Some(tls) = &mut self.tls {
+            tls.end(index);
+        }
         let connection = self.connections.remove(index as usize);
         self.counters.phases[connection.session.phase() as usize] -= 1;
         assert!(connection.subscriptions.is_empty(), "a connection leaves its topics before it goes");

@@ -112,11 +112,17 @@ impl State {
         self.shed_worst();
         // Close frames without room: their connections are on their way out, and the next turn may bring others in their slots.
         self.overflows.clear();
-        self.write_outboxes(kernel);
-        self.write_entries(kernel);
+        if self.tls.is_some() {
+            self.write_sealed_outboxes(kernel);
+            self.write_sealed_entries(kernel);
+        } else {
+            self.write_outboxes(kernel);
+            self.write_entries(kernel);
+        }
         self.turn.clear();
         self.record_deliveries(kernel);
         self.tell_notices(kernel);
+        self.say_ends(kernel);
         self.end_connections(kernel);
         for (socket, token, writable_parked) in self.closes.drain(..) {
             kernel.close(socket, token, writable_parked);
@@ -248,13 +254,14 @@ impl State {
         let before = outbox.bytes();
         outbox.clear();
         self.outbox_bytes -= (before - outbox.bytes()) as u64;
-        if outbox.is_empty() {
+        if outbox.is_empty() && !self.has_sealed(index) {
             self.drop_outbox(index);
         }
     }
 
     /// The outbox goes with all that it holds.
     pub fn drop_outbox(&mut self, index: u32) {
+        self.drop_sealed(index);
         let connection = &mut self.connections[index as usize];
         if !connection.clear(Flag::Backlogged) {
             return;
@@ -270,7 +277,7 @@ impl State {
         let outbox = self.connections[index as usize].extra.as_mut()?.outbox.as_mut()?;
         let held = outbox.split_off(items_ahead);
         self.outbox_bytes -= held.bytes() as u64;
-        if outbox.is_empty() {
+        if outbox.is_empty() && !self.has_sealed(index) {
             self.drop_outbox(index);
         } else {
             self.writable.push(index);
@@ -384,7 +391,7 @@ impl State {
     }
 
     /// What the socket did not take becomes the connection's outbox.
-    fn spill(&mut self, index: u32, turn: &Turn, entry: Entry, mut sent: usize) {
+    pub fn spill(&mut self, index: u32, turn: &Turn, entry: Entry, mut sent: usize) {
         let mut outbox = Outbox::default();
         for (batch, piece) in turn.pieces(entry) {
             let skipped = sent.min(piece.bytes());
@@ -423,7 +430,7 @@ impl State {
         **outbox = first;
     }
 
-    fn send_failed<K: Kernel>(&mut self, index: u32, error: nix::errno::Errno, kernel: &mut K) {
+    pub fn send_failed<K: Kernel>(&mut self, index: u32, error: nix::errno::Errno, kernel: &mut K) {
         use nix::errno::Errno;
         match error {
             // No room in the socket, or no memory for it just now: the kernel says when to go on.
@@ -432,7 +439,7 @@ impl State {
         }
     }
 
-    fn park_writable<K: Kernel>(&mut self, index: u32, kernel: &mut K) {
+    pub fn park_writable<K: Kernel>(&mut self, index: u32, kernel: &mut K) {
         let connection = &mut self.connections[index as usize];
         if !connection.set(Flag::WritableParked) {
             kernel.park_writable(connection.socket, connection.token(index));

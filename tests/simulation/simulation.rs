@@ -97,6 +97,7 @@ impl Simulation {
                 let (bell, inbound) = (Arc::clone(&mesh.bell), mesh.inbound.clone());
                 let kernel = network.kernel(usize::from(mesh.shard));
                 let options = ShardOptions {
+                    tls: None,
                     rules: Rules::new(Arc::clone(&config), b"operators come elsewhere", Vec::new()),
                     config: Arc::clone(&config),
                     hasher: hasher.clone(),

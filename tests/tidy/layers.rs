@@ -7,7 +7,7 @@ use crate::source::{Source, is_word};
 /// The modules of the library, in their order of ideas.
 const LAYERS: &[&[&str]] = &[
     &["limits", "network", "config"],
-    &["uring", "http", "log", "websocket", "protocol", "resp", "systemd"],
+    &["uring", "http", "log", "websocket", "protocol", "resp", "systemd", "tls"],
     &["session", "channel", "fanout", "mesh"],
     &["shard", "ingest", "journal", "engine", "control", "doctor"],
     &["demo", "server"],

@@ -16,6 +16,7 @@ mod queues;
 mod server_side;
 mod slow;
 mod streams;
+mod tls;
 mod tokens;
 mod user_requests;
 mod users;
@@ -31,6 +32,7 @@ use crate::{
         Admission, ChannelHasher, ControlMesh, IngestMesh, Origin, Publish, ReplyTo, ToShard, build_with_queue_length,
     },
     session::Rules,
+    tls::Ports,
     uring::simulated::{Faults, Peer, Read, SimulatedKernel, SimulatedNetwork},
 };
 
@@ -66,6 +68,7 @@ impl Stage {
         let config = Arc::new(config);
         let hasher = ChannelHasher::with_key([7; 16]);
         let admission = Admission::new(config.client.connections_max);
+        let tls = Ports::open(&config).expect("the certificates of the tests are good").client;
         let shards = meshes.into_iter().map(|mesh| {
             let options = ShardOptions {
                 rules: Rules::new(Arc::clone(&config), b"operators come elsewhere", Vec::new()),
@@ -75,6 +78,7 @@ impl Stage {
                 client_id_key: [1; 16],
                 seed: 1,
                 core: 0,
+                tls: tls.clone(),
                 mesh,
             };
             let kernel = network.kernel(usize::from(options.mesh.shard));
