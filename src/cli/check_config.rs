@@ -2,7 +2,7 @@
 
 use super::{
     Failure, print, say,
-    settings::{Source, refused},
+    settings::{Source, refused, sentences},
 };
 use crate::config::Config;
 
@@ -31,7 +31,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     if arguments.strict
         && let Some(errors) = loaded.warnings_as_errors()
     {
-        return Err(refused(&errors));
+        return Err(refused(&sentences(&errors)));
     }
     loaded.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
     if !loaded.config.lets_clients_connect() {

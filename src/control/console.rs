@@ -434,6 +434,7 @@ mod tests {
                 answer_time: Some(Duration::ZERO),
             },
             key_sets: None,
+            reloads: Default::default(),
             hooks: Vec::new(),
             memory: MemoryFigures::default(),
         }

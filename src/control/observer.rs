@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{hooks::HookFigures, key_sets::KeySetFigures, memory::MemoryFigures};
+use super::{hooks::HookFigures, key_sets::KeySetFigures, memory::MemoryFigures, reload::ReloadFigures};
 use crate::{
     limits::THREAD_ANSWER_MS_MAX,
     mesh::{IngestFigures, ShardFigures},
@@ -80,6 +80,8 @@ pub struct Snapshot {
     pub hooks: HookFigures,
     /// What is left of memory.
     pub memory: MemoryFigures,
+    /// How often the configuration was read anew.
+    pub reloads: ReloadFigures,
 }
 
 impl Snapshot {
@@ -168,6 +170,7 @@ impl Observer {
             shards: self.shards.iter().map(|observed| observed.report(now)).collect(),
             ingest: self.ingest.report(now),
             key_sets: None,
+            reloads: ReloadFigures::default(),
             hooks: HookFigures::new(),
             memory: MemoryFigures::default(),
         }

@@ -137,8 +137,6 @@ fn run(
     listeners: Listeners,
     started: &mpsc::SyncSender<io::Result<()>>,
 ) {
-    // A stop leaves most of its time to the clients: the control thread waits a fifth of it for this thread.
-    let stop_ms_max = u64::from(config.shutdown.ms_max) / 10;
     let bell = Arc::clone(&mesh.bell);
     let port =
         listeners.tcp.as_ref().and_then(|listener| listener.local_addr().ok()).map_or(0, |address| address.port());
@@ -153,7 +151,7 @@ fn run(
             Err(error) => return report(started, Err(error)),
         };
         report(started, Ok(()));
-        monoio::spawn(pump::run(state, rung, cancellers, stop_ms_max)).await;
+        monoio::spawn(pump::run(state, rung, cancellers)).await;
     });
 }
 
