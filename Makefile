@@ -66,6 +66,9 @@ simulate: ## Replays one seed of the simulated kernel: make simulate SEED=n.
 fuzz: ## Runs each fuzz target for FUZZ_SECONDS (60); needs a nightly toolchain and cargo-fuzz.
 	@tests/fuzz.sh $(FUZZ_SECONDS)
 
+sanitize: ## What has unsafe code (src/uring), and black-box traffic, under AddressSanitizer; SANITIZE_ONLY="websocket" for one file of tests.
+	@tests/sanitize.sh
+
 measure: ## All goals beside the floor, in some ten minutes: loadtest/reports/NAME/; SIZES="1000 10000 18000".
 	@loadtest/measure.sh goals
 

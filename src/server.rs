@@ -14,7 +14,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::{
     config::Config,
-    control::{Control, Outcome},
+    control::{Control, LoadConfig, Outcome, Reloading},
     demo, ingest,
     limits::ADMIN_CONNECTIONS_MAX,
     mesh::{self, Admission, ChannelHasher},
@@ -95,17 +95,25 @@ pub enum StartError {
     Io(#[from] io::Error),
 }
 
+/// What a server is started with.
+pub struct Start {
+    /// What the operator chose.
+    pub config: Config,
+    /// Whether a demonstration producer runs.
+    pub demo: bool,
+    /// Reads the configuration anew.
+    pub load: LoadConfig,
+    /// Sockets that the service manager has passed.
+    pub passed: PassedSockets,
+}
+
 /// Runs the server until a signal stops it, on passed sockets where there are any. `ready` is called once every port
 /// accepts.
 ///
 /// # Errors
 /// When something that the server needs cannot be had; nothing is left running then.
-pub fn serve(
-    config: Config,
-    demo: bool,
-    passed: PassedSockets,
-    ready: impl FnOnce(&Addresses),
-) -> Result<Outcome, StartError> {
+pub fn serve(start: Start, ready: impl FnOnce(&Addresses)) -> Result<Outcome, StartError> {
+    let Start { config, demo, load, passed } = start;
     let manager = ServiceManager::from_environment();
     let features = uring::probe()?;
     raise_descriptor_limit(&config);
@@ -113,6 +121,7 @@ pub fn serve(
     let shards = config.shards.cores.len();
     let (admin, listener) = admin;
     let (api, api_listener) = api.unzip();
+    let written = config.clone();
     let config = Arc::new(with_bound(config, client, admin, api));
     let tls = tls::Ports::open(&config).map_err(|problems| StartError::Certificates(problems.to_string()))?;
     tls.warn_of_expired();
@@ -163,8 +172,19 @@ pub fn serve(
     let mut config = Config::clone(&config);
     config.ingest.listen = ingest.address;
     let config = Arc::new(config);
-    let control =
-        Control { config, mesh: control_mesh, hasher, listener, api_listener, tls, operator_token, demo, manager };
+    let reloading = Reloading { written, load, admission };
+    let control = Control {
+        config,
+        reloading,
+        mesh: control_mesh,
+        hasher,
+        listener,
+        api_listener,
+        tls,
+        operator_token,
+        demo,
+        manager,
+    };
     Ok(control.run()?)
 }
 

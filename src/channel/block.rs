@@ -107,6 +107,11 @@ impl Packed {
         self.blocks.front().map(|block| block.entries[block.forgotten].expires_ms)
     }
 
+    /// When each publication expires.
+    pub(super) fn expiries_mut(&mut self) -> impl Iterator<Item = &mut u64> {
+        self.blocks.iter_mut().flat_map(|block| &mut block.entries).map(|entry| &mut entry.expires_ms)
+    }
+
     /// Makes a block of publications, each with the time at which it expires; at least one.
     pub(super) fn push<'a>(
         &mut self,

@@ -51,12 +51,17 @@ impl IdempotencyKeys {
         }
     }
 
+    /// From now on keys are remembered for so long, those that are remembered already among them.
+    pub(super) fn set_window_ms(&mut self, window_ms: u64) {
+        self.window_ms = window_ms;
+    }
+
     /// What was answered to the publication with this key, if one is remembered: its position, if it was stored.
     pub(super) fn find(&self, channel: &ChannelName, key: &[u8], now_ms: u64) -> Option<Option<&Position>> {
         let hash = self.hash(channel, key);
         let number = *self.numbers.find(hash, |&number| self.key(number).is(channel, key))?;
         let found = self.key(number);
-        (now_ms < found.expires_ms).then_some(found.position.as_ref())
+        (now_ms < self.expires_ms(found)).then_some(found.position.as_ref())
     }
 
     /// Remembers a key that [`IdempotencyKeys::find`] has not found, with what its publication was answered.
@@ -78,13 +83,7 @@ impl IdempotencyKeys {
                 self.numbers.insert_unique(hash, number, |&number| keys[(number - first) as usize].hash);
             }
         }
-        let key = Key {
-            hash,
-            channel: Arc::clone(&channel.name),
-            key: key.into(),
-            position,
-            expires_ms: now_ms.saturating_add(self.window_ms),
-        };
+        let key = Key { hash, channel: Arc::clone(&channel.name), key: key.into(), position, remembered_ms: now_ms };
         self.key_bytes += key.bytes();
         self.keys.push_back(key);
         while self.bytes() > self.bytes_max && !self.keys.is_empty() {
@@ -105,7 +104,7 @@ impl IdempotencyKeys {
 
     /// When the oldest key expires.
     pub(super) fn next_due_ms(&self) -> Option<u64> {
-        self.keys.front().map(|key| key.expires_ms)
+        self.keys.front().map(|key| self.expires_ms(key))
     }
 
     /// Keys forgotten before their time for want of memory.
@@ -138,6 +137,10 @@ impl IdempotencyKeys {
         &self.keys[(number - self.first) as usize]
     }
 
+    fn expires_ms(&self, key: &Key) -> u64 {
+        key.remembered_ms.saturating_add(self.window_ms)
+    }
+
     fn hash(&self, channel: &ChannelName, key: &[u8]) -> u64 {
         self.hasher.hash_one((channel.hash, key))
     }
@@ -148,7 +151,7 @@ struct Key {
     channel: Arc<str>,
     key: Box<[u8]>,
     position: Option<Position>,
-    expires_ms: u64,
+    remembered_ms: u64,
 }
 
 impl Key {

@@ -39,7 +39,7 @@ use self::{
     stream_table::StreamTable, user_table::UserTable,
 };
 use crate::{
-    config::{Config, Namespaces},
+    config::{Config, Namespace, Namespaces},
     limits::PRESENCE_REPLY_CLIENTS_MAX,
     mesh::{
         Announcement, ChannelName, ConnectionId, History, HistoryFound, Member, MemberChange, MemberRenewed, Position,
@@ -111,6 +111,21 @@ impl Channels {
             keys: IdempotencyKeys::new(idempotency_ms),
             now_ms: 0,
         }
+    }
+
+    /// From now on this configuration counts. What is kept in history follows it step by step, in [`Channels::expire`],
+    /// and before that wherever somebody asks for it. Where [`Channels::counts_own_in`] says something else now, the
+    /// caller is to call [`Channels::recount_own`].
+    pub fn reconfigure(&mut self, config: &Config) {
+        self.namespaces = config.namespaces.clone();
+        self.streams.reconfigure(&config.namespaces, config.shards.history_bytes_max);
+        self.users.set_connections_max(config.client.user_connections_max);
+        self.keys.set_window_ms(config.ingest.idempotency_ms.into());
+    }
+
+    /// Subscribers on the home shard itself, of the channel of this hash, that are to be counted here from now on.
+    pub fn recount_own(&mut self, hash: u64, subscribers: u32) {
+        self.interests.set(hash, self.shard, subscribers);
     }
 
     /// Numbers, stores in history, and tells where to deliver; a publication whose key is known, or whose version is not
@@ -246,7 +261,11 @@ impl Channels {
     /// Whether subscribers on the home shard itself are counted here as those on others are: where somebody has to
     /// know them at all times.
     pub fn counts_own(&self, channel: &ChannelName) -> bool {
-        let namespace = self.namespaces.of_channel(&channel.name);
+        Self::counts_own_in(self.namespaces.of_channel(&channel.name).map(|namespace| &**namespace))
+    }
+
+    /// The same for all channels of a namespace, or of none that there is.
+    pub fn counts_own_in(namespace: Option<&Namespace>) -> bool {
         namespace.is_some_and(|namespace| Stream::is_kept(namespace) || namespace.knows_members())
     }
 
@@ -298,6 +317,15 @@ impl Channels {
             let has_subscribers = self.interests.get(channel.hash).subscribers > 0;
             work += self.streams.expire_next(has_subscribers, now_ms, budget - work);
         }
+        while work < budget
+            && let Some(channel) = self.streams.next_to_follow()
+        {
+            let has_subscribers = self.interests.get(channel.hash).subscribers > 0;
+            self.streams.follow_next(has_subscribers);
+            work += 1;
+        }
+        self.streams.shrink();
+        self.make_room();
         self.next_due_ms()
     }
 
@@ -313,7 +341,8 @@ impl Channels {
 
     /// When [`Channels::expire`] has something to do; it may be early.
     pub fn next_due_ms(&self) -> Option<u64> {
-        self.keys.next_due_ms().into_iter().chain(self.streams.next_due_ms()).min()
+        let following = self.streams.is_following().then_some(self.now_ms);
+        [self.keys.next_due_ms(), self.streams.next_due_ms(), following].into_iter().flatten().min()
     }
 
     /// Channels with subscribers on any shard.

@@ -76,6 +76,25 @@ impl Stream {
         }
     }
 
+    /// Goes on under these rules, which keep history. What is beyond them is forgotten; what stays, stays for as long as
+    /// if it had been published under them.
+    pub(super) fn follow(&mut self, namespace: &Namespace) {
+        self.recovery = namespace.force_recovery_mode;
+        let (before_ms, ttl_ms) = (self.history_ttl_ms, u64::from(namespace.history_ttl_ms));
+        if before_ms != ttl_ms {
+            self.history_ttl_ms = ttl_ms;
+            let stored = self.stored.iter_mut().map(|stored| &mut stored.expires_ms);
+            let packed = self.packed.iter_mut().flat_map(|packed| packed.expiries_mut());
+            packed.chain(stored).for_each(|at_ms| *at_ms = at_ms.saturating_sub(before_ms).saturating_add(ttl_ms));
+        }
+        self.compression_bytes_min = namespace.history_compression_bytes_min as usize;
+        self.history_size = namespace.history_size as usize;
+        while self.len() > self.history_size {
+            self.forget_oldest();
+        }
+        self.shrink();
+    }
+
     pub(super) fn channel(&self) -> &ChannelName {
         &self.channel
     }

@@ -5,6 +5,8 @@
 //!
 //! Invariants:
 //! - Streams are found by hash and then by name: two channels' publications never mix.
+//! - A stream that is read or written follows the rules that count now. After a reload the others come to follow them
+//!   one by one, so that no turn of the loop waits for a million streams.
 //! - A stream has at most one entry in the schedule, at or before the moment it is due. An early
 //!   entry costs one look; a late one would keep memory, but never give expired publications away.
 
@@ -28,8 +30,10 @@ use crate::{
 /// The streams of one home shard.
 pub(super) struct StreamTable {
     namespaces: Namespaces,
-    /// Whether any namespace keeps history; if none does, no name need be looked up.
+    /// Whether any namespace keeps history, or did until of late; if none does, no name need be looked up.
     is_used: bool,
+    /// Streams from this index on may yet have to follow the rules of a reload; none: all do.
+    followed: Option<u32>,
     random: Random,
     /// Boxed, so that memory goes back when streams end, and growing moves pointers only.
     streams: Slab<Box<Slot>>,
@@ -39,8 +43,13 @@ pub(super) struct StreamTable {
     packer: Option<Box<Packer>>,
     stream_bytes: usize,
     stream_bytes_max: usize,
+    /// What `stream_bytes_max` comes down to, step by step, after a reload.
+    stream_bytes_goal: usize,
     evicted: u64,
 }
+
+/// Bytes that a step forgets.
+const SHRINK_STEP_BYTES: usize = 1 << 20;
 
 struct Slot {
     stream: Stream,
@@ -55,19 +64,84 @@ struct HashedIndex {
 
 impl StreamTable {
     pub(super) fn new(namespaces: Namespaces, stream_bytes_max: u64, random: Random) -> Self {
-        let is_used = namespaces.without.iter().chain(&namespaces.by_name).any(|namespace| Stream::is_kept(namespace));
+        let stream_bytes_max = usize::try_from(stream_bytes_max).unwrap_or(usize::MAX);
         Self {
+            is_used: is_kept_anywhere(&namespaces),
+            packer: is_packed_anywhere(&namespaces).then(Box::default),
             namespaces,
-            is_used,
+            followed: None,
             random,
             streams: Slab::new(),
             by_hash: HashTable::new(),
             schedule: BTreeSet::new(),
-            packer: None,
             stream_bytes: 0,
-            stream_bytes_max: usize::try_from(stream_bytes_max).unwrap_or(usize::MAX),
+            stream_bytes_max,
+            stream_bytes_goal: stream_bytes_max,
             evicted: 0,
         }
+    }
+
+    /// From now on these rules count. [`StreamTable::next_to_follow`] and [`StreamTable::shrink`] have work to do.
+    pub(super) fn reconfigure(&mut self, namespaces: &Namespaces, stream_bytes_max: u64) {
+        if self.namespaces != *namespaces {
+            self.namespaces = namespaces.clone();
+            self.followed = Some(0);
+            self.is_used = true;
+            // It stays: what is compressed already is asked for still.
+            if is_packed_anywhere(namespaces) {
+                self.packer.get_or_insert_default();
+            }
+        }
+        self.stream_bytes_goal = usize::try_from(stream_bytes_max).unwrap_or(usize::MAX);
+        self.stream_bytes_max = self.stream_bytes.max(self.stream_bytes_goal);
+    }
+
+    /// The next channel whose stream may have to follow other rules; its subscribers decide what
+    /// [`StreamTable::follow_next`] frees.
+    pub(super) fn next_to_follow(&mut self) -> Option<&ChannelName> {
+        let followed = self.followed? as usize;
+        let Some(index) = (followed..self.streams.capacity()).find(|index| self.streams.contains(*index)) else {
+            self.followed = None;
+            self.is_used = is_kept_anywhere(&self.namespaces);
+            return None;
+        };
+        self.followed = Some(index as u32);
+        Some(self.streams[index].stream.channel())
+    }
+
+    /// The stream of the channel that [`StreamTable::next_to_follow`] names follows.
+    pub(super) fn follow_next(&mut self, has_subscribers: bool) {
+        let index = self.followed.expect("the caller has been told a channel");
+        self.follow(index, has_subscribers);
+        self.followed = Some(index + 1);
+    }
+
+    /// A stream follows the rules that count now; none: they keep no history, and it is gone.
+    fn follow(&mut self, index: u32, has_subscribers: bool) -> Option<u32> {
+        if self.followed.is_none_or(|followed| index < followed) {
+            return Some(index);
+        }
+        let namespace = self.namespaces.of_channel(&self.stream(index).channel().name).cloned();
+        match namespace.filter(|namespace| Stream::is_kept(namespace)) {
+            Some(namespace) => self.change(index, has_subscribers, |stream| stream.follow(&namespace)),
+            None => {
+                self.unschedule(index);
+                self.remove(index);
+                return None;
+            }
+        }
+        Some(index)
+    }
+
+    /// Comes a step closer to what streams may hold together.
+    pub(super) fn shrink(&mut self) {
+        self.stream_bytes_max =
+            self.stream_bytes_goal.max(self.stream_bytes_max.min(self.stream_bytes).saturating_sub(SHRINK_STEP_BYTES));
+    }
+
+    /// Whether the streams have yet to follow a reload.
+    pub(super) fn is_following(&self) -> bool {
+        self.followed.is_some() || self.stream_bytes_max > self.stream_bytes_goal
     }
 
     /// The channel's stream, if there is one. The index is good until the next call of [`StreamTable::expire_next`].
@@ -85,7 +159,7 @@ impl StreamTable {
     /// The channel's stream, created if its namespace keeps history; with all that has expired forgotten.
     pub(super) fn open(&mut self, channel: &ChannelName, has_subscribers: bool, now_ms: u64) -> Option<u32> {
         let index = match self.find(channel) {
-            Some(index) => index,
+            Some(index) => self.follow(index, has_subscribers)?,
             None if self.is_used => self.create(channel, now_ms)?,
             None => return None,
         };
@@ -147,6 +221,10 @@ impl StreamTable {
     pub(super) fn expire_next(&mut self, has_subscribers: bool, now_ms: u64, budget: usize) -> usize {
         let Some((_, index)) = self.schedule.pop_first() else { return 0 };
         self.streams[index as usize].due_ms = None;
+        if self.follow(index, has_subscribers).is_none() {
+            return 1;
+        }
+        self.unschedule(index);
         if self.stream(index).is_over(has_subscribers, now_ms) {
             self.remove(index);
             return 1;
@@ -271,4 +349,13 @@ impl StreamTable {
         }
         result
     }
+}
+
+fn is_kept_anywhere(namespaces: &Namespaces) -> bool {
+    namespaces.without.iter().chain(&namespaces.by_name).any(|namespace| Stream::is_kept(namespace))
+}
+
+fn is_packed_anywhere(namespaces: &Namespaces) -> bool {
+    let mut all = namespaces.without.iter().chain(&namespaces.by_name);
+    all.any(|namespace| namespace.history_compression_bytes_min > 0)
 }

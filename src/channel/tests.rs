@@ -1,5 +1,7 @@
 //! The rules of protocol.md sections 7 and 9 one by one, and all of them against a naive model.
 
+mod reload;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;

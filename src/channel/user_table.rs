@@ -24,9 +24,14 @@ struct User {
 const _: () = assert!(size_of::<User>() == 12);
 
 impl UserTable {
-    /// A table in which a user has `connections_max` connections at most.
+    /// A table in which a user has `connections_max` connections at most; 0: any number.
     pub(super) fn new(connections_max: u32) -> Self {
         Self { connections_max, users: HashTable::new() }
+    }
+
+    /// From now on a user has so many connections at most; 0: any number. Who has more keeps them.
+    pub(super) fn set_connections_max(&mut self, connections_max: u32) {
+        self.connections_max = connections_max;
     }
 
     /// One connection more, if the user may have it.
@@ -34,7 +39,7 @@ impl UserTable {
         match self.users.entry(table_hash(hash), |user| user.is(hash), User::table_hash) {
             Entry::Occupied(mut user) => {
                 let connections = &mut user.get_mut().connections;
-                let is_admitted = *connections < self.connections_max;
+                let is_admitted = self.connections_max == 0 || *connections < self.connections_max;
                 *connections += u32::from(is_admitted);
                 is_admitted
             }

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{
     Failure, print, say,
-    settings::{Source, refused},
+    settings::{Source, refused, sentences},
 };
 use crate::{config::Config, tls::Ports};
 
@@ -33,7 +33,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     if arguments.strict
         && let Some(errors) = loaded.warnings_as_errors()
     {
-        return Err(refused(&errors));
+        return Err(refused(&sentences(&errors)));
     }
     let certificates = check_certificates(&loaded.config)?;
     loaded.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));

@@ -14,6 +14,7 @@ mod drain;
 mod operator;
 mod producer;
 mod publish;
+mod reload;
 mod serve;
 mod settings;
 mod subscriber;
@@ -41,6 +42,7 @@ pub fn run() -> ExitCode {
         Command::Drain(arguments) => drain::run(arguments),
         Command::Token(arguments) => token::run(arguments),
         Command::Publish(arguments) => publish::run(arguments),
+        Command::Reload(arguments) => reload::run(arguments),
         Command::Tail(arguments) => tail::run(arguments),
     };
     match outcome {
@@ -76,6 +78,7 @@ enum Command {
     Drain(drain::Arguments),
     Token(token::Arguments),
     Publish(publish::Arguments),
+    Reload(reload::Arguments),
     Tail(tail::Arguments),
 }
 

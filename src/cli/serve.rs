@@ -1,14 +1,16 @@
 //! `tidegate serve`: the server.
 
+use std::sync::Arc;
+
 use super::{
     Failure, print,
-    settings::{Source, refused},
+    settings::{Source, refused, sentences},
 };
 use crate::{
     config::{DEMO_NAMESPACE, Loaded},
     control::Outcome,
     log,
-    server::{self, Addresses},
+    server::{self, Addresses, Start},
     systemd,
 };
 
@@ -16,7 +18,8 @@ use crate::{
 ///
 /// Without a file the embedded defaults apply: clients on 127.0.0.1:8000, producers on
 /// 127.0.0.1:7400, the console on http://127.0.0.1:9000/. The first signal lets clients go in
-/// waves, the second ends the server at once.
+/// waves, the second ends the server at once. SIGHUP lets it read its configuration anew, as
+/// `tidegate reload` does.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -37,10 +40,13 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     // Before anything else is opened: they are known by their numbers.
     let passed = systemd::take_sockets().map_err(|error| Failure::Failed(error.to_string()))?;
-    let Loaded { mut config, warnings } = arguments.source.load()?;
-    if arguments.demo {
-        config = config.with_demo().map_err(|errors| refused(&errors))?;
-    }
+    let Arguments { source, demo } = arguments;
+    let load = move || {
+        let Loaded { config, warnings } = source.read()?;
+        let config = if demo { config.with_demo().map_err(|errors| sentences(&errors))? } else { config };
+        Ok(Loaded { config, warnings })
+    };
+    let Loaded { config, warnings } = load().map_err(|mistakes: Vec<String>| refused(&mistakes))?;
     log::start(&config.log).map_err(|error| Failure::Usage(error.to_string()))?;
     for warning in &warnings {
         tracing::warn!("{warning}");
@@ -50,9 +56,9 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
             "no client can connect: set client.token.hmac_secret, hooks.connect_endpoint or client.allow_anonymous, or try `tidegate serve --demo`"
         );
     }
-    let demo = arguments.demo;
     let scheme = if config.client.tls.port.is_on() { "wss" } else { "ws" };
-    let outcome = server::serve(config, demo, passed, |addresses| announce(addresses, scheme, demo));
+    let start = Start { config, demo, load: Arc::new(load), passed };
+    let outcome = server::serve(start, |addresses| announce(addresses, scheme, demo));
     log::flush();
     let outcome = outcome.map_err(|error| Failure::Failed(error.to_string()))?;
     match outcome {

@@ -27,7 +27,12 @@ impl Source {
 
     /// Loads it; warnings are for the caller to tell.
     pub(super) fn load(&self) -> Result<Loaded, Failure> {
-        load(self.config.as_deref())
+        self.read().map_err(|mistakes| refused(&mistakes))
+    }
+
+    /// Loads it: a configuration, or every mistake.
+    pub(super) fn read(&self) -> Result<Loaded, Vec<String>> {
+        read(self.config.as_deref())
     }
 
     /// Loads it for a command that only looks something up in it, and tells warnings.
@@ -38,7 +43,8 @@ impl Source {
     }
 }
 
-fn load(file: Option<&Path>) -> Result<Loaded, Failure> {
+/// Reads the file and the environment: a configuration, or every mistake.
+fn read(file: Option<&Path>) -> Result<Loaded, Vec<String>> {
     let mut environment = Vec::new();
     for (name, value) in env::vars_os() {
         // Names that are not Unicode are not ours.
@@ -46,18 +52,25 @@ fn load(file: Option<&Path>) -> Result<Loaded, Failure> {
         match value.into_string() {
             Ok(value) => environment.push((name, value)),
             Err(_) if name.starts_with("TIDEGATE_") => {
-                return Err(Failure::Usage(format!("environment variable {name}: expected UTF-8, found other bytes")));
+                return Err(vec![format!("environment variable {name}: expected UTF-8, found other bytes")]);
             }
             Err(_) => {}
         }
     }
-    config::load(file, environment.into_iter()).map_err(|errors| refused(&errors))
+    config::load(file, environment.into_iter()).map_err(|errors| sentences(&errors))
+}
+
+/// Each mistake, in words.
+pub(super) fn sentences(errors: &config::Errors) -> Vec<String> {
+    errors.problems().iter().map(ToString::to_string).collect()
 }
 
 /// What is told when a configuration cannot be used.
-pub(super) fn refused(errors: &config::Errors) -> Failure {
-    match errors.problems() {
-        [problem] => Failure::Usage(problem.to_string()),
-        problems => Failure::Usage(format!("the configuration has {} mistakes:\n{errors}", problems.len())),
+pub(super) fn refused(mistakes: &[String]) -> Failure {
+    match mistakes {
+        [mistake] => Failure::Usage(mistake.clone()),
+        mistakes => {
+            Failure::Usage(format!("the configuration has {} mistakes:\n{}", mistakes.len(), mistakes.join("\n")))
+        }
     }
 }

@@ -198,6 +198,36 @@ impl<T> Kind<T> {
         }
     }
 
+    /// Sets the field to its value in another target. Whether it was another one.
+    pub(super) fn assign(&self, target: &mut T, source: &mut T) -> bool {
+        match self {
+            Kind::Boolean(field) => assign(field, target, source),
+            Kind::Count(field, _) | Kind::Duration(field, _) | Kind::Size(field, _) => assign(field, target, source),
+            Kind::LongSize(field, _) => assign(field, target, source),
+            Kind::Address(field) => assign(field, target, source),
+            Kind::OptionalAddress(field) => assign(field, target, source),
+            Kind::OptionalPath(field) | Kind::OptionalFile(field) => assign(field, target, source),
+            Kind::OptionalText(field) | Kind::ClaimName(field) | Kind::Url(field) => assign(field, target, source),
+            Kind::Secret(field) => assign(field, target, source),
+            Kind::Secrets(field) => assign(field, target, source),
+            Kind::PublicKey(field, _) => assign(field, target, source),
+            Kind::LogFilter(field) | Kind::NamespaceName(field) => assign(field, target, source),
+            Kind::Origins(field) | Kind::HeaderNames(field) => assign(field, target, source),
+            Kind::Cores(field) => assign(field, target, source),
+            Kind::DeltaTypes(field) => assign(field, target, source),
+            Kind::Format(field) => assign(field, target, source),
+            Kind::SlowConsumer(field) => assign(field, target, source),
+            Kind::Compression(field) => assign(field, target, source),
+            Kind::Recovery(field) => assign(field, target, source),
+            Kind::Errors(field) => assign(field, target, source),
+            Kind::Logs(field) => assign(field, target, source),
+            Kind::StatusTransforms(field) => assign(field, target, source),
+            Kind::Dictionaries(field) => assign(field, target, source),
+            Kind::Prefixes(field) => assign(field, target, source),
+            Kind::Regex(field) => assign(field, target, source),
+        }
+    }
+
     /// Reads what the environment says, where every value is a text, as if it had been written in the file.
     pub(super) fn value_of_text(&self, variable: &str, text: &str) -> Value {
         let text = text.trim();
@@ -423,6 +453,13 @@ impl<T> Kind<T> {
         };
         items.iter().map(|item| &item.value).find(|item| !is_taken(item))
     }
+}
+
+fn assign<T, V: Clone + PartialEq>(field: &Field<T, V>, target: &mut T, source: &mut T) -> bool {
+    let value = field(source).clone();
+    let differs = *field(target) != value;
+    *field(target) = value;
+    differs
 }
 
 fn size_bytes_of(value: &Value) -> Option<u64> {

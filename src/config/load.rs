@@ -80,6 +80,7 @@ pub(super) fn load_text(
 }
 
 /// Values on their way to a [`Config`].
+#[derive(Clone)]
 pub(super) struct Draft {
     /// The server's values; its namespaces are empty until the end.
     pub(super) config: Config,
@@ -95,6 +96,26 @@ impl Draft {
         let mut draft = Draft::blank();
         draft.set_defaults();
         draft
+    }
+
+    /// The values of a configuration, as keys see them.
+    pub(super) fn of(config: &Config) -> Draft {
+        let Namespaces { without, by_name } = &config.namespaces;
+        let label = |namespace: &Namespace| format!("channel.namespaces[{}]", namespace.name);
+        Draft {
+            config: Config { namespaces: Namespaces::default(), ..config.clone() },
+            without_namespace: without.as_deref().cloned().unwrap_or_default(),
+            namespaces: by_name.iter().map(|namespace| (label(namespace), Namespace::clone(namespace))).collect(),
+        }
+    }
+
+    /// The configuration of these values.
+    pub(super) fn into_config(self) -> Config {
+        let Draft { config, without_namespace, namespaces } = self;
+        let mut by_name: Vec<Arc<Namespace>> =
+            namespaces.into_iter().map(|(_, namespace)| Arc::new(namespace)).collect();
+        by_name.sort_by(|left, right| left.name.cmp(&right.name));
+        Config { namespaces: Namespaces { without: Some(Arc::new(without_namespace)), by_name }, ..config }
     }
 
     /// Sets every key to its default, whatever it was.
@@ -398,12 +419,7 @@ impl Loader {
             return Err(Errors::new(errors));
         }
         self.findings.warnings.sort();
-        let Draft { mut config, without_namespace, namespaces } = self.draft;
-        let mut by_name: Vec<Arc<Namespace>> =
-            namespaces.into_iter().map(|(_, namespace)| Arc::new(namespace)).collect();
-        by_name.sort_by(|left, right| left.name.cmp(&right.name));
-        config.namespaces = Namespaces { without: Some(Arc::new(without_namespace)), by_name };
-        Ok(Loaded { config, warnings: self.findings.warnings })
+        Ok(Loaded { config: self.draft.into_config(), warnings: self.findings.warnings })
     }
 }
 
@@ -465,7 +481,7 @@ fn last_name(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path)
 }
 
-fn join(prefix: &str, name: &str) -> String {
+pub(super) fn join(prefix: &str, name: &str) -> String {
     if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Invariant: a [`Config`] that exists has been validated; no other module checks a value again.
 
+mod change;
 mod cores;
 mod demo;
 mod dictionary;
@@ -30,6 +31,7 @@ mod tests;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
+pub use change::{Change, change};
 pub use cores::parse_cores;
 pub use demo::DEMO_NAMESPACE;
 pub use dictionary::Dictionary;
@@ -51,7 +53,7 @@ use crate::{
     network::Prefix,
 };
 
-/// Everything that an operator chose. Shared by all threads, never changed.
+/// Everything that an operator chose. Shared by all threads, never changed: a reload makes another one ([`change`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The clients' port.

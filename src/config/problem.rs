@@ -26,6 +26,8 @@ pub enum Place {
     Demo,
     /// Nowhere: the embedded default.
     Default,
+    /// In a new configuration together with what a running server keeps until it is started again.
+    Running,
 }
 
 impl fmt::Display for Place {
@@ -36,6 +38,7 @@ impl fmt::Display for Place {
             Place::Environment { variable } => write!(formatter, "environment variable {variable}"),
             Place::Demo => write!(formatter, "--demo"),
             Place::Default => write!(formatter, "embedded defaults"),
+            Place::Running => write!(formatter, "with what only a restart changes"),
         }
     }
 }

@@ -11,7 +11,8 @@ const LINE_CHARACTERS_MAX: usize = 98;
 const HEAD: &str = "\
 Tidegate's configuration: every key, with its default. A line that begins with a hash and a key has no \
 default, or shows an example. Each key can be overridden by the environment variable named beside it; an empty \
-variable counts as not set. Durations have a unit (d, h, m, s, ms: \"25s\", \"1h30m\"), sizes may have one \
+variable counts as not set. Beside it stands whether a running server takes a new value over when it reads its \
+configuration anew (SIGHUP, `tidegate reload`). Durations have a unit (d, h, m, s, ms: \"25s\", \"1h30m\"), sizes may have one \
 (B, KiB, MiB, GiB: \"64KiB\"). `tidegate check-config --strict` checks a file.";
 
 /// A complete configuration file that says the embedded defaults, with comments.
@@ -44,7 +45,7 @@ fn write_key<T>(text: &mut String, section: &str, key: &Key<T>) {
     let path = format!("{section}.{}", key.name);
     text.push('\n');
     write_prose(text, &join_sentences(&[key.doc, &key.kind.bounds()]));
-    write_prose(text, &schema::variable(&path));
+    write_prose(text, &format!("{}; {}.", schema::variable(&path), key.effect.label()));
     match (key.default, key.example) {
         (Some(default), _) => text.push_str(&format!("{} = {}\n", key.name, key.kind.toml_of_text(default))),
         (None, Some(example)) => write_setting_in_comment(text, key, example),
@@ -55,7 +56,8 @@ fn write_key<T>(text: &mut String, section: &str, key: &Key<T>) {
 /// An example of a namespace, with the options most often wanted.
 fn write_namespace_example(text: &mut String, section: &str) {
     write_prose(text, NAMESPACE_NAME.doc);
-    write_prose(text, &format!("{}, a list in JSON or TOML, replaces all of them.", schema::variable(section)));
+    let variable = schema::variable(section);
+    write_prose(text, &format!("{variable}, a list in JSON or TOML, replaces all of them; changes on reload."));
     text.push_str(&format!("#\n# [[{section}]]\n"));
     for key in [&NAMESPACE_NAME].into_iter().chain(NAMESPACE_OPTIONS) {
         if let Some(example) = key.example {

@@ -1,7 +1,7 @@
 //! The table of every key: its name, type, bounds, default and meaning.
 //!
-//! The one list of keys. Parsing, defaults, the environment's variables, the reference file and
-//! "did you mean" are all derived from it; a key that is added here exists everywhere.
+//! The one list of keys. Parsing, defaults, the environment's variables, the reference file,
+//! "did you mean" and what a reload changes are all derived from it; a key that is added here exists everywhere.
 //! Reading values is `kind`'s business; rules between keys are the business of `rules`.
 //!
 //! Invariants, proved by tests: each field of [`super::Config`] is set by a key; each default is
@@ -49,20 +49,47 @@ pub(super) struct Key<T: 'static> {
     pub(super) example: Option<&'static str>,
     /// What it does, in sentences.
     pub(super) doc: &'static str,
+    /// When a new value of it begins to count.
+    pub(super) effect: Effect,
+}
+
+/// When a new value of a key begins to count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// When the server reads its configuration anew.
+    OnReload,
+    /// When the server is started again: sockets, threads, and what connections were told for as long as they last.
+    AtStart,
+}
+
+impl Effect {
+    /// For the reference file.
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::OnReload => "changes on reload",
+            Self::AtStart => "needs a restart",
+        }
+    }
 }
 
 const fn key<T>(name: &'static str, kind: Kind<T>, default: &'static str, doc: &'static str) -> Key<T> {
-    Key { name, kind, default: Some(default), example: None, doc }
+    Key { name, kind, default: Some(default), example: None, doc, effect: Effect::OnReload }
 }
 
 /// A key without a default.
 const fn unset<T>(name: &'static str, kind: Kind<T>, example: &'static str, doc: &'static str) -> Key<T> {
-    Key { name, kind, default: None, example: Some(example), doc }
+    Key { name, kind, default: None, example: Some(example), doc, effect: Effect::OnReload }
 }
 
 /// A key whose default is not what an example should show.
 const fn with_example<T>(mut key: Key<T>, example: &'static str) -> Key<T> {
     key.example = Some(example);
+    key
+}
+
+/// A key whose new value counts from the next start on.
+const fn at_start<T>(mut key: Key<T>) -> Key<T> {
+    key.effect = Effect::AtStart;
     key
 }
 
@@ -141,12 +168,12 @@ pub(super) static SECTIONS: &[Section] = &[
 ];
 
 static CLIENT: &[Key<Draft>] = &[
-    key(
+    at_start(key(
         "listen",
         Address(|draft| &mut draft.config.client.listen),
         "127.0.0.1:8000",
         "Address for clients, at /connection/websocket. Every shard listens on it; the kernel spreads connections.",
-    ),
+    )),
     key(
         "allow_anonymous",
         Boolean(|draft| &mut draft.config.client.allow_anonymous),
@@ -214,12 +241,12 @@ static CLIENT: &[Key<Draft>] = &[
         "10s",
         "From the upgrade to a valid connect command; later, the connection is closed with 3502.",
     ),
-    key(
+    at_start(key(
         "ping_interval",
         Duration(|draft| &mut draft.config.client.ping_ms, SECOND..=10 * MINUTE),
         "25s",
         "Between pings to a client. Whole seconds, because clients are told it in seconds.",
-    ),
+    )),
     key(
         "pong_timeout",
         Duration(|draft| &mut draft.config.client.pong_ms_max, 100..=5 * MINUTE),
@@ -244,12 +271,12 @@ static CLIENT: &[Key<Draft>] = &[
         "true",
         "Whether an authenticated client is subscribed to its user's personal channel `#user` when it connects.",
     ),
-    unset(
+    at_start(unset(
         "personal_channel_namespace",
         OptionalText(|draft| &mut draft.config.client.personal_channel_namespace),
         "news",
         "Namespace whose options personal channels have. They are called `namespace:#user` then, instead of `#user`.",
-    ),
+    )),
     key(
         "user_connections_max",
         Count(|draft| &mut draft.config.client.user_connections_max, 0..=1_000_000),
@@ -453,18 +480,18 @@ static CLIENT_TLS: &[Key<Draft>] = &[
 ];
 
 static INGEST: &[Key<Draft>] = &[
-    key(
+    at_start(key(
         "listen",
         OptionalAddress(|draft| &mut draft.config.ingest.listen),
         "127.0.0.1:7400",
         "TCP address for producers; \"none\" for no TCP at all.",
-    ),
-    unset(
+    )),
+    at_start(unset(
         "unix",
         OptionalPath(|draft| &mut draft.config.ingest.unix),
         "/run/tidegate/ingest.sock",
         "Absolute path of a Unix socket for producers; \"none\" for no socket.",
-    ),
+    )),
     unset(
         "password",
         Secret(|draft| &mut draft.config.ingest.password),
@@ -529,12 +556,12 @@ static INGEST_TLS: &[Key<Draft>] = &[
 ];
 
 static ADMIN: &[Key<Draft>] = &[
-    key(
+    at_start(key(
         "listen",
         Address(|draft| &mut draft.config.admin.listen),
         "127.0.0.1:9000",
         "Address of the operators' port. Whoever reaches it may publish from the console.",
-    ),
+    )),
     key(
         "allow_public",
         Boolean(|draft| &mut draft.config.admin.allow_public),
@@ -552,13 +579,13 @@ static ADMIN: &[Key<Draft>] = &[
 ];
 
 static API: &[Key<Draft>] = &[
-    unset(
+    at_start(unset(
         "listen",
         OptionalAddress(|draft| &mut draft.config.api.listen),
         "10.0.0.1:9001",
         "A port for the server API alone, beside the operators': for back ends on other hosts, which so need not reach \
-         the console, and whose connections take no operator's place.",
-    ),
+             the console, and whose connections take no operator's place.",
+    )),
     key(
         "on_client_port",
         Boolean(|draft| &mut draft.config.api.on_client_port),
@@ -708,14 +735,14 @@ static HOOKS: &[Key<Draft>] = &[
         "a long random text",
         "Sent with every request, as Authorization: Bearer ..., so that the back end knows who asks.",
     ),
-    key(
+    at_start(key(
         "headers",
         HeaderNames(|draft| &mut draft.config.hooks.headers),
         "[]",
         "Header fields of a client's own request that the back end is shown, like \"Cookie\"; what a browser cannot \
-         send as header fields, the headers of the connect command, stands in for those that are missing. They are \
-         kept in memory for as long as the client is connected.",
-    ),
+             send as header fields, the headers of the connect command, stands in for those that are missing. They are \
+             kept in memory for as long as the client is connected.",
+    )),
     key(
         "include_connection_meta",
         Boolean(|draft| &mut draft.config.hooks.include_connection_meta),
@@ -739,13 +766,13 @@ static HOOKS: &[Key<Draft>] = &[
 ];
 
 static SHARDS: &[Key<Draft>] = &[
-    unset(
+    at_start(unset(
         "cores",
         Cores(|draft| &mut draft.config.shards.cores),
         "0-3",
         "Cores that get a shard each, pinned: a list of numbers, or ranges like \"0-3,8\". Unset: every core that \
-         this process may run on, at most 64.",
-    ),
+             this process may run on, at most 64.",
+    )),
     key(
         "outbox_size_max",
         Size(|draft| &mut draft.config.shards.outbox_bytes_max, 4 * KIB..=256 * MIB),
@@ -820,21 +847,21 @@ static LOG: &[Key<Draft>] = &[
         "off, error, warn, info, debug or trace; parts of the server may have their own, as in \
          \"info,tidegate::ingest=debug\" or \"info,audit=off\". Each connection's begin and end are told at debug.",
     ),
-    key(
+    at_start(key(
         "format",
         Logs(|draft| &mut draft.config.log.format),
         "auto",
         "text or json: lines on standard error. journald: systemd's journal, where each field can be searched. auto: \
          journald where standard error leads to the journal, else text.",
-    ),
-    unset(
+    )),
+    at_start(unset(
         "audit_file",
         OptionalFile(|draft| &mut draft.config.log.audit_file),
         "/var/log/tidegate/audit.log",
         "File for the trail of what concerns security (failed tokens, refused origins, passwords and keys, changes of \
          the configuration), as a JSON object per line. Without it, the trail is in the log, as the target audit. A \
          file that is moved away is made anew.",
-    ),
+    )),
 ];
 
 /// The key that only a namespace has, and that it must have.

@@ -8,14 +8,14 @@ use std::{
 use proptest::prelude::*;
 
 use super::{
-    AdminConfig, ApiConfig, AttributesConfig, CertificateFiles, ClientConfig, ClientTlsConfig, CompressionConfig,
-    CompressionMode, Config, DeltaType, Dictionary, ErrorMode, Errors, Hook, HookConfig, HooksConfig, IngestConfig,
-    IngestTlsConfig, KeyFamily, LimitsConfig, Loaded, LogConfig, LogFormat, Namespace, Namespaces, Pattern,
-    PayloadFormat, PublicKey, RecoveryMode, ShardsConfig, ShutdownConfig, SlowConsumerPolicy, StatusMeaning,
-    StatusTransform, TlsConfig, TlsVersion, TokenConfig,
+    AdminConfig, ApiConfig, AttributesConfig, CertificateFiles, Change, ClientConfig, ClientTlsConfig,
+    CompressionConfig, CompressionMode, Config, DeltaType, Dictionary, ErrorMode, Errors, Hook, HookConfig,
+    HooksConfig, IngestConfig, IngestTlsConfig, KeyFamily, LimitsConfig, Loaded, LogConfig, LogFormat, Namespace,
+    Namespaces, Pattern, PayloadFormat, PublicKey, RecoveryMode, ShardsConfig, ShutdownConfig, SlowConsumerPolicy,
+    StatusMeaning, StatusTransform, TlsConfig, TlsVersion, TokenConfig, change,
     load::{Draft, load, load_text},
     reference,
-    schema::known_keys,
+    schema::{Effect, Keys, NAMESPACE_OPTIONS, SECTIONS, known_keys},
 };
 
 /// Cores of the imagined host.
@@ -112,15 +112,14 @@ fn the_defaults_run_on_the_cores_of_this_process() {
     assert!(!Config::default().shards.cores.is_empty());
 }
 
-#[test]
-fn every_field_is_set_by_a_key() {
-    // Every field is named, so that a new one stops the build until it is listed here.
+/// Values that are nowhere the defaults, valid or not. Every field is named, so that a new one stops the build until it is
+/// listed here.
+fn other_values() -> Config {
     let listen = "[::2]:1".parse().expect("an address");
-    let mut draft = Draft::with_defaults();
     let hook = || HookConfig { endpoint: Some(String::new()), ms_max: 0 };
     let files = CertificateFiles { certificate: PathBuf::new(), key: PathBuf::new() };
     let tls = || TlsConfig { certificates: vec![files.clone()], version_min: TlsVersion::Tls13 };
-    let config = Config {
+    Config {
         client: ClientConfig {
             listen,
             allow_anonymous: true,
@@ -164,7 +163,7 @@ fn every_field_is_set_by_a_key() {
             expired_grace_ms: 0,
             personal_channel: false,
             personal_channel_namespace: Some(String::new()),
-            user_connections_max: 0,
+            user_connections_max: 1,
             insecure: true,
             tls: ClientTlsConfig { port: tls(), handshakes_max: 0, handshakes_per_second_max: 0 },
         },
@@ -212,8 +211,12 @@ fn every_field_is_set_by_a_key() {
         attributes: AttributesConfig { bytes_max: 0, keys_max: 0, depth_max: 0 },
         namespaces: Namespaces::default(),
         log: LogConfig { level: String::new(), format: LogFormat::Json, audit_file: Some("/tmp".into()) },
-    };
-    let namespace = Namespace {
+    }
+}
+
+/// The same for the options of a namespace.
+fn other_options() -> Namespace {
+    Namespace {
         name: String::new(),
         allow_subscribe_for_client: true,
         allow_subscribe_for_anonymous: true,
@@ -254,12 +257,101 @@ fn every_field_is_set_by_a_key() {
             window_bytes: 1,
             keyframe_ms_max: 1,
         },
-    };
-    draft.config = config;
-    draft.without_namespace = namespace;
+    }
+}
+
+#[test]
+fn every_field_is_set_by_a_key() {
+    let mut draft = Draft { config: other_values(), without_namespace: other_options(), namespaces: Vec::new() };
     draft.set_defaults();
     assert_eq!(draft.config, Draft::with_defaults().config);
     assert_eq!(draft.without_namespace, Namespace::default());
+}
+
+/// What one new value changes in a server that runs with the defaults, its clients' port having been chosen by the kernel.
+fn change_of(new: Config) -> Change {
+    let written = defaults();
+    let mut running = written.clone();
+    running.client.listen.set_port(4711);
+    let change = change(&running, &written, new).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(change.running.client.listen, running.client.listen);
+    change
+}
+
+#[test]
+fn a_reload_changes_what_the_table_says_key_by_key() {
+    let none: &[String] = &[];
+    for section in SECTIONS {
+        let Keys::Server(keys) = section.keys else { continue };
+        for key in keys {
+            let (mut before, mut other) = (Draft::of(&defaults()), Draft::of(&other_values()));
+            let path = format!("{}.{}", section.name, key.name);
+            let mut new = before.clone();
+            assert!(key.kind.assign(&mut new, &mut other), "{path} has a value that is not its default");
+            let change = change_of(new.clone().into_config());
+            let mut running = Draft::of(&change.running);
+            let (changed, needs_restart) = match key.effect {
+                Effect::OnReload => {
+                    assert!(!key.kind.assign(&mut running, &mut new), "{path} counts");
+                    (std::slice::from_ref(&path), none)
+                }
+                Effect::AtStart => {
+                    assert!(path == "client.listen" || !key.kind.assign(&mut running, &mut before), "{path} stays");
+                    (none, std::slice::from_ref(&path))
+                }
+            };
+            assert_eq!((&*change.changed, &*change.needs_restart), (changed, needs_restart));
+            let stays =
+                key.kind.assign(&mut Draft::of(&change.written), &mut before) == (key.effect == Effect::OnReload);
+            assert!(stays, "{path} is warned of at each reload until the restart");
+        }
+    }
+    for key in NAMESPACE_OPTIONS {
+        let mut draft = Draft::of(&defaults());
+        key.kind.assign(&mut draft.without_namespace, &mut other_options());
+        let change = change_of(draft.into_config());
+        assert_eq!(change.changed, [format!("channel.without_namespace.{}", key.name)]);
+        assert_eq!(key.effect, Effect::OnReload, "{}: namespaces come and go", key.name);
+    }
+}
+
+#[test]
+fn nothing_that_is_written_otherwise_changes_nothing() {
+    let change = change_of(defaults());
+    assert_eq!((change.changed, change.needs_restart, change.written), (Vec::new(), Vec::new(), defaults()));
+}
+
+#[test]
+fn namespaces_come_go_and_change() {
+    let before = config_of(
+        "[[channel.namespaces]]\nname = \"kept\"\nhistory_size = 9\nhistory_ttl = \"5m\"\n[[channel.namespaces]]\nname = \"old\"",
+    );
+    let new = "[[channel.namespaces]]\nname = \"new\"\n[[channel.namespaces]]\nname = \"kept\"\nhistory_size = 5\nhistory_ttl = \"5m\"\npresence = true";
+    let Change { running, changed, .. } = change(&before, &before, config_of(new)).expect("it can be taken over");
+    assert_eq!(running, config_of(new));
+    assert_eq!(
+        changed,
+        [
+            "channel.namespaces[kept].presence",
+            "channel.namespaces[kept].history_size",
+            "channel.namespaces[old] (removed)",
+            "channel.namespaces[new] (added)"
+        ]
+    );
+}
+
+#[test]
+fn what_is_right_in_its_file_may_be_wrong_for_a_server_that_runs() {
+    let before = config_of(
+        "[client]\nlisten = \"0.0.0.0:8000\"\n[client.token]\nhmac_secret = \"0123456789abcdef0123456789abcdef\"",
+    );
+    let new = config_of("[client]\nlisten = \"127.0.0.1:8000\"\nallow_anonymous = true");
+    let errors = change(&before, &before, new).expect_err("anyone could connect from anywhere").to_string();
+    assert_eq!(
+        errors,
+        "with what only a restart changes: client.listen: 0.0.0.0:8000 is beyond loopback while client.allow_anonymous \
+         lets anyone connect; to mean it, set client.allow_public_without_authentication = true"
+    );
 }
 
 #[test]

@@ -436,6 +436,7 @@ mod tests {
                 answer_time: Some(Duration::ZERO),
             },
             key_sets: None,
+            reloads: Default::default(),
             hooks: Vec::new(),
             memory: MemoryFigures::default(),
             tls: PortFigures::default(),

@@ -69,6 +69,14 @@ impl DenyList {
         Self { configured: configured.iter().copied().collect(), added: BTreeSet::new() }
     }
 
+    /// The configuration denies these from now on. Whether that is a change.
+    pub fn configure(&mut self, configured: &[Prefix]) -> bool {
+        let configured = configured.iter().copied().collect();
+        let is_new = self.configured != configured;
+        self.configured = configured;
+        is_new
+    }
+
     /// Carries out a request, all of it or nothing.
     ///
     /// # Errors

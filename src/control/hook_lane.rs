@@ -138,9 +138,22 @@ impl<Q> Lane<Q> {
         self.figures.sent += 1;
         self.figures.time += took;
         self.under_way -= 1;
+        self.take_next()
+    }
+
+    /// The next to be sent of those that wait, if it may be, with the moment when it was asked.
+    pub fn take_next(&mut self) -> Option<(Q, Instant)> {
+        if self.under_way >= self.requests_max {
+            return None;
+        }
         let next = self.waiting.pop_front()?;
         self.under_way += 1;
         Some(next)
+    }
+
+    /// From now on these bounds hold; what is beyond them already stays. [`Lane::take_next`] may have some.
+    pub fn set_bounds(&mut self, requests_max: usize, queue_max: usize, time_max: Option<Duration>) {
+        (self.requests_max, self.queue_max, self.time_max) = (requests_max, queue_max, time_max);
     }
 
     /// A question whose time has run out while it waited.
@@ -209,6 +222,19 @@ mod tests {
         assert_eq!((lane.ended(SECOND), lane.ended(SECOND)), (None, None));
         let figures = lane.figures();
         assert_eq!((figures.under_way, figures.sent, figures.time), (0, 4, 4 * SECOND));
+        assert_eq!(lane.ask(6, now), Turn::Send(6));
+    }
+
+    #[test]
+    fn other_bounds_hold_from_now_on() {
+        let now = Instant::now();
+        let mut lane = Lane::new(2, 2, Some(SECOND));
+        assert!((1..=4).all(|question| !matches!(lane.ask(question, now), Turn::Overloaded(_))));
+        lane.set_bounds(1, 0, Some(SECOND));
+        assert_eq!((lane.ask(5, now), lane.ended(SECOND)), (Turn::Overloaded(5), None));
+        assert_eq!(lane.ended(SECOND), Some((3, now)));
+        lane.set_bounds(3, 0, Some(2 * SECOND));
+        assert_eq!((lane.take_next(), lane.take_next()), (Some((4, now)), None));
         assert_eq!(lane.ask(6, now), Turn::Send(6));
     }
 

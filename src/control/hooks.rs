@@ -74,20 +74,34 @@ impl Hooks {
             return None;
         }
         let names = hooks.headers.iter();
-        let authorization = hooks.secret.as_ref().map(|secret| {
-            let value = HeaderValue::try_from(format!("Bearer {}", &**secret));
-            let mut value = value.expect("the configuration takes a secret that can be sent");
-            value.set_sensitive(true);
-            value
-        });
         Some(Self {
             targets: Hook::ALL.into_iter().map(|hook| Target::new(hooks, hook)).collect(),
             client,
             config: Arc::clone(config),
             header_names: names.map(|name| name.parse().expect("the configuration takes names of fields")).collect(),
-            authorization,
+            authorization: authorization(hooks),
             ended,
         })
+    }
+
+    /// From now on it is asked like this. An endpoint that is configured no more is still asked what shards ask that do
+    /// not know yet.
+    pub fn reconfigure(&mut self, config: &Arc<Config>) {
+        let hooks = &config.hooks;
+        self.config = Arc::clone(config);
+        self.authorization = authorization(hooks);
+        for hook in Hook::ALL {
+            let Some(mut new) = Target::new(hooks, hook) else { continue };
+            if let Some(mut target) = self.targets[hook as usize].take() {
+                let (requests_max, queue_max, waits) = Target::bounds(hooks, hook);
+                target.lane.set_bounds(requests_max, queue_max, waits);
+                new.lane = target.lane;
+            }
+            self.targets[hook as usize] = Some(new);
+            while let Some((next, asked_at)) = self.target(hook).lane.take_next() {
+                self.send(next, asked_at);
+            }
+        }
     }
 
     /// A shard asks. Some: what it is told at once.
@@ -151,7 +165,7 @@ impl Hooks {
     }
 
     fn target(&mut self, hook: Hook) -> &mut Target {
-        self.targets[hook as usize].as_mut().expect("shards ask what is configured")
+        self.targets[hook as usize].as_mut().expect("shards ask what is configured, or was")
     }
 
     fn send(&mut self, question: Box<HookQuestion>, asked_at: Instant) {
@@ -212,10 +226,23 @@ impl Target {
         let config = hooks.of(hook);
         let endpoint = config.endpoint.as_ref()?.parse().expect("the configuration takes addresses");
         let time_max = Duration::from_millis(config.ms_max.into());
-        let waits = (!hook.is_told()).then_some(time_max);
-        let lane = Lane::new(hooks.requests_max as usize, hooks.queue_max as usize, waits);
-        Some(Self { endpoint, time_max, lane })
+        let (requests_max, queue_max, waits) = Self::bounds(hooks, hook);
+        Some(Self { endpoint, time_max, lane: Lane::new(requests_max, queue_max, waits) })
     }
+
+    /// Of its lane: requests at a time, requests that wait, and for how long.
+    fn bounds(hooks: &HooksConfig, hook: Hook) -> (usize, usize, Option<Duration>) {
+        let time_max = Duration::from_millis(hooks.of(hook).ms_max.into());
+        (hooks.requests_max as usize, hooks.queue_max as usize, (!hook.is_told()).then_some(time_max))
+    }
+}
+
+/// What shows the back end who asks.
+fn authorization(hooks: &HooksConfig) -> Option<HeaderValue> {
+    let value = HeaderValue::try_from(format!("Bearer {}", &**hooks.secret.as_ref()?));
+    let mut value = value.expect("the configuration takes a secret that can be sent");
+    value.set_sensitive(true);
+    Some(value)
 }
 
 impl Failure {

@@ -31,6 +31,7 @@ use super::{
     metrics,
     observer::Snapshot,
     process::ProcessFigures,
+    reload::ReloadRequest,
     shards::Shards,
     stop::StopRequest,
     user_search,
@@ -44,8 +45,8 @@ use crate::{
 /// What handlers share.
 #[derive(Clone)]
 pub struct Handlers {
-    /// What the operator chose.
-    pub config: Arc<Config>,
+    /// What the operator chose, as it counts now.
+    pub config: watch::Receiver<Arc<Config>>,
     /// Whether the demonstration runs.
     pub demo: bool,
     /// For the console.
@@ -56,6 +57,8 @@ pub struct Handlers {
     pub api: Arc<Api>,
     /// To the control loop.
     pub questions: mpsc::Sender<Question>,
+    /// To the control loop too.
+    pub reloads: mpsc::Sender<ReloadRequest>,
     /// Where the control loop puts the console's overview, once a second while anyone has subscribed.
     pub overview: Arc<watch::Sender<Arc<str>>>,
     /// Tells the control loop that a console has opened.
@@ -77,10 +80,11 @@ pub fn router(handlers: Handlers) -> Router {
         .route("/health", get(health))
         .route("/drain", post(drain))
         .route("/deny", post(deny))
+        .route("/reload", post(reload))
         .merge(api_routes())
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found);
-    let listen = handlers.config.admin.listen;
+    let listen = handlers.config().admin.listen;
     guard_routes(routes, handlers, listen)
 }
 
@@ -98,16 +102,16 @@ fn api_routes() -> Router<Handlers> {
 
 /// Routes of the port at this address.
 fn guard_routes(routes: Router<Handlers>, handlers: Handlers, listen: SocketAddr) -> Router {
-    let port = Port { needs_key: !handlers.config.api.insecure, listen };
+    let port = Port { config: handlers.config.clone(), listen };
     routes.layer(middleware::from_fn_with_state(port, guarded)).with_state(handlers)
 }
 
 /// What decides which hosts a port answers for.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Port {
     listen: SocketAddr,
-    /// Whether requests to the server API have to show a key.
-    needs_key: bool,
+    /// It says whether requests to the server API have to show a key.
+    config: watch::Receiver<Arc<Config>>,
 }
 
 /// The host that a request addressed, checked.
@@ -118,7 +122,8 @@ async fn guarded(State(port): State<Port>, mut request: Request, next: Next) -> 
     let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(Peer(peer))| peer.to_string());
     let uri = request.uri();
     let path = uri.path();
-    let shows_key = port.needs_key && (path == "/api" || path.starts_with("/api/"));
+    let needs_key = !port.config.borrow().api.insecure;
+    let shows_key = needs_key && (path == "/api" || path.starts_with("/api/"));
     let path_asked = path.to_owned();
     let mut response = match guard::check_host(request.version(), uri, request.headers(), port.listen, path) {
         Ok(host) => {
@@ -167,7 +172,7 @@ async fn console(
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
     let nonce: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    let page = page(&handlers.config, handlers.demo, &host, &nonce);
+    let page = page(&handlers.config(), handlers.demo, &host, &nonce);
     let headers =
         [(header::CONTENT_TYPE, "text/html; charset=utf-8".to_owned()), (header::CONTENT_SECURITY_POLICY, page.policy)];
     (headers, page.html).into_response()
@@ -251,14 +256,14 @@ async fn drain(
     ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
     headers: HeaderMap,
 ) -> Response {
-    if let Err(refusal) = guard::check_command(&headers, peer, handlers.config.admin.password.as_ref()) {
+    if let Err(refusal) = guard::check_command(&headers, peer, handlers.config().admin.password.as_ref()) {
         return refusal.into_response();
     }
     tracing::info!(target: AUDIT, reason = "drain", address = %peer, "an operator's command");
     if handlers.stop_requests.send(StopRequest::Drain).await.is_err() {
         return gone();
     }
-    let shutdown = &handlers.config.shutdown;
+    let shutdown = &handlers.config().shutdown;
     let plan = DrainPlan { unready_ms: shutdown.unready_ms, spread_ms: shutdown.spread_ms, ms_max: shutdown.ms_max };
     (StatusCode::ACCEPTED, Json(plan)).into_response()
 }
@@ -270,7 +275,7 @@ async fn deny(
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    if let Err(refusal) = guard::check_command(&headers, peer, handlers.config.admin.password.as_ref()) {
+    if let Err(refusal) = guard::check_command(&headers, peer, handlers.config().admin.password.as_ref()) {
         tracing::warn!(%peer, refusal = %refusal, "a command to deny addresses was refused");
         return refusal.into_response();
     }
@@ -299,13 +304,14 @@ struct DrainPlan {
 
 async fn server_api(State(handlers): State<Handlers>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let route = match route_of(&handlers.config.api, &head) {
+    let config = handlers.config();
+    let route = match route_of(&config.api, &head) {
         Ok(route) => route,
         Err(rejection) => return rejected(&handlers.api, rejection),
     };
     let error_mode = match text_field(&head.headers, "x-centrifugo-error-mode") {
         Some("transport") => ErrorMode::Transport,
-        _ => handlers.config.api.error_mode,
+        _ => config.api.error_mode,
     };
     let Ok(body) = to_bytes(body, API_BODY_BYTES_MAX).await else {
         return rejected(&handlers.api, Rejection::BodyMissing);
@@ -353,12 +359,30 @@ fn text_field<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
+async fn reload(
+    State(handlers): State<Handlers>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    headers: HeaderMap,
+) -> Response {
+    if let Err(refusal) = guard::check_command(&headers, peer, handlers.config().admin.password.as_ref()) {
+        return refusal.into_response();
+    }
+    let (asker, report) = oneshot::channel();
+    if handlers.reloads.send(ReloadRequest { by: "the command line", asker: Some(asker) }).await.is_err() {
+        return gone();
+    }
+    match report.await {
+        Ok(report) => (report.status_code(), Json(report)).into_response(),
+        Err(_) => gone(),
+    }
+}
+
 async fn api_not_found() -> Response {
     (StatusCode::NOT_FOUND, "not found; there is /api\n").into_response()
 }
 
 async fn not_found() -> Response {
-    let hint = "not found; there are /, /metrics, /health, /drain, /deny and /api\n";
+    let hint = "not found; there are /, /metrics, /health, /drain, /deny, /reload and /api\n";
     (StatusCode::NOT_FOUND, hint).into_response()
 }
 
@@ -373,6 +397,11 @@ fn gone() -> Response {
 }
 
 impl Handlers {
+    /// What the operator chose, as it counts now.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.borrow())
+    }
+
     /// Figures that all threads were asked for after this call; none if the control loop has ended.
     async fn figures(&self) -> Option<Arc<Snapshot>> {
         let (question, answer) = oneshot::channel();

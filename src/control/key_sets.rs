@@ -82,6 +82,17 @@ impl KeySets {
         }
     }
 
+    /// From now on the keys are fetched anew after this time.
+    pub fn set_refresh(&mut self, refresh: Duration, now: Instant) {
+        self.refresh = refresh;
+        self.due_at = self.due_at.min(now + refresh);
+    }
+
+    /// The shards that wait for an answer: another publisher is to give it.
+    pub fn into_waiting(self) -> impl Iterator<Item = u16> {
+        self.fetching_for.unwrap_or_default().into_iter().chain(self.waiting)
+    }
+
     /// A client of this shard names a key that the shard does not have.
     pub fn asked(&mut self, shard: u16) {
         self.waiting.push(shard);
@@ -156,6 +167,21 @@ mod tests {
         assert_eq!(sets.step(start + INTERVAL_MIN), KeySetStep::Fetch);
         let fetched = sets.fetched(key_set(), start + INTERVAL_MIN);
         assert_eq!((fetched.asked_by, fetched.is_new), (vec![2, 0], true));
+    }
+
+    #[test]
+    fn who_waits_for_one_publisher_can_be_answered_by_the_next() {
+        let start = Instant::now();
+        let mut sets = KeySets::new(REFRESH, start);
+        sets.asked(1);
+        assert_eq!(sets.step(start), KeySetStep::Fetch);
+        sets.asked(2);
+        let mut next = KeySets::new(REFRESH, start);
+        sets.into_waiting().for_each(|shard| next.asked(shard));
+        assert_eq!(next.step(start), KeySetStep::Fetch);
+        assert_eq!(next.fetched(key_set(), start).asked_by, [1, 2]);
+        next.set_refresh(REFRESH / 2, start);
+        assert_eq!(next.step(start), KeySetStep::WaitUntil(start + REFRESH / 2));
     }
 
     #[test]

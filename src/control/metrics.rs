@@ -13,6 +13,7 @@ use super::{
     memory::MemoryFigures,
     observer::{Snapshot, ThreadState},
     process::{self, ProcessFigures},
+    reload::ReloadFigures,
 };
 use crate::{
     log,
@@ -64,6 +65,8 @@ enum Source {
     IngestBy(&'static str, fn(&IngestFigures) -> &[(&'static str, u64)]),
     /// One sample, if the server fetches published keys.
     KeySets(fn(&KeySetFigures, Instant) -> Option<f64>),
+    /// One sample.
+    Reloads(fn(&ReloadFigures) -> f64),
     /// One sample per kind of question to the application's back end.
     Hooks(fn(&LaneFigures) -> f64),
     /// One sample per kind of question and its end.
@@ -171,6 +174,10 @@ const FAMILIES: &[Family] = &[
     Family { name: "tidegate_ingest_zstd_payloads_total", kind: Counter, help: "Payloads that producers compressed with zstd.", source: Source::Ingest(|figures| figures.compressed_payloads) },
     Family { name: "tidegate_ingest_zstd_received_bytes_total", kind: Counter, help: "Bytes of these payloads as they came.", source: Source::Ingest(|figures| figures.compressed_bytes) },
     Family { name: "tidegate_ingest_zstd_decompressed_bytes_total", kind: Counter, help: "Bytes of these payloads, decompressed.", source: Source::Ingest(|figures| figures.decompressed_bytes) },
+
+    Family { name: "tidegate_config_reloads_total", kind: Counter, help: "Times that the configuration was read anew and taken over.", source: Source::Reloads(|figures| figures.taken_over as f64) },
+    Family { name: "tidegate_config_reload_failures_total", kind: Counter, help: "Times that the configuration was read anew and refused; nothing changed.", source: Source::Reloads(|figures| figures.refused as f64) },
+    Family { name: "tidegate_config_last_reload_successful", kind: Gauge, help: "Whether the configuration was taken over when it was read last: 1, or 0 if it was refused.", source: Source::Reloads(|figures| if figures.is_last_refused { 0.0 } else { 1.0 }) },
 
     Family { name: "tidegate_token_key_fetches_total", kind: Counter, help: "Fetches of published keys that brought some.", source: Source::KeySets(|figures, _| Some(figures.fetched as f64)) },
     Family { name: "tidegate_token_key_fetch_failures_total", kind: Counter, help: "Fetches of published keys that failed; the last keys went on counting.", source: Source::KeySets(|figures, _| Some(figures.failed as f64)) },
@@ -288,6 +295,7 @@ impl Family {
                     sample(None, value);
                 }
             }
+            Source::Reloads(value) => sample(None, value(&snapshot.reloads)),
             Source::Hooks(value) => {
                 for (hook, figures) in &snapshot.hooks {
                     sample(Some(("hook", hook.label())), value(figures));
@@ -496,6 +504,7 @@ mod tests {
                 certificates: vec![("client.tls", certificate())],
                 renewals: vec![("renewed", 2), ("refused", 1)],
             },
+            reloads: ReloadFigures { taken_over: 2, refused: 1, is_last_refused: true },
         }
     }
 
@@ -599,6 +608,7 @@ mod tests {
             shards: vec![silent()],
             ingest: ThreadReport { state: ThreadState::Stuck, figures: None, answer_time: None },
             key_sets: None,
+            reloads: ReloadFigures::default(),
             hooks: Vec::new(),
             memory: MemoryFigures::default(),
             tls: PortFigures::default(),

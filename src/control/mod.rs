@@ -31,6 +31,7 @@ mod memory;
 mod metrics;
 mod observer;
 mod process;
+mod reload;
 mod service;
 mod shards;
 mod stop;
@@ -55,6 +56,7 @@ use tokio::{
 };
 
 pub use self::guard::COMMAND_HEADER;
+pub use self::reload::{LoadConfig, ReloadRequest, Reloading, Report};
 use self::{
     api::Api,
     console::Overviews,
@@ -68,12 +70,13 @@ use self::{
     memory::{MemoryWatch, Pressure},
     observer::{Observer, Snapshot, ThreadId},
     process::ProcessFigures,
+    reload::Reloads,
     service::Service,
     shards::Shards,
     stop::{Stop, StopRequest, StopStep},
 };
 use crate::{
-    config::Config,
+    config::{Config, Loaded},
     doctor::Host,
     limits::{
         ADMIN_CONNECTIONS_MAX, API_CONNECTIONS_MAX, API_CONNECTIONS_WAITING_MAX, HELD_RETRY_MS, KEY_SET_BYTES_MAX,
@@ -90,8 +93,10 @@ pub type OperatorToken = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// Everything that the control thread needs.
 pub struct Control {
-    /// What the operator chose.
+    /// What the operator chose, until a reload brings another one.
     pub config: Arc<Config>,
+    /// How that is done.
+    pub reloading: Reloading,
     /// This thread's end of the mesh.
     pub mesh: ControlMesh,
     /// Alike in all threads.
@@ -138,19 +143,23 @@ impl Control {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let (stop_requests, stop_request) = mpsc::channel(4);
-            forward_signal(SignalKind::terminate(), "SIGTERM", stop_requests.clone())?;
-            forward_signal(SignalKind::interrupt(), "SIGINT", stop_requests.clone())?;
-            self.run_until(stop_requests, stop_request).await
+            let (reload_requests, reload_request) = mpsc::channel(RELOADS_WAITING_MAX);
+            forward_signal(SignalKind::terminate(), stop_requests.clone(), || StopRequest::Signal("SIGTERM"))?;
+            forward_signal(SignalKind::interrupt(), stop_requests.clone(), || StopRequest::Signal("SIGINT"))?;
+            let by_signal = || ReloadRequest { by: "SIGHUP", asker: None };
+            forward_signal(SignalKind::hangup(), reload_requests.clone(), by_signal)?;
+            self.run_until((stop_requests, stop_request), (reload_requests, reload_request)).await
         })
     }
 
     async fn run_until(
         self,
-        stop_requests: mpsc::Sender<StopRequest>,
-        stop_request: mpsc::Receiver<StopRequest>,
+        (stop_requests, stop_request): Requests<StopRequest>,
+        (reload_requests, reload_request): Requests<ReloadRequest>,
     ) -> io::Result<Outcome> {
         process::started_at();
         process::kernel_at_start();
+        let shared_config = watch::Sender::new(Arc::clone(&self.config));
         // A connection asks for one thing at a time.
         let (questions, question) = mpsc::channel(ADMIN_CONNECTIONS_MAX);
         let (inquiries, inquiry) = mpsc::channel(ADMIN_CONNECTIONS_MAX);
@@ -159,12 +168,13 @@ impl Control {
         let overview = Arc::new(watch::Sender::new(Arc::from("")));
         let console_opened = Arc::new(Notify::new());
         let handlers = Handlers {
-            config: Arc::clone(&self.config),
+            config: shared_config.subscribe(),
             demo: self.demo,
             operator_token: self.operator_token,
             shards: shards.clone(),
-            api: Arc::new(Api::new(Arc::clone(&self.config), shards, questions.clone())),
+            api: Arc::new(Api::new(shared_config.subscribe(), shards, questions.clone())),
             questions,
+            reloads: reload_requests,
             overview: Arc::clone(&overview),
             console_opened: Arc::clone(&console_opened),
             deny_commands,
@@ -184,6 +194,7 @@ impl Control {
         let client = asks.then(HttpClient::new);
         // One fetch at a time.
         let (fetched, fetch) = mpsc::channel(1);
+        let (loaded_sender, loaded) = mpsc::channel(1);
         let endpoint = token.jwks_public_endpoint.clone();
         let publisher = endpoint.zip(client.clone()).map(|(endpoint, client)| Publisher {
             sets: KeySets::new(Duration::from_millis(token.jwks_refresh_ms.into()), Instant::now()),
@@ -193,7 +204,7 @@ impl Control {
             is_failing: false,
         });
         let (hook_ends, hook_end) = mpsc::channel(HOOK_ENDS_MAX);
-        let hooks = client.and_then(|client| Hooks::new(&self.config, client, hook_ends));
+        let hooks = client.clone().and_then(|client| Hooks::new(&self.config, client, hook_ends.clone()));
         let denied = DenyList::new(&self.config.client.deny);
         let control_loop = ControlLoop {
             observer: Observer::new(self.mesh.to_shards.len()),
@@ -214,13 +225,22 @@ impl Control {
             publisher,
             fetch,
             hooks,
+            hook_ends,
             hook_end,
+            client,
             api_connections,
             deny_command,
             denied,
             memory: MemoryWatch::new(Host::here()),
             memory_due_at: Instant::now(),
             tls: self.tls,
+            shared_config,
+            reloading: self.reloading,
+            reload_request,
+            reloads: Reloads::default(),
+            is_reload_told: false,
+            loaded_sender,
+            loaded,
         };
         Ok(control_loop.run(&bell, &console_opened, &mut tick).await)
     }
@@ -251,11 +271,10 @@ fn serve_api(handlers: &Handlers, listener: Option<TcpListener>) -> io::Result<m
         tokio::spawn(axum::serve(listener, api_service(handlers, listen)).into_future());
     }
     let (api_connections, handed) = mpsc::channel(API_CONNECTIONS_WAITING_MAX);
-    if handlers.config.api.on_client_port {
-        let listen = handlers.config.client.listen;
-        let listener = HandedListener::new(handed, API_CONNECTIONS_MAX, listen);
-        tokio::spawn(axum::serve(listener, api_service(handlers, listen)).into_future());
-    }
+    // Whether shards hand any over may change with a reload.
+    let listen = handlers.config().client.listen;
+    let listener = HandedListener::new(handed, API_CONNECTIONS_MAX, listen);
+    tokio::spawn(axum::serve(listener, api_service(handlers, listen)).into_future());
     Ok(api_connections)
 }
 
@@ -306,6 +325,10 @@ struct ControlLoop {
     hooks: Option<Hooks>,
     /// Ends of questions to it.
     hook_end: mpsc::Receiver<Ended>,
+    /// The other end, for those that are sent.
+    hook_ends: mpsc::Sender<Ended>,
+    /// For what is asked of others over HTTP, if anything was yet.
+    client: Option<HttpClient>,
     /// To the server API, from the clients' port.
     api_connections: mpsc::Sender<ApiConnection>,
     deny_command: mpsc::Receiver<DenyCommand>,
@@ -314,7 +337,22 @@ struct ControlLoop {
     /// When it is measured next.
     memory_due_at: Instant,
     tls: Ports,
+    /// For handlers of requests.
+    shared_config: watch::Sender<Arc<Config>>,
+    reloading: Reloading,
+    reload_request: mpsc::Receiver<ReloadRequest>,
+    reloads: Reloads,
+    /// The service manager waits to hear that it has ended.
+    is_reload_told: bool,
+    loaded_sender: mpsc::Sender<Result<Loaded, Vec<String>>>,
+    loaded: mpsc::Receiver<Result<Loaded, Vec<String>>>,
 }
+
+/// Both ends of a queue of what signals and handlers ask of the loop.
+type Requests<R> = (mpsc::Sender<R>, mpsc::Receiver<R>);
+
+/// Wishes for a reload that wait for the one under way.
+const RELOADS_WAITING_MAX: usize = 4;
 
 /// Ends of questions that wait for this loop; more wait in their tasks.
 const HOOK_ENDS_MAX: usize = 256;
@@ -360,7 +398,8 @@ impl ControlLoop {
             self.turn_memory(now);
             let inquiries_wake = self.turn_inquiries(now);
             let keys_wake = self.publisher.as_mut().and_then(|publisher| publisher.turn(now));
-            let wake_at = [service_wake, round_wake, stop_wake, keys_wake, inquiries_wake, hooks_wake]
+            let reload_wake = self.turn_reload(now);
+            let wake_at = [service_wake, round_wake, stop_wake, keys_wake, inquiries_wake, hooks_wake, reload_wake]
                 .into_iter()
                 .flatten()
                 .fold(now + LOOK_INTERVAL, Instant::min);
@@ -377,6 +416,8 @@ impl ControlLoop {
                 Some(keys) = self.fetch.recv() => self.keys_fetched(keys),
                 Some(end) = self.hook_end.recv() => self.hook_ended(end),
                 Some(command) = self.deny_command.recv(), if !self.is_holding() => self.deny(command),
+                Some(request) = self.reload_request.recv(), if self.reloads.is_idle() => self.begin_reload(request),
+                Some(loaded) = self.loaded.recv() => self.config_loaded(loaded),
                 () = console_opened.notified() => {
                     tick.reset();
                     self.wanted.consoles = true;
@@ -409,6 +450,7 @@ impl ControlLoop {
                     }
                     Ok(ToControl::Ingest { ticket, figures }) => self.observer.answer_ingest(ticket, figures, now),
                     Ok(ToControl::Answer { ticket, part, answer }) => self.inquiries.answer(ticket, part, answer),
+                    Ok(ToControl::Reconfigured { reload }) => self.reloads.confirmed(thread, reload),
                     Ok(ToControl::TokenKeysWanted { shard }) => {
                         if let Some(publisher) = &mut self.publisher {
                             publisher.sets.asked(shard);
@@ -524,9 +566,9 @@ impl ControlLoop {
     fn end_round(&mut self, round: Round, now: Instant) {
         let key_sets = self.publisher.as_ref().map(|publisher| publisher.sets.figures());
         let hooks = self.hooks.as_ref().map(Hooks::figures).unwrap_or_default();
-        let (memory, tls) = (self.memory.figures(), self.tls.figures());
-        let snapshot =
-            Arc::new(Snapshot { key_sets, hooks, memory, tls, ..self.observer.snapshot(now, self.stop.is_some()) });
+        let (memory, tls, reloads) = (self.memory.figures(), self.tls.figures(), self.reloads.figures());
+        let snapshot = self.observer.snapshot(now, self.stop.is_some());
+        let snapshot = Arc::new(Snapshot { key_sets, hooks, memory, tls, reloads, ..snapshot });
         for question in round.questions {
             // A handler that has gone away, with its client, wants no answer.
             let _ = question.send(Arc::clone(&snapshot));
@@ -574,14 +616,19 @@ impl ControlLoop {
         let DenyCommand { request, asker } = command;
         let changed = self.denied.change(&request);
         if changed.is_ok() && !request.is_empty() {
-            let prefixes = self.denied.prefixes();
-            for outlet in &mut self.mesh.to_shards {
-                outlet.send(ToShard::Deny { prefixes: Arc::clone(&prefixes) });
-                outlet.ring();
-            }
+            self.tell_denied();
         }
         // An operator that has gone away wants no answer.
         let _ = asker.send(changed.map(|()| self.denied.report()));
+    }
+
+    /// Gives the deny list to the shards.
+    fn tell_denied(&mut self) {
+        let prefixes = self.denied.prefixes();
+        for outlet in &mut self.mesh.to_shards {
+            outlet.send(ToShard::Deny { prefixes: Arc::clone(&prefixes) });
+            outlet.ring();
+        }
     }
 
     /// Measures memory, if it is time. The loop looks as often anyway.
@@ -721,11 +768,15 @@ fn poll_bell(bell: Arc<Bell>) -> io::Result<AsyncFd<BellEvent>> {
     AsyncFd::with_interest(BellEvent(bell), Interest::READABLE)
 }
 
-fn forward_signal(kind: SignalKind, name: &'static str, stop_requests: mpsc::Sender<StopRequest>) -> io::Result<()> {
+fn forward_signal<R: Send + 'static>(
+    kind: SignalKind,
+    requests: mpsc::Sender<R>,
+    request: impl Fn() -> R + Send + 'static,
+) -> io::Result<()> {
     let mut signal = signal(kind)?;
     tokio::spawn(async move {
         while signal.recv().await.is_some() {
-            if stop_requests.send(StopRequest::Signal(name)).await.is_err() {
+            if requests.send(request()).await.is_err() {
                 return;
             }
         }

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{hooks::HookFigures, key_sets::KeySetFigures, memory::MemoryFigures};
+use super::{hooks::HookFigures, key_sets::KeySetFigures, memory::MemoryFigures, reload::ReloadFigures};
 use crate::{
     limits::THREAD_ANSWER_MS_MAX,
     mesh::{IngestFigures, ShardFigures},
@@ -83,6 +83,8 @@ pub struct Snapshot {
     pub memory: MemoryFigures,
     /// Ports that speak TLS.
     pub tls: PortFigures,
+    /// How often the configuration was read anew.
+    pub reloads: ReloadFigures,
 }
 
 impl Snapshot {
@@ -171,6 +173,7 @@ impl Observer {
             shards: self.shards.iter().map(|observed| observed.report(now)).collect(),
             ingest: self.ingest.report(now),
             key_sets: None,
+            reloads: ReloadFigures::default(),
             hooks: HookFigures::new(),
             memory: MemoryFigures::default(),
             tls: PortFigures::default(),

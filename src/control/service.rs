@@ -71,6 +71,16 @@ impl Service {
         self.manager.tell(&[Notice::Alive, Notice::Status(&status)]);
     }
 
+    /// Tells that the configuration is read anew: the manager waits for [`Service::reloaded`].
+    pub fn reloading(&self) {
+        self.manager.tell(&[Notice::Reloading]);
+    }
+
+    /// Tells that the reload has ended, whatever came of it.
+    pub fn reloaded(&self) {
+        self.manager.tell(&[Notice::Ready]);
+    }
+
     /// Tells that the server stops, which takes so long at most.
     pub fn stopping(&mut self, time_max: Duration, now: Instant) {
         self.manager.tell(&[

@@ -11,7 +11,7 @@ use std::{
 use super::*;
 use crate::{
     config::ShutdownConfig,
-    mesh::{self, Answer, IngestFigures, IngestMesh, ReplyTo, ShardFigures, ShardMesh},
+    mesh::{self, Admission, Answer, IngestFigures, IngestMesh, ReplyTo, ShardFigures, ShardMesh},
 };
 
 /// The defaults, for two shards.
@@ -78,9 +78,15 @@ impl Server {
         let (stop, stop_requests) = mpsc::channel(4);
         let operator_token: OperatorToken = Arc::new(|| "an-operator-token".to_owned());
         let hasher = ChannelHasher::default();
+        let reloading = Reloading {
+            written: config.clone(),
+            load: Arc::new(|| Err(vec!["this test reads no file".to_owned()])),
+            admission: Admission::new(config.client.connections_max),
+        };
         let control = Control {
             tls: Ports::default(),
             config: Arc::new(config),
+            reloading,
             mesh,
             hasher,
             listener,
@@ -92,7 +98,8 @@ impl Server {
         let stop_sender = stop.clone();
         let control = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(control.run_until(stop_sender, stop_requests)).unwrap()
+            let reloads = mpsc::channel(RELOADS_WAITING_MAX);
+            runtime.block_on(control.run_until((stop_sender, stop_requests), reloads)).unwrap()
         });
         Self { address, stop, play, control: Some(control), threads }
     }

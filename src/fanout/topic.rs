@@ -184,6 +184,16 @@ impl Topics {
         self.directory.get(index).policy
     }
 
+    /// From now on this happens to a topic's slow subscribers. What an open batch holds already goes by the old policy.
+    pub fn set_policy(&mut self, index: u32, policy: SlowConsumerPolicy) {
+        self.directory.get_mut(index).policy = policy;
+    }
+
+    /// Topics, by index.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.directory.iter()
+    }
+
     /// Who is sent a topic's publications, by slab index.
     pub fn subscribers(&self, index: u32) -> &[u32] {
         let record = self.directory.get(index);

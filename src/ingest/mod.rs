@@ -156,7 +156,7 @@ fn run(
             Err(error) => return report(started, Err(error)),
         };
         report(started, Ok(()));
-        monoio::spawn(pump::run(state, rung, cancellers, stop_ms_max)).await;
+        monoio::spawn(pump::run(state, rung, cancellers)).await;
     });
 }
 

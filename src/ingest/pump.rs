@@ -23,13 +23,15 @@ pub(super) struct Cancellers {
 }
 
 /// Runs until [`crate::mesh::ToIngest::Shutdown`] has come, every producer has its replies or
-/// `stop_ms_max` has passed, and the control thread has been told.
-pub(super) async fn run(state: Rc<RefCell<IngestState>>, rung: Rc<Signal>, cancellers: Cancellers, stop_ms_max: u64) {
+/// a part of `shutdown.timeout` has passed, and the control thread has been told.
+pub(super) async fn run(state: Rc<RefCell<IngestState>>, rung: Rc<Signal>, cancellers: Cancellers) {
     while !state.borrow().is_stopping() {
         turn(&state, &rung).await;
     }
     cancellers.inputs.cancel();
     state.borrow().wake_all();
+    // A stop leaves most of its time to the clients: the control thread waits a fifth of it for this thread.
+    let stop_ms_max = u64::from(state.borrow().config.shutdown.ms_max) / 10;
     let gives_up_at = Instant::now() + Duration::from_millis(stop_ms_max);
     while state.borrow().connections() > 0 && Instant::now() < gives_up_at {
         turn(&state, &rung).await;

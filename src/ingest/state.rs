@@ -15,6 +15,7 @@ use crate::{
     config::Config,
     limits::MESH_TURN_MESSAGES_MAX,
     mesh::{Answer, Bell, ChannelHasher, ChannelName, IngestMesh, ToControl, ToIngest, ToShard},
+    resp::Limits,
     tls::{Channel, Port},
 };
 
@@ -221,10 +222,29 @@ impl IngestState {
     fn receive(&mut self, message: ToIngest) {
         match message {
             ToIngest::Answer { connection, sequence, answer } => self.answer(connection, sequence, answer),
+            ToIngest::Reconfigure { config, reload } => {
+                self.reconfigure(config);
+                self.mesh.to_control.send(ToControl::Reconfigured { reload });
+            }
             ToIngest::Shutdown => self.is_stopping = true,
             ToIngest::Observe { ticket } => {
                 let figures = Box::new(self.counters.figures(self.connections.len()));
                 self.mesh.to_control.send(ToControl::Ingest { ticket, figures });
+            }
+        }
+    }
+
+    /// From now on this configuration counts. Who is authenticated stays so, and who had no password to give, too.
+    fn reconfigure(&mut self, config: Arc<Config>) {
+        if self.config.ingest.zstd_dictionaries != config.ingest.zstd_dictionaries {
+            self.decompressor = Decompressor::new(&config.ingest.zstd_dictionaries);
+        }
+        self.config = config;
+        let limits = Limits::new(self.config.ingest.payload_bytes_max as usize);
+        for connection in self.connections.values() {
+            let mut producer = connection.producer.borrow_mut();
+            if producer.is_authenticated {
+                producer.limits = limits;
             }
         }
     }

@@ -810,3 +810,33 @@ fn redis_cli_and_redis_benchmark_push() {
     drop(bench);
     assert!(fs::metadata(&socket).is_err());
 }
+
+#[test]
+fn a_reload_changes_what_producers_may_and_cuts_nobody_off() {
+    let mut bench = Bench::new(|config| {
+        config.ingest.password = Some("first".into());
+        config.ingest.payload_bytes_max = 10;
+        config.ingest.connections_max = 2;
+    });
+    let mut producer = bench.connect();
+    assert_eq!(producer.command(&["AUTH", "first"]), "+OK\r\n");
+    assert!(producer.command(&["PUBLISH", "news:a", "12345678901"]).starts_with('-'));
+    assert!(producer.command(&["PUBLISH", "added:a", "1"]).starts_with('-'));
+    let mut config = Config::clone(&bench.config);
+    config.ingest.password = Some("second".into());
+    config.ingest.payload_bytes_max = 4_000_000;
+    config.ingest.connections_max = 3;
+    let added = Namespace { name: "added".to_owned(), ..Namespace::default() };
+    config.namespaces.by_name[0] = Arc::new(added);
+    bench.control.to_ingest.send(ToIngest::Reconfigure { config: Arc::new(config), reload: 4 });
+    bench.control.to_ingest.ring();
+    assert!(matches!(bench.next_to_control(), ToControl::Reconfigured { reload: 4 }));
+    let long = format!("\"{}\"", "x".repeat(2_000_000));
+    assert_eq!(producer.command(&["PUBLISH", "news:a", &long]), ":1\r\n", "its parser takes more, too");
+    assert_eq!(producer.command(&["PUBLISH", "added:a", "1"]), ":1\r\n");
+    assert!(producer.command(&["PUBLISH", "bytes:a", "1"]).starts_with('-'), "its namespace has gone");
+    let mut others = [bench.connect(), bench.connect()];
+    assert!(others[0].command(&["AUTH", "first"]).starts_with("-WRONGPASS"));
+    assert!(others.iter_mut().all(|other| other.command(&["AUTH", "second"]) == "+OK\r\n"));
+    assert_eq!(Arc::strong_count(&bench.config), 1, "the thread keeps nothing of the old one");
+}

@@ -9,7 +9,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicI64, Ordering},
     },
 };
 
@@ -30,8 +30,9 @@ pub struct Admission {
 
 #[derive(Debug)]
 struct Shared {
-    clients: AtomicU32,
-    uplinks: AtomicU32,
+    /// Free places; fewer than none, where a reload has taken away more than were free.
+    clients: AtomicI64,
+    uplinks: AtomicI64,
     addresses: AddressTable,
     accepts: RateTable,
     commands: RateTable,
@@ -49,15 +50,24 @@ pub enum Place {
 impl Admission {
     /// `connections_max` free places, and the reserve for uplinks.
     pub fn new(connections_max: u32) -> Self {
-        let uplinks = AtomicU32::new(uplinks_reserved(connections_max));
+        let uplinks = AtomicI64::new(uplinks_reserved(connections_max).into());
         let shared = Shared {
-            clients: AtomicU32::new(connections_max),
+            clients: AtomicI64::new(connections_max.into()),
             uplinks,
             addresses: AddressTable::default(),
             accepts: RateTable::default(),
             commands: RateTable::default(),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// There are as many places as `after` says instead of `before`. Who has one keeps it.
+    pub fn resize(&self, before: u32, after: u32) {
+        let add = |places: &AtomicI64, after: u32, before: u32| {
+            places.fetch_add(i64::from(after) - i64::from(before), Ordering::Relaxed);
+        };
+        add(&self.shared.clients, after, before);
+        add(&self.shared.uplinks, uplinks_reserved(after), uplinks_reserved(before));
     }
 
     /// Takes a place; none: there is none.
@@ -67,7 +77,8 @@ impl Admission {
 
     /// Takes a place of this kind; none: there is none.
     pub fn enter_as(&self, place: Place) -> Option<Place> {
-        let taken = self.places(place).fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| free.checked_sub(1));
+        let take = |free: i64| (free > 0).then(|| free - 1);
+        let taken = self.places(place).fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
         taken.ok().map(|_| place)
     }
 
@@ -76,7 +87,7 @@ impl Admission {
         self.places(place).fetch_add(1, Ordering::Relaxed);
     }
 
-    fn places(&self, place: Place) -> &AtomicU32 {
+    fn places(&self, place: Place) -> &AtomicI64 {
         match place {
             Place::Client => &self.shared.clients,
             Place::Uplink => &self.shared.uplinks,
@@ -124,6 +135,21 @@ mod tests {
         assert_eq!(admission.enter(), Some(Place::Uplink));
         other.leave(Place::Client);
         assert_eq!((admission.enter(), other.enter()), (Some(Place::Client), None));
+    }
+
+    #[test]
+    fn places_come_and_go_while_some_are_taken() {
+        let admission = Admission::new(3);
+        let places: Vec<_> = (0..3).filter_map(|_| admission.enter()).collect();
+        assert_eq!(places, [Place::Client; 3]);
+        admission.resize(3, 1);
+        admission.leave(Place::Client);
+        admission.leave(Place::Client);
+        assert_eq!(admission.enter(), Some(Place::Uplink), "one is there still, and one there may be");
+        admission.leave(Place::Client);
+        assert_eq!((admission.enter(), admission.enter()), (Some(Place::Client), Some(Place::Uplink)));
+        admission.resize(1, 2);
+        assert_eq!((admission.enter(), admission.enter()), (Some(Place::Client), Some(Place::Uplink)));
     }
 
     #[test]

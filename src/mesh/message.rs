@@ -7,7 +7,7 @@ use siphasher::sip::SipHasher13;
 
 use super::Histogram;
 use crate::{
-    config::Hook,
+    config::{Config, Hook},
     network::PrefixSet,
     protocol::{AttributesPatch, Encoding, Grant, HookAnswer, KeySet, PresenceStats, Tags},
     uring::monotonic_us,
@@ -751,6 +751,14 @@ pub enum ToShard {
         /// What this shard is to free.
         shed_bytes: u64,
     },
+    /// From control: this configuration counts from now on. It is confirmed by [`ToControl::Reconfigured`]. Its loss would
+    /// leave the shard under the old one.
+    Reconfigure {
+        /// All of it.
+        config: Arc<Config>,
+        /// The reload's number.
+        reload: u64,
+    },
     /// From control: stop accepting, tell clients to come back, end.
     Shutdown {
         /// Milliseconds over which clients are told.
@@ -769,6 +777,14 @@ pub enum ToIngest {
         sequence: u64,
         /// What was asked for.
         answer: Answer,
+    },
+    /// From control: this configuration counts from now on. It is confirmed by [`ToControl::Reconfigured`]. Its loss would
+    /// leave the thread under the old one.
+    Reconfigure {
+        /// All of it.
+        config: Arc<Config>,
+        /// The reload's number.
+        reload: u64,
     },
     /// From control: stop reading, answer what is pending, end.
     Shutdown,
@@ -809,6 +825,12 @@ pub enum ToControl {
     TokenKeysWanted {
         /// Its index.
         shard: u16,
+    },
+    /// From a shard or ingest: the configuration that was sent counts. If it is lost, whoever asked for the reload is told
+    /// that the thread is late.
+    Reconfigured {
+        /// As sent.
+        reload: u64,
     },
     /// From a shard: a question for the application's back end. Its loss would hang a client's command.
     Hook(Box<HookQuestion>),

@@ -247,8 +247,11 @@ impl<E: Effects> Conversation<'_, E> {
         if self.check_expiry(&mut grant.expires_at).is_err() {
             return self.refuse(command, ErrorCode::Expired.into(), ErrorCode::Expired.into());
         }
-        let namespace = self.rules.config.namespaces.of_channel(&request.channel);
-        self.enter(command, request, namespace.expect("the namespace asks its back end"), &grant, content);
+        // A reload may have taken the namespace away meanwhile.
+        let Some(namespace) = self.rules.config.namespaces.of_channel(&request.channel) else {
+            return self.refuse(command, ErrorCode::UnknownChannel.into(), ErrorCode::UnknownChannel.into());
+        };
+        self.enter(command, request, namespace, &grant, content);
         Flow::Continue
     }
 

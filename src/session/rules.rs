@@ -1,4 +1,4 @@
-//! What a session's decisions rest on; made once per shard.
+//! What a session's decisions rest on; made once per shard, and changed by a reload.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::{
     protocol::{KeySet, TokenVerifier},
 };
 
-/// The configuration, and what is made of it once.
+/// The configuration, and what is made of it.
 #[derive(Debug)]
 pub struct Rules {
     pub(super) config: Arc<Config>,
@@ -24,6 +24,12 @@ impl Rules {
     /// `console_origins` are those under which browsers see the console, such as `http://127.0.0.1:9000`.
     pub fn new(config: Arc<Config>, operator_key: &[u8], console_origins: Vec<String>) -> Self {
         Self { verifier: TokenVerifier::new(&config.client.token, operator_key), config, console_origins }
+    }
+
+    /// From now on this configuration counts.
+    pub fn reconfigure(&mut self, config: Arc<Config>) {
+        self.verifier.reconfigure(&config.client.token);
+        self.config = config;
     }
 
     /// From now on these published keys verify tokens. `is_current`: their publisher was reached.

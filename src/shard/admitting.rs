@@ -65,6 +65,11 @@ impl Admitting {
         }
     }
 
+    /// From now on these are balancers. Which addresses are denied, the control thread says.
+    pub fn reconfigure(&mut self, config: &Config) {
+        self.balancers = config.client.proxy_protocol_from.iter().copied().collect();
+    }
+
     /// The address of a connection, if it was worth remembering.
     pub fn address(&self, index: u32) -> Option<IpAddr> {
         self.known.get(index as usize).copied().flatten().map(|known| known.address)

@@ -76,6 +76,8 @@ pub enum Flag {
     Uplink = 12,
     /// Its inflater's window is that of a cohort, and nothing else may enter it.
     InCohort = 13,
+    /// It is counted among its user's connections, which are limited.
+    Counted = 14,
 }
 
 /// What a connection needs at times.

@@ -118,6 +118,14 @@ impl State {
         self.push(index, &channel, &Push::Unsubscribe(Unsubscribe::EXPIRED));
     }
 
+    /// What decides when subscriptions end has changed.
+    pub fn reconsider_expiries(&mut self) {
+        for (_, index, topic) in std::mem::take(&mut self.expiries) {
+            let granted = self.granted(index, topic).expect("what is in the set was granted");
+            self.expiries.insert((self.subscription_end(topic, granted.expires_unix_seconds), index, topic));
+        }
+    }
+
     /// Until when a client may bring another token, or when the back end is asked.
     fn subscription_end(&self, topic: u32, expires_unix_seconds: u32) -> u32 {
         let grace_ms = if self.is_sub_refreshed_by_hook(topic) { 0 } else { self.config.client.expired_grace_ms };

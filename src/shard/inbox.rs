@@ -53,6 +53,9 @@ impl State {
             }
             let Ok(message) = self.mesh.inbound[queue].try_recv() else { return };
             self.handle(message);
+            if queue == usize::from(self.mesh.shard) {
+                self.recounts = self.recounts.saturating_sub(1);
+            }
         }
     }
 
@@ -65,17 +68,21 @@ impl State {
             ToShard::Publish(publish) if self.mesh.is_holding() => self.deferred.push_back(*publish),
             ToShard::Publish(publish) => self.publish(*publish),
             ToShard::Deliver { publication, origin } => self.deliver(&publication, origin),
-            ToShard::Subscribe(subscribe) => {
+            ToShard::Subscribe(mut subscribe) => {
+                let shard = subscribe.connection.shard;
+                subscribe.subscribers = self.recounted(&subscribe.channel, shard, subscribe.subscribers);
                 let SubscribeOutcome { subscribed, told } = self.channels.subscribe(&subscribe, self.now_ms);
-                let shard = usize::from(subscribe.connection.shard);
-                self.mesh.to_shards[shard].send(ToShard::Subscribed(Box::new(subscribed)));
+                self.mesh.to_shards[usize::from(shard)].send(ToShard::Subscribed(Box::new(subscribed)));
                 self.tell_members(told);
             }
             ToShard::Subscribed(subscribed) => {
                 self.requests -= 1;
                 self.subscribed(*subscribed);
             }
-            ToShard::Interest { channel, shard, subscribers } => self.channels.interest(&channel, shard, subscribers),
+            ToShard::Interest { channel, shard, subscribers } => {
+                let subscribers = self.recounted(&channel, shard, subscribers);
+                self.channels.interest(&channel, shard, subscribers);
+            }
             ToShard::Leave { channel, connection, is_quiet } => self.member_left(&channel, connection, is_quiet),
             ToShard::MemberRenewed(renewed) => self.channels.renew_member(*renewed),
             ToShard::UserConnects { hash, connection } => {
@@ -128,6 +135,7 @@ impl State {
             ToShard::HookAnswered { number, answer } => self.hook_answered(number, answer),
             ToShard::Deny { prefixes } => self.deny(prefixes),
             ToShard::Memory { is_short, shed_bytes } => self.memory_measured(is_short, shed_bytes),
+            ToShard::Reconfigure { config, reload } => self.reconfigure(config, reload),
             ToShard::Shutdown { spread_ms } => self.begin_drain(spread_ms),
         }
     }

@@ -37,6 +37,7 @@ mod notices;
 mod peer;
 mod programs;
 mod rates;
+mod reload;
 mod session_ids;
 mod shedding;
 mod slab;
@@ -84,7 +85,7 @@ const DRAIN_WAVE_MS: u64 = 10;
 
 /// What a shard is made of, beside its kernel.
 pub struct ShardOptions {
-    /// What the operator chose.
+    /// What the operator chose, until a reload brings another one.
     pub config: std::sync::Arc<Config>,
     /// What clients may do.
     pub rules: Rules,

@@ -117,6 +117,8 @@ pub struct State {
     pub accept_rests_until_ms: Option<u64>,
     pub is_accept_starved: bool,
     pub must_stop_accepting: bool,
+    /// Messages of the shard to itself that were on their way when a reload changed what it counts of itself.
+    pub recounts: usize,
     /// The control thread's question that is answered at the turn's end, and whether a console asks.
     pub observed_by: Option<(u64, bool)>,
     drain: Option<Drain>,
@@ -189,6 +191,7 @@ impl State {
             accept_rests_until_ms: None,
             is_accept_starved: false,
             must_stop_accepting: false,
+            recounts: 0,
             observed_by: None,
             drain: None,
             accepted: 0,

@@ -4,8 +4,8 @@
 //! Where a user's connections are limited, the personal channel's home shard counts them on all shards: it is asked
 //! before the connection has its user, and told when the connection ends.
 //!
-//! Invariant: a connection that has its user was counted, and is counted no more once it has left. Were one forgotten,
-//! its user could never have as many again.
+//! Invariant: a connection that was counted ([`Flag::Counted`]) is counted no more once it has left. Were one forgotten,
+//! its user could never have as many again. Who came while there was no limit is never counted.
 
 use super::{
     connection::{AwaitedAdmission, Flag},
@@ -48,6 +48,7 @@ impl State {
         }
         let connecting = self.connecting_mut(index).expect("a client that is not gone still connects");
         let awaited = connecting.admission.take().expect("the home shard answers once");
+        self.connection_mut(index).set(Flag::Counted);
         self.enter_user(index, &awaited.user);
         self.begin_server_side(index, awaited.channels);
         self.connect_goes_on(index);
@@ -56,8 +57,8 @@ impl State {
     /// A connection is on its way out: its user has one less.
     pub fn leave_user(&mut self, index: u32) {
         self.counters.users -= u64::from(self.is_only_one_of_user(index));
-        if let Some(topic) = self.connection(index).user_topic()
-            && self.config.client.user_connections_max > 0
+        if self.connection_mut(index).clear(Flag::Counted)
+            && let Some(topic) = self.connection(index).user_topic()
         {
             self.tell_user_left(self.hasher.hash(self.topics.name(topic)));
         }

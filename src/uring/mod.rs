@@ -21,6 +21,8 @@ mod descriptor;
 mod probe;
 mod ring;
 pub mod simulated;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, io, net::SocketAddr, os::fd::OwnedFd};
 

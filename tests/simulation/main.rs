@@ -3,7 +3,7 @@
 //! Each seed makes one to three shards, some producers, some clients of every carrier, two-way and one-way, and an
 //! amount of trouble: bytes that
 //! arrive in pieces, late and reordered events, sends that take a part, sockets without room, memory and
-//! descriptors that run out, resets, silent peers, full queues, jumps of the clock. Whatever happens, no
+//! descriptors that run out, resets, silent peers, full queues, jumps of the clock, configurations that are read anew. Whatever happens, no
 //! client may miss a publication that it was promised, see one twice or out of order, and when all clients
 //! are gone no slot, socket, outbox, count, timer or place may be left.
 //!
@@ -79,6 +79,7 @@ fn every_seed_keeps_every_promise() {
         "resync",
         "descriptors_exhausted",
         "connections_exhausted",
+        "reloads",
     ];
     let kinds = ["websockets", "one-way websockets", "streams", "one-way streams"];
     for (name, once_in) in

@@ -52,6 +52,10 @@ struct Simulation {
     shards: Vec<Member>,
     producers: Producers,
     control: ControlMesh,
+    /// What counts, or will when every shard has heard of it.
+    config: Arc<Config>,
+    /// Shards that have yet to confirm the last reload.
+    unconfirmed: usize,
     admission: Admission,
     clients: Vec<Client>,
     clients_max: usize,
@@ -115,6 +119,8 @@ impl Simulation {
             shards,
             producers: Producers::new(ingest, hasher),
             control,
+            config,
+            unconfirmed: 0,
             admission,
             clients: Vec::new(),
             clients_max: 2 + random.below(10) as usize,
@@ -155,6 +161,7 @@ impl Simulation {
                 98 if self.jumps && self.random.chance(1, 20) => {
                     self.network.pass(self.random.one_of(&[5_000, 60_000, 10 * 60_000, 30 * 3_600_000]));
                 }
+                98 if self.random.chance(1, 3) => self.reload(),
                 98 => self.observe(),
                 _ => self.begin_client(),
             }
@@ -359,6 +366,20 @@ impl Simulation {
         self.take_reports();
     }
 
+    /// Other rules for all shards, which hear of them one after the other, and change nothing that clients are promised.
+    fn reload(&mut self) {
+        if self.unconfirmed > 0 {
+            return;
+        }
+        *self.events.entry("reloads").or_default() += 1;
+        self.config = Arc::new(other_rules(&self.config, &mut self.random));
+        self.unconfirmed = self.shards.len();
+        for outlet in &mut self.control.to_shards {
+            outlet.send(ToShard::Reconfigure { config: Arc::clone(&self.config), reload: 1 });
+        }
+        self.take_reports();
+    }
+
     fn stop(&mut self) {
         let spread_ms = self.random.below(2_000) as u32;
         self.control.to_shards.iter_mut().for_each(|outlet| outlet.send(ToShard::Shutdown { spread_ms }));
@@ -370,7 +391,11 @@ impl Simulation {
         for queue in &self.control.inbound {
             while let Ok(message) = queue.try_recv() {
                 taken = true;
-                assert!(matches!(message, ToControl::Shard { .. } | ToControl::ShardStopped { .. }), "{message:?}");
+                match message {
+                    ToControl::Reconfigured { .. } => self.unconfirmed -= 1,
+                    ToControl::Shard { .. } | ToControl::ShardStopped { .. } => {}
+                    other => panic!("nobody asked for {other:?}"),
+                }
             }
         }
         for outlet in &mut self.control.to_shards {
@@ -512,5 +537,38 @@ fn config(random: &mut Random) -> Config {
         Arc::new(room),
         namespace("sync", HISTORY_SIZE, SlowConsumerPolicy::Resync),
     ];
+    config
+}
+
+/// What a reload may change without breaking what the ledger holds shards to: limits, how long history is at least, what
+/// happens to slow clients where any of it keeps the promise, and whether home shards know the subscribers.
+fn other_rules(config: &Config, random: &mut Random) -> Config {
+    let mut config = config.clone();
+    config.client.user_connections_max = random.below(4) as u32;
+    config.client.expired_grace_ms = random.below(60_000) as u32;
+    config.client.pong_ms_max = 1_000 + random.below(1_000) as u32;
+    let outbox_bytes_max = random.one_of(&[2_000, 30_000]);
+    config.shards.outbox_bytes_max = 1_000 + random.below(outbox_bytes_max) as u32;
+    config.shards.outboxes_bytes_max = if random.chance(1, 4) { 20_000 } else { 1 << 30 };
+    for namespace in &mut config.namespaces.by_name {
+        let namespace = Arc::make_mut(namespace);
+        match namespace.name.as_str() {
+            "plain" => namespace.presence = random.chance(1, 2),
+            "kept" => namespace.history_size = HISTORY_SIZE + random.below(5) as u32,
+            "latest" => {
+                namespace.presence = random.chance(1, 2);
+                namespace.slow_consumer = random.one_of(&[SlowConsumerPolicy::Latest, SlowConsumerPolicy::Disconnect]);
+            }
+            "oldest" => {
+                namespace.presence = random.chance(1, 2);
+                namespace.slow_consumer = random.one_of(&[
+                    SlowConsumerPolicy::DropOldest,
+                    SlowConsumerPolicy::Latest,
+                    SlowConsumerPolicy::Disconnect,
+                ]);
+            }
+            _ => {}
+        }
+    }
     config
 }

@@ -32,6 +32,8 @@ pub struct Server {
     child: Child,
     command: Command,
     folder: PathBuf,
+    /// The configuration without what a test adds.
+    usual: String,
     client: SocketAddr,
     ingest: SocketAddr,
     admin: SocketAddr,
@@ -98,7 +100,7 @@ impl Server {
             command.args(["serve", "--config"]).arg(folder.join("tidegate.toml"));
         }
         let child = spawn(&mut command);
-        let mut server = Self { child, command, folder, client, ingest, admin };
+        let mut server = Self { child, command, folder, usual, client, ingest, admin };
         server.wait_until_ready();
         server
     }
@@ -146,6 +148,24 @@ impl Server {
     pub fn start_again(&mut self) {
         self.child = spawn(&mut self.command);
         self.wait_until_ready();
+    }
+
+    /// Writes its configuration anew, with other lines on top of the usual ones. It counts when the server is told.
+    pub fn configure(&self, settings: &str) {
+        let text = configuration(settings, &self.usual);
+        fs::write(self.folder.join("tidegate.toml"), text).expect("the configuration can be written");
+    }
+
+    /// Changes the text of its configuration.
+    pub fn edit(&self, change: impl FnOnce(String) -> String) {
+        let file = self.folder.join("tidegate.toml");
+        let text = fs::read_to_string(&file).expect("the configuration can be read");
+        fs::write(file, change(text)).expect("the configuration can be written");
+    }
+
+    /// Tells it to read its configuration anew.
+    pub fn hang_up(&self) {
+        kill(self.process(), Signal::SIGHUP).expect("the server is there to be told");
     }
 
     /// Its process.

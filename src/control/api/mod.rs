@@ -25,7 +25,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, watch};
 
 pub use self::{
     access::{Credentials, may_ask},
@@ -41,7 +41,7 @@ use crate::config::{Config, ErrorMode};
 
 /// Answers requests.
 pub struct Api {
-    config: Arc<Config>,
+    config: watch::Receiver<Arc<Config>>,
     shards: Shards,
     /// For figures.
     questions: mpsc::Sender<Question>,
@@ -85,7 +85,7 @@ impl Route {
 
 impl Api {
     /// An API that asks these shards.
-    pub fn new(config: Arc<Config>, shards: Shards, questions: mpsc::Sender<Question>) -> Self {
+    pub fn new(config: watch::Receiver<Arc<Config>>, shards: Shards, questions: mpsc::Sender<Question>) -> Self {
         let mut random = [0; 8];
         getrandom::fill(&mut random).expect("the kernel gives random bytes once it has booted");
         let node = random.map(|byte| format!("{byte:02x}")).concat();
@@ -98,6 +98,11 @@ impl Api {
             counters: Counters::default(),
             census: Mutex::new(()),
         }
+    }
+
+    /// What the operator chose, as it counts now.
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.borrow())
     }
 
     /// Answers a request that may ask.

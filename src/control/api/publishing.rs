@@ -1,5 +1,7 @@
 //! `publish` and `broadcast`.
 
+use std::sync::Arc;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 
@@ -15,7 +17,7 @@ impl Api {
     pub(super) async fn publish(&self, request: Publication<'_>, body: &Bytes) -> Result<String, Failure> {
         let namespace = self.namespace(&request.channel)?;
         let content = self.content(&request, body)?;
-        let payload = self.payload(&content, namespace)?;
+        let payload = self.payload(&content, &namespace)?;
         let channel = self.shards.name(&request.channel);
         let question = |channel, reply_to| ToShard::Publish(Box::new(content.publish(channel, payload, reply_to)));
         Ok(answers::published(self.shards.ask_home(channel, question).await?))
@@ -34,7 +36,7 @@ impl Api {
         let mut responses = Vec::with_capacity(names.len());
         let (mut channels, mut payloads) = (Vec::new(), Vec::new());
         for name in &names {
-            let payload = self.namespace(name).and_then(|namespace| self.payload(&content, namespace));
+            let payload = self.namespace(name).and_then(|namespace| self.payload(&content, &namespace));
             responses.push(payload.as_ref().map(|_| String::new()).map_err(|failure| *failure));
             if let Ok(payload) = payload {
                 channels.push(self.shards.name(name));
@@ -52,12 +54,11 @@ impl Api {
     }
 
     /// The rules of a channel that a request names.
-    pub(super) fn namespace(&self, channel: &str) -> Result<&Namespace, Failure> {
+    pub(super) fn namespace(&self, channel: &str) -> Result<Arc<Namespace>, Failure> {
         if channel.is_empty() || channel.len() > CHANNEL_BYTES_MAX {
             return Err(Failure::BAD_REQUEST);
         }
-        let namespaces = &self.config.namespaces;
-        namespaces.of_channel(channel).map(|namespace| &**namespace).ok_or(Failure::UNKNOWN_CHANNEL)
+        self.config().namespaces.of_channel(channel).cloned().ok_or(Failure::UNKNOWN_CHANNEL)
     }
 
     fn content(&self, request: &Publication<'_>, body: &Bytes) -> Result<Content, Failure> {
@@ -66,7 +67,7 @@ impl Api {
             ("", Some(data)) => body.slice_ref(data.get().as_bytes()),
             (base64, _) => STANDARD.decode(base64).map_err(|_| Failure::BAD_REQUEST)?.into(),
         };
-        let is_fitting = (1..=self.config.ingest.payload_bytes_max as usize).contains(&data.len());
+        let is_fitting = (1..=self.config().ingest.payload_bytes_max as usize).contains(&data.len());
         if !is_fitting
             || request.idempotency_key.len() > IDEMPOTENCY_KEY_BYTES_MAX
             || request.version_epoch.len() > VERSION_EPOCH_BYTES_MAX

@@ -87,7 +87,7 @@ impl Api {
     /// Changes what is known of a user's connections.
     pub(super) async fn update_attributes(&self, request: UpdateAttributes<'_>) -> Result<String, Failure> {
         let attributes = request.attributes.ok_or(Failure::BAD_REQUEST)?.get().as_bytes();
-        let patch = AttributesPatch::read(attributes, &self.config.attributes).map_err(|_| Failure::BAD_REQUEST)?;
+        let patch = AttributesPatch::read(attributes, &self.config().attributes).map_err(|_| Failure::BAD_REQUEST)?;
         let addressees = addressees(request.client, request.session);
         let (mut updated_all, mut refused_all) = (0, 0);
         for answer in self.ask_about(request.user, addressees, UserAction::ChangeAttributes { patch }).await? {

@@ -94,22 +94,26 @@ pub struct TokenVerifier {
 impl TokenVerifier {
     /// A verifier of tokens that the configured keys signed, and of those that `operator_key` did.
     pub fn new(config: &TokenConfig, operator_key: &[u8]) -> Self {
-        let secrets = [&config.hmac_secret, &config.hmac_secret_previous];
-        let keys = [
-            (&config.rsa_public_key, KeyFamily::Rsa),
-            (&config.ecdsa_public_key, KeyFamily::Ecdsa),
-            (&config.ed25519_public_key, KeyFamily::Ed25519),
-        ];
-        let keys = keys.into_iter().filter_map(|(key, family)| Some(PublicKey::of_der(key.as_ref()?.der(), family)));
         Self {
             config: config.clone(),
-            secrets: secrets.into_iter().flatten().map(|secret| Secret::new(secret.as_bytes())).collect(),
-            keys: keys.flatten().collect(),
+            secrets: secrets_of(config),
+            keys: keys_of(config),
             // Until they are fetched, every key that a token may name is missing.
             is_current: false,
             key_set: config.jwks_public_endpoint.as_ref().map(|_| Arc::default()),
             operator_key: Secret::new(operator_key),
         }
+    }
+
+    /// From now on these keys and demands count. What another publisher has published counts no more.
+    pub fn reconfigure(&mut self, config: &TokenConfig) {
+        if self.config.jwks_public_endpoint != config.jwks_public_endpoint {
+            self.is_current = false;
+            self.key_set = config.jwks_public_endpoint.as_ref().map(|_| Arc::default());
+        }
+        self.secrets = secrets_of(config);
+        self.keys = keys_of(config);
+        self.config = config.clone();
     }
 
     /// From now on, these published keys count, and none that were published before. `is_current`: their publisher was
@@ -186,6 +190,22 @@ impl TokenVerifier {
         }
         Ok(claims)
     }
+}
+
+/// The present secret and the one before it.
+fn secrets_of(config: &TokenConfig) -> Vec<Secret> {
+    let secrets = [&config.hmac_secret, &config.hmac_secret_previous];
+    secrets.into_iter().flatten().map(|secret| Secret::new(secret.as_bytes())).collect()
+}
+
+fn keys_of(config: &TokenConfig) -> Vec<PublicKey> {
+    let keys = [
+        (&config.rsa_public_key, KeyFamily::Rsa),
+        (&config.ecdsa_public_key, KeyFamily::Ecdsa),
+        (&config.ed25519_public_key, KeyFamily::Ed25519),
+    ];
+    let keys = keys.into_iter().filter_map(|(key, family)| Some(PublicKey::of_der(key.as_ref()?.der(), family)));
+    keys.flatten().collect()
 }
 
 impl fmt::Debug for TokenVerifier {

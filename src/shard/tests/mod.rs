@@ -13,6 +13,7 @@ mod members;
 mod pressure;
 mod published_keys;
 mod queues;
+mod reload;
 mod server_side;
 mod slow;
 mod streams;

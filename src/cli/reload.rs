@@ -1,0 +1,92 @@
+//! `tidegate reload`: a running server reads its configuration anew.
+
+use std::net::SocketAddr;
+
+use super::{
+    Failure, operator, print,
+    publish::{loopback_of, parse_address},
+    say,
+    settings::Source,
+};
+use crate::control::{COMMAND_HEADER, Report};
+
+/// Let a running server read its configuration anew, and print what changed
+///
+/// The server reads the file and the environment that it was started with, as on SIGHUP. What needs
+/// a restart is named. A configuration with a mistake changes nothing, and every mistake is told.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  tidegate reload
+  tidegate reload --config /etc/tidegate/tidegate.toml
+  tidegate reload --address 127.0.0.1:9001
+
+Exit codes: 0 it counts, 1 the server cannot be reached or a thread is late, 2 it is refused.")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    source: Source,
+
+    /// Operators' port of the server, instead of the configuration's
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse_address)]
+    address: Option<String>,
+
+    /// Password of commands, instead of the configuration's. Other users of this host can see it while the command runs
+    #[arg(long)]
+    password: Option<String>,
+}
+
+pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
+    let Arguments { source, address, password } = arguments;
+    let (address, password) = match (address, password) {
+        (Some(address), password) => (address, password),
+        (None, password) => {
+            let admin = source.load()?.config.admin;
+            let configured = admin.password.map(|password| password.to_string());
+            (reachable(admin.listen).to_string(), password.or(configured))
+        }
+    };
+    let mut fields = format!("{COMMAND_HEADER}: reload\r\n");
+    if let Some(password) = password {
+        if password.contains(['\r', '\n']) {
+            return Err(Failure::Usage("the password has a line's end, which none can have".to_owned()));
+        }
+        fields.push_str(&format!("Authorization: Bearer {password}\r\n"));
+    }
+    let answer = operator::ask(&address, "POST", "/reload", &fields);
+    let answer = answer.map_err(|error| {
+        Failure::Failed(format!(
+            "no answer from {address}: {error}. Is the server running? --address names another operators' port"
+        ))
+    })?;
+    let report: Report = serde_json::from_str(&answer.body)
+        .map_err(|_| Failure::Failed(format!("{address} answered {}: {}", answer.status, answer.body.trim_end())))?;
+    for warning in &report.warnings {
+        say(&format!("warning: {warning}"));
+    }
+    for key in &report.needs_restart {
+        say(&format!("warning: {key} changes only with a restart"));
+    }
+    if !report.mistakes.is_empty() {
+        return Err(Failure::Usage(format!("nothing has changed:\n{}", report.mistakes.join("\n"))));
+    }
+    print(&summary(&report.changed))?;
+    match report.late.as_slice() {
+        [] => Ok(()),
+        late => Err(Failure::Failed(format!("late to take it over: {}; the log says more", late.join(", ")))),
+    }
+}
+
+/// A server that listens on every address is reached on this host's own.
+fn reachable(mut listen: SocketAddr) -> SocketAddr {
+    if listen.ip().is_unspecified() {
+        listen.set_ip(loopback_of(listen));
+    }
+    listen
+}
+
+fn summary(changed: &[String]) -> String {
+    match changed {
+        [] => "nothing is written otherwise\n".to_owned(),
+        changed => format!("changed:\n  {}\n", changed.join("\n  ")),
+    }
+}
