@@ -205,6 +205,19 @@ publications_arrive() {
     ok "publications over TCP and the Unix socket arrive; the status text counts clients"
 }
 
+configuration_is_reloaded() {
+    local process
+    process=$(property MainPID)
+    sed 's/^allow_anonymous = true/allow_anonymus = maybe/' tests/systemd/server.toml | write_config
+    ! guest systemctl reload tidegate 2>/dev/null || stop "a configuration with mistakes was reloaded"
+    is MainPID "$process" && is ActiveState active
+    { cat tests/systemd/server.toml && printf '\n[[channel.namespaces]]\nname = "late"\nallow_subscribe_for_client = true\nallow_subscribe_for_anonymous = true\n'; } | write_config
+    guest systemctl reload tidegate
+    receives late:first '"hello"'
+    is MainPID "$process" || stop "a reload started the server again"
+    ok "systemctl reload takes a new namespace in, and refuses a file with mistakes"
+}
+
 killed_server_returns() {
     local process
     process=$(property MainPID)
@@ -379,6 +392,7 @@ killed_server_returns
 stopped_server_is_killed
 stuck_shard_is_a_failure
 panic_ends_the_server
+configuration_is_reloaded
 stop_drains
 sockets_are_passed
 limits_are_told
