@@ -224,6 +224,9 @@ impl<T> Kind<T> {
             Kind::StatusTransforms(field) => assign(field, target, source),
             Kind::Dictionaries(field) => assign(field, target, source),
             Kind::Prefixes(field) => assign(field, target, source),
+            Kind::Certificates(field) => assign(field, target, source),
+            Kind::TlsVersion(field) => assign(field, target, source),
+            Kind::AbsolutePath(field) => assign(field, target, source),
             Kind::Regex(field) => assign(field, target, source),
         }
     }

@@ -449,34 +449,34 @@ const CERTIFICATES_EXAMPLE: &str =
     "[{ certificate = \"/etc/tidegate/tls/fullchain.pem\", key = \"/etc/tidegate/tls/privkey.pem\" }]";
 
 static CLIENT_TLS: &[Key<Draft>] = &[
-    unset(
+    at_start(unset(
         "certificates",
         Certificates(|draft| &mut draft.config.client.tls.port.certificates),
         CERTIFICATES_EXAMPLE,
         "Certificates with their keys, in PEM, each with those that lead to its authority behind it. A client gets the \
          first that is for the name that it asks for, or else the first of all. The files are read anew when they \
          change; connections stay.",
-    ),
-    key(
+    )),
+    at_start(key(
         "minimum_version",
         TlsVersion(|draft| &mut draft.config.client.tls.port.version_min),
         "1.2",
         "Oldest version of TLS that is spoken: \"1.2\" or \"1.3\".",
-    ),
-    key(
+    )),
+    at_start(key(
         "handshakes_max",
         Count(|draft| &mut draft.config.client.tls.handshakes_max, 1..=1_000_000),
         "1024",
         "Handshakes that a shard has under way at a time, some 10 KB each; further clients wait, within \
          request_head_timeout.",
-    ),
-    key(
+    )),
+    at_start(key(
         "handshakes_per_second_max",
         Count(|draft| &mut draft.config.client.tls.handshakes_per_second_max, 1..=1_000_000),
         "2000",
         "Handshakes that a shard begins in a second; further clients wait in the same way. One takes 0.15 ms of its time \
          with a certificate for ECDSA P-256, and 0.7 ms with RSA 2048.",
-    ),
+    )),
 ];
 
 static INGEST: &[Key<Draft>] = &[
@@ -492,67 +492,67 @@ static INGEST: &[Key<Draft>] = &[
         "/run/tidegate/ingest.sock",
         "Absolute path of a Unix socket for producers; \"none\" for no socket.",
     )),
-    unset(
+    at_start(unset(
         "password",
         Secret(|draft| &mut draft.config.ingest.password),
         "a long random password",
         "Password that producers must give (AUTH, HELLO ... AUTH). Unset: producers need none.",
-    ),
-    key(
+    )),
+    at_start(key(
         "allow_public_without_password",
         Boolean(|draft| &mut draft.config.ingest.allow_public_without_password),
         "false",
         "Whether producers beyond loopback may push without a password. Unless this is true, such a server refuses \
          to start.",
-    ),
-    key(
+    )),
+    at_start(key(
         "payload_size_max",
         Size(|draft| &mut draft.config.ingest.payload_bytes_max, 1..=16 * MIB),
         "1MiB",
         "Longest payload of a publication.",
-    ),
-    key(
+    )),
+    at_start(key(
         "connections_max",
         Count(|draft| &mut draft.config.ingest.connections_max, 1..=65_535),
         "1024",
         "Connections of producers, TCP and Unix together.",
-    ),
-    key(
+    )),
+    at_start(key(
         "idempotency_window",
         Duration(|draft| &mut draft.config.ingest.idempotency_ms, SECOND..=24 * HOUR),
         "5m",
         "For how long the idempotency key of a publication (TG.PUBLISH ... ID key) is remembered.",
-    ),
-    unset(
+    )),
+    at_start(unset(
         "zstd_dictionaries",
         Dictionaries(|draft| &mut draft.config.ingest.zstd_dictionaries),
         "[\"/etc/tidegate/ticks.dictionary\"]",
         "Dictionaries by which producers may compress payloads (TG.PUBLISH ... ENCODING zstd): a list of absolute paths of \
          files that `zstd --train` made. A payload names its dictionary by number, so several may be in use while one \
          takes another's place.",
-    ),
+    )),
 ];
 
 static INGEST_TLS: &[Key<Draft>] = &[
-    unset(
+    at_start(unset(
         "certificates",
         Certificates(|draft| &mut draft.config.ingest.tls.port.certificates),
         CERTIFICATES_EXAMPLE,
         "As in [client.tls].",
-    ),
-    key(
+    )),
+    at_start(key(
         "minimum_version",
         TlsVersion(|draft| &mut draft.config.ingest.tls.port.version_min),
         "1.2",
         "As in [client.tls].",
-    ),
-    unset(
+    )),
+    at_start(unset(
         "client_authority",
         AbsolutePath(|draft| &mut draft.config.ingest.tls.client_authority),
         "/etc/tidegate/tls/producers-ca.pem",
         "File with the certificates of authorities, in PEM: each producer must show a certificate of one of them. Unset: \
          producers need none.",
-    ),
+    )),
 ];
 
 static ADMIN: &[Key<Draft>] = &[

@@ -248,6 +248,7 @@ impl ControlLoop {
         if before.log.level != config.log.level {
             log::set_level(&config.log.level);
         }
+        self.tls.reload_certificates();
         self.reloading.admission.resize(before.client.connections_max, config.client.connections_max);
         self.reconfigure_publisher();
         self.reconfigure_hooks();

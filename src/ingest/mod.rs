@@ -142,8 +142,6 @@ fn run(
     tls: Option<Arc<Port>>,
     started: &mpsc::SyncSender<io::Result<()>>,
 ) {
-    // A stop leaves most of its time to the clients: the control thread waits a fifth of it for this thread.
-    let stop_ms_max = u64::from(state.config.shutdown.ms_max) / 10;
     let bell = state.bell();
     let state = Rc::new(RefCell::new(state));
     runtime.block_on(async {
