@@ -123,7 +123,7 @@ const SUITES: [rustls::SupportedCipherSuite; 6] = [
 fn every_cipher_carries_bytes_both_ways_however_they_are_cut() {
     let folder = Folder::new("ciphers");
     let files = folder.certificate("a.example");
-    let port = Arc::new(Port::for_clients(&settings(&[files.clone()], TlsVersion::Tls12)).unwrap());
+    let port = Arc::new(Port::for_clients(&settings(std::slice::from_ref(&files), TlsVersion::Tls12)).unwrap());
     for suite in SUITES {
         for step in [1, 3, 7, 100, 16 * 1024] {
             let mut pair = Pair::new(&port, client_config(&[&files], suite), "a.example");
@@ -152,7 +152,7 @@ fn every_cipher_carries_bytes_both_ways_however_they_are_cut() {
 fn an_idle_connection_keeps_its_keys_and_no_more() {
     let folder = Folder::new("idle");
     let files = folder.certificate("a.example");
-    let port = Arc::new(Port::for_clients(&settings(&[files.clone()], TlsVersion::Tls12)).unwrap());
+    let port = Arc::new(Port::for_clients(&settings(std::slice::from_ref(&files), TlsVersion::Tls12)).unwrap());
     for suite in SUITES {
         let mut pair = Pair::new(&port, client_config(&[&files], suite), "a.example");
         pair.client.writer().write_all(&[7; 10_000]).unwrap();
@@ -168,7 +168,7 @@ fn an_idle_connection_keeps_its_keys_and_no_more() {
 fn new_keys_are_made_whenever_the_client_wants_them() {
     let folder = Folder::new("keys");
     let files = folder.certificate("a.example");
-    let port = Arc::new(Port::for_clients(&settings(&[files.clone()], TlsVersion::Tls12)).unwrap());
+    let port = Arc::new(Port::for_clients(&settings(std::slice::from_ref(&files), TlsVersion::Tls12)).unwrap());
     for suite in &SUITES[..3] {
         let mut pair = Pair::new(&port, client_config(&[&files], *suite), "a.example");
         pair.carry(1_000).unwrap();
@@ -203,7 +203,7 @@ fn new_keys_without_end_are_refused() {
 fn sessions_are_resumed_in_both_versions() {
     let folder = Folder::new("resumption");
     let files = folder.certificate("a.example");
-    let port = Arc::new(Port::for_clients(&settings(&[files.clone()], TlsVersion::Tls12)).unwrap());
+    let port = Arc::new(Port::for_clients(&settings(std::slice::from_ref(&files), TlsVersion::Tls12)).unwrap());
     for suite in [SUITES[0], SUITES[3]] {
         let mut config = client_config(&[&files], suite);
         config.resumption = Resumption::in_memory_sessions(8);
@@ -222,7 +222,7 @@ fn sessions_are_resumed_in_both_versions() {
 fn early_data_is_not_taken() {
     let folder = Folder::new("early");
     let files = folder.certificate("a.example");
-    let port = Arc::new(Port::for_clients(&settings(&[files.clone()], TlsVersion::Tls12)).unwrap());
+    let port = Arc::new(Port::for_clients(&settings(std::slice::from_ref(&files), TlsVersion::Tls12)).unwrap());
     let mut config = client_config(&[&files], SUITES[0]);
     config.enable_early_data = true;
     Pair::new(&port, config.clone(), "a.example").carry(1_000).unwrap();
@@ -256,7 +256,7 @@ fn the_name_chooses_the_certificate() {
 fn what_is_not_tls_is_told_so() {
     let folder = Folder::new("plain");
     let files = folder.certificate("a.example");
-    let port = Arc::new(Port::for_clients(&settings(&[files.clone()], TlsVersion::Tls12)).unwrap());
+    let port = Arc::new(Port::for_clients(&settings(std::slice::from_ref(&files), TlsVersion::Tls12)).unwrap());
     let mut channel = Channel::new(&port);
     let mut request = *b"GET / HTTP/1.1\r\n\r\n";
     assert_eq!(channel.receive(&mut request, &mut Vec::new()), Err(Refusal::NotTls));
@@ -270,7 +270,7 @@ fn what_is_not_tls_is_told_so() {
 fn garbage_ends_the_connection_at_any_byte() {
     let folder = Folder::new("garbage");
     let files = folder.certificate("a.example");
-    let port = Arc::new(Port::for_clients(&settings(&[files.clone()], TlsVersion::Tls12)).unwrap());
+    let port = Arc::new(Port::for_clients(&settings(std::slice::from_ref(&files), TlsVersion::Tls12)).unwrap());
     let mut hello = Vec::new();
     let name = ServerName::try_from("a.example").unwrap();
     ClientConnection::new(Arc::new(client_config(&[&files], SUITES[0])), name).unwrap().write_tls(&mut hello).unwrap();
@@ -325,7 +325,7 @@ fn a_handshake_without_end_is_cut_off() {
 fn old_versions_are_refused() {
     let folder = Folder::new("versions");
     let files = folder.certificate("a.example");
-    let port = Arc::new(Port::for_clients(&settings(&[files.clone()], TlsVersion::Tls13)).unwrap());
+    let port = Arc::new(Port::for_clients(&settings(std::slice::from_ref(&files), TlsVersion::Tls13)).unwrap());
     let mut pair = Pair::new(&port, client_config(&[&files], SUITES[3]), "a.example");
     assert_eq!(pair.carry(1_000), Err(Refusal::Incompatible));
     assert!(!pair.channel.take_output().is_empty(), "the client is told why");
@@ -335,7 +335,7 @@ fn old_versions_are_refused() {
 fn a_protocol_that_is_not_spoken_is_refused() {
     let folder = Folder::new("alpn");
     let files = folder.certificate("a.example");
-    let port = Arc::new(Port::for_clients(&settings(&[files.clone()], TlsVersion::Tls12)).unwrap());
+    let port = Arc::new(Port::for_clients(&settings(std::slice::from_ref(&files), TlsVersion::Tls12)).unwrap());
     for (protocols, outcome) in [
         (vec![b"h2".to_vec()], Err(Refusal::Incompatible)),
         (vec![b"h2".to_vec(), b"http/1.1".to_vec()], Ok(Heard::More)),
@@ -350,7 +350,7 @@ fn a_protocol_that_is_not_spoken_is_refused() {
 fn certificates_are_renewed_and_bad_ones_change_nothing() {
     let folder = Folder::new("reload");
     let files = folder.certificate("a.example");
-    let port = Arc::new(Port::for_clients(&settings(&[files.clone()], TlsVersion::Tls12)).unwrap());
+    let port = Arc::new(Port::for_clients(&settings(std::slice::from_ref(&files), TlsVersion::Tls12)).unwrap());
     let mut lasting = Pair::new(&port, client_config(&[&files], SUITES[0]), "a.example");
     lasting.carry(1_000).unwrap();
     assert_eq!(port.reload(), Reloaded::Unchanged);
