@@ -131,7 +131,7 @@ fn memory_that_ends_turns_new_clients_away_and_closes_some() {
         let response = http::get(server.client_address(), "/connection/websocket").ok()?;
         (response.status == 503).then_some(response)
     });
-    assert!(refused.head.contains("\r\nRetry-After: 10\r\n") && refused.body.contains("memory"), "{refused:?}");
+    assert!(refused.head.contains("\r\nRetry-After: 10") && refused.body.contains("memory"), "{refused:?}");
     let metrics = server.metrics();
     assert_eq!(metrics.sum("tidegate_memory_short", &[]), Some(1.0));
     assert!(metrics.sum("tidegate_memory_left_bytes", &[]).is_some_and(|bytes| bytes > 0.0));

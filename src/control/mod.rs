@@ -76,7 +76,7 @@ use self::{
     stop::{Stop, StopRequest, StopStep},
 };
 use crate::{
-    config::{Config, Loaded},
+    config::{Config, Loaded, TokenConfig},
     doctor::Host,
     limits::{
         ADMIN_CONNECTIONS_MAX, API_CONNECTIONS_MAX, API_CONNECTIONS_WAITING_MAX, HELD_RETRY_MS, KEY_SET_BYTES_MAX,
@@ -160,31 +160,14 @@ impl Control {
         process::started_at();
         process::kernel_at_start();
         let shared_config = watch::Sender::new(Arc::clone(&self.config));
-        // A connection asks for one thing at a time.
-        let (questions, question) = mpsc::channel(ADMIN_CONNECTIONS_MAX);
-        let (inquiries, inquiry) = mpsc::channel(ADMIN_CONNECTIONS_MAX);
-        let (deny_commands, deny_command) = mpsc::channel(ADMIN_CONNECTIONS_MAX);
-        let shards = Shards::new(self.mesh.to_shards.len(), self.hasher, inquiries);
-        let overview = Arc::new(watch::Sender::new(Arc::from("")));
-        let console_opened = Arc::new(Notify::new());
-        let handlers = Handlers {
-            config: shared_config.subscribe(),
-            demo: self.demo,
+        let doors = Doors {
+            listener: self.listener,
+            api_listener: self.api_listener,
             operator_token: self.operator_token,
-            shards: shards.clone(),
-            api: Arc::new(Api::new(shared_config.subscribe(), shards, questions.clone())),
-            questions,
-            reloads: reload_requests,
-            overview: Arc::clone(&overview),
-            console_opened: Arc::clone(&console_opened),
-            deny_commands,
-            stop_requests,
+            demo: self.demo,
         };
-        let api_connections = serve_api(&handlers, self.api_listener)?;
-        let listener = BoundedListener::new(self.listener, ADMIN_CONNECTIONS_MAX)?;
-        let service = http::router(handlers).into_make_service_with_connect_info::<Peer>();
-        tokio::spawn(axum::serve(listener, service).into_future());
-
+        let shards = (self.mesh.to_shards.len(), self.hasher);
+        let asked = doors.open(&shared_config, shards, stop_requests, reload_requests)?;
         renew_certificates(&self.tls);
         let bell = poll_bell(Arc::clone(&self.mesh.bell))?;
         let mut tick = tokio::time::interval(CONSOLE_INTERVAL);
@@ -195,14 +178,7 @@ impl Control {
         // One fetch at a time.
         let (fetched, fetch) = mpsc::channel(1);
         let (loaded_sender, loaded) = mpsc::channel(1);
-        let endpoint = token.jwks_public_endpoint.clone();
-        let publisher = endpoint.zip(client.clone()).map(|(endpoint, client)| Publisher {
-            sets: KeySets::new(Duration::from_millis(token.jwks_refresh_ms.into()), Instant::now()),
-            endpoint,
-            client,
-            fetched,
-            is_failing: false,
-        });
+        let publisher = Publisher::new(token, client.clone(), fetched);
         let (hook_ends, hook_end) = mpsc::channel(HOOK_ENDS_MAX);
         let hooks = client.clone().and_then(|client| Hooks::new(&self.config, client, hook_ends.clone()));
         let denied = DenyList::new(&self.config.client.deny);
@@ -210,15 +186,15 @@ impl Control {
             observer: Observer::new(self.mesh.to_shards.len()),
             config: self.config,
             mesh: self.mesh,
-            questions: question,
-            inquiry,
+            questions: asked.questions,
+            inquiry: asked.inquiry,
             inquiries: Inquiries::default(),
             stop_request,
             service: Service::ready(self.manager, Instant::now()),
             round: None,
             wanted: Round::default(),
             last_round_at: None,
-            overview,
+            overview: asked.overview,
             overviews: Overviews::default(),
             stop: None,
             lost: None,
@@ -228,8 +204,8 @@ impl Control {
             hook_ends,
             hook_end,
             client,
-            api_connections,
-            deny_command,
+            api_connections: asked.api_connections,
+            deny_command: asked.deny_command,
             denied,
             memory: MemoryWatch::new(Host::here()),
             memory_due_at: Instant::now(),
@@ -242,7 +218,7 @@ impl Control {
             loaded_sender,
             loaded,
         };
-        Ok(control_loop.run(&bell, &console_opened, &mut tick).await)
+        Ok(control_loop.run(&bell, &asked.console_opened, &mut tick).await)
     }
 }
 
@@ -260,6 +236,67 @@ fn renew_certificates(ports: &Ports) {
             ports.reload_certificates();
         }
     });
+}
+
+/// The ports of operators and of the server API, with what their pages show.
+struct Doors {
+    listener: TcpListener,
+    api_listener: Option<TcpListener>,
+    operator_token: OperatorToken,
+    demo: bool,
+}
+
+/// What handlers of requests ask of the loop, and what it tells them.
+struct Asked {
+    questions: mpsc::Receiver<Question>,
+    inquiry: mpsc::Receiver<Inquiry>,
+    deny_command: mpsc::Receiver<DenyCommand>,
+    overview: Arc<watch::Sender<Arc<str>>>,
+    console_opened: Arc<Notify>,
+    api_connections: mpsc::Sender<ApiConnection>,
+}
+
+impl Doors {
+    /// Serves whoever comes to the ports. `shards`: how many there are, and how they hash channels.
+    fn open(
+        self,
+        config: &watch::Sender<Arc<Config>>,
+        shards: (usize, ChannelHasher),
+        stop_requests: mpsc::Sender<StopRequest>,
+        reloads: mpsc::Sender<ReloadRequest>,
+    ) -> io::Result<Asked> {
+        // A connection asks for one thing at a time.
+        let (questions_sender, questions) = mpsc::channel(ADMIN_CONNECTIONS_MAX);
+        let (inquiries, inquiry) = mpsc::channel(ADMIN_CONNECTIONS_MAX);
+        let (deny_commands, deny_command) = mpsc::channel(ADMIN_CONNECTIONS_MAX);
+        let shards = Shards::new(shards.0, shards.1, inquiries);
+        let overview = Arc::new(watch::Sender::new(Arc::from("")));
+        let console_opened = Arc::new(Notify::new());
+        let handlers = Handlers {
+            config: config.subscribe(),
+            demo: self.demo,
+            operator_token: self.operator_token,
+            shards: shards.clone(),
+            api: Arc::new(Api::new(config.subscribe(), shards, questions_sender.clone())),
+            questions: questions_sender,
+            reloads,
+            overview: Arc::clone(&overview),
+            console_opened: Arc::clone(&console_opened),
+            deny_commands,
+            stop_requests,
+        };
+        let api_connections = serve_api(&handlers, self.api_listener)?;
+        serve_operators(handlers, self.listener)?;
+        Ok(Asked { questions, inquiry, deny_command, overview, console_opened, api_connections })
+    }
+}
+
+/// Serves the operators' port.
+fn serve_operators(handlers: Handlers, listener: TcpListener) -> io::Result<()> {
+    let listener = BoundedListener::new(listener, ADMIN_CONNECTIONS_MAX)?;
+    let service = http::router(handlers).into_make_service_with_connect_info::<Peer>();
+    tokio::spawn(axum::serve(listener, service).into_future());
+    Ok(())
 }
 
 /// Serves the API where it is configured besides the operators' port: to whoever comes to the listener, and to those whom
@@ -712,6 +749,13 @@ fn tell(mesh: &mut ControlMesh, (ticket, answer): Told) {
 }
 
 impl Publisher {
+    /// Of the configured address, if there is one.
+    fn new(token: &TokenConfig, client: Option<HttpClient>, fetched: mpsc::Sender<Option<KeySet>>) -> Option<Self> {
+        let endpoint = token.jwks_public_endpoint.clone()?;
+        let sets = KeySets::new(Duration::from_millis(token.jwks_refresh_ms.into()), Instant::now());
+        Some(Self { sets, endpoint, client: client?, fetched, is_failing: false })
+    }
+
     /// Fetches, if it is time. When to look again.
     fn turn(&mut self, now: Instant) -> Option<Instant> {
         match self.sets.step(now) {

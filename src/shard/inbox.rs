@@ -85,11 +85,7 @@ impl State {
             }
             ToShard::Leave { channel, connection, is_quiet } => self.member_left(&channel, connection, is_quiet),
             ToShard::MemberRenewed(renewed) => self.channels.renew_member(*renewed),
-            ToShard::UserConnects { hash, connection } => {
-                let is_admitted = self.channels.admit_user(hash);
-                let shard = usize::from(connection.shard);
-                self.mesh.to_shards[shard].send(ToShard::UserAdmitted { hash, connection, is_admitted });
-            }
+            ToShard::UserConnects { hash, connection } => self.user_connects(hash, connection),
             ToShard::UserAdmitted { hash, connection, is_admitted } => {
                 self.requests -= 1;
                 self.user_admitted(hash, connection, is_admitted);
@@ -138,6 +134,13 @@ impl State {
             ToShard::Reconfigure { config, reload } => self.reconfigure(config, reload),
             ToShard::Shutdown { spread_ms } => self.begin_drain(spread_ms),
         }
+    }
+
+    /// As the home of a user's personal channel: whether the user may have one more connection.
+    fn user_connects(&mut self, hash: u64, connection: ConnectionId) {
+        let is_admitted = self.channels.admit_user(hash);
+        let shard = usize::from(connection.shard);
+        self.mesh.to_shards[shard].send(ToShard::UserAdmitted { hash, connection, is_admitted });
     }
 
     /// Tells whoever has asked.
