@@ -67,8 +67,9 @@ pub const fn deflated_bytes_max(message_bytes: usize) -> usize {
     message_bytes + message_bytes / 16 + 64
 }
 
-/// Streams of deflate that one compressed message may consist of. Beginning one takes a microsecond of the shard's time and
-/// two bytes of the message, and hardly any client begins a second.
+/// Streams of deflate that one compressed message may consist of. Beginning one takes 2.4 µs of the shard's time, where a
+/// window of 32 KiB is carried over, and two bytes of the message; hardly any client begins a second. So a message holds a
+/// shard for 0.6 ms by them.
 pub const DEFLATE_STREAMS_MAX: usize = 256;
 
 /// Longest HTTP request head, in bytes.
