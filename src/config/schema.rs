@@ -467,15 +467,15 @@ static CLIENT_TLS: &[Key<Draft>] = &[
         "handshakes_max",
         Count(|draft| &mut draft.config.client.tls.handshakes_max, 1..=1_000_000),
         "1024",
-        "Handshakes that a shard has under way at a time, some 10 KB each; further clients wait, within \
+        "Handshakes that a shard has under way at a time, each with kilobytes of memory; further clients wait, within \
          request_head_timeout.",
     )),
     at_start(key(
         "handshakes_per_second_max",
         Count(|draft| &mut draft.config.client.tls.handshakes_per_second_max, 1..=1_000_000),
         "2000",
-        "Handshakes that a shard begins in a second; further clients wait in the same way. One takes 0.15 ms of its time \
-         with a certificate for ECDSA P-256, and 0.7 ms with RSA 2048.",
+        "Handshakes that a shard begins in a second; further clients wait in the same way. A certificate \
+         for ECDSA P-256 makes them several times cheaper than one for RSA.",
     )),
 ];
 

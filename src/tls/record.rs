@@ -2,7 +2,7 @@
 //!
 //! Owns what an established connection keeps: for each direction a key, a nonce and, in TLS 1.3, the secret from which
 //! the next key is derived. Some 200 bytes, where the library that shakes hands keeps thousands, because it can do more.
-//! The cipher itself is set up for each use, which costs a third of a microsecond and no memory.
+//! The cipher itself is set up for each use, which costs time and no memory.
 //!
 //! Invariants:
 //! - A nonce is used once: each record counts, whether it is sent or not. Were one used twice, the traffic of both
