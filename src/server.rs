@@ -165,13 +165,8 @@ pub fn serve(start: Start, ready: impl FnOnce(&Addresses)) -> Result<Outcome, St
         demo::spawn_ticker(address, config.ingest.password.as_deref().map(str::to_owned))?;
     }
     ready(&Addresses { client, ingest: ingest.address, ingest_unix: config.ingest.unix.clone(), admin, api });
-    let operator_token = Arc::new(move || {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        protocol::mint_operator(&operator_key, (now + OPERATOR_TOKEN_TIME).as_secs())
-    });
-    let mut config = Config::clone(&config);
-    config.ingest.listen = ingest.address;
-    let config = Arc::new(config);
+    let operator_token = Arc::new(move || operator_token(&operator_key));
+    let config = Arc::new(with_bound_ingest(&config, ingest.address));
     let reloading = Reloading { written, load, admission };
     let control = Control {
         config,
@@ -241,6 +236,19 @@ fn check_place(
     let passed = passed.to_string();
     let configured = configured.map_or_else(|| "\"none\"".to_owned(), ToString::to_string);
     if passed == configured { Ok(()) } else { Err(StartError::PassedElsewhere { passed, setting, configured }) }
+}
+
+/// A token for the console's page.
+fn operator_token(key: &[u8; 32]) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    protocol::mint_operator(key, (now + OPERATOR_TOKEN_TIME).as_secs())
+}
+
+/// The producers' port is bound last; then it is known, too.
+fn with_bound_ingest(config: &Config, ingest: Option<SocketAddr>) -> Config {
+    let mut config = config.clone();
+    config.ingest.listen = ingest;
+    config
 }
 
 /// Ports that were asked for as 0 are known only now; everything that shows or checks them must see the real ones.

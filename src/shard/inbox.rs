@@ -112,14 +112,7 @@ impl State {
             ToShard::Confirm { reply_to, connections } => self.answer(reply_to, Answer::Connections(connections)),
             ToShard::Uplink(uplink) if self.mesh.is_holding() => self.deferred_uplinks.push_back(*uplink),
             ToShard::Uplink(uplink) => self.uplink(&uplink),
-            ToShard::UplinkTaken { connection } => {
-                self.requests -= 1;
-                if let Some(index) = self.live_index(connection) {
-                    self.converse(index, |session, transient, rules, peer| {
-                        session::uplink_taken(session, transient, rules, peer)
-                    });
-                }
-            }
+            ToShard::UplinkTaken { connection } => self.uplink_taken(connection),
             ToShard::Broadcast { data, reply_to } => self.broadcast(&data, reply_to),
             ToShard::CountSubscribers { channels, reply_to } => self.count_subscribers(channels, reply_to),
             ToShard::ListChannels { pattern, reply_to } => self.list_channels(pattern.as_deref(), reply_to),
@@ -210,6 +203,16 @@ impl State {
         }
         let shard = usize::from(uplink.from.shard);
         self.mesh.to_shards[shard].send(ToShard::UplinkTaken { connection: uplink.from });
+    }
+
+    /// What a connection brought has reached the session that it was for.
+    fn uplink_taken(&mut self, connection: ConnectionId) {
+        self.requests -= 1;
+        if let Some(index) = self.live_index(connection) {
+            self.converse(index, |session, transient, rules, peer| {
+                session::uplink_taken(session, transient, rules, peer)
+            });
+        }
     }
 
     /// As the channel's home: numbers a publication and sends it once to each shard that has subscribers.
