@@ -112,14 +112,7 @@ impl State {
             ToShard::Confirm { reply_to, connections } => self.answer(reply_to, Answer::Connections(connections)),
             ToShard::Uplink(uplink) if self.mesh.is_holding() => self.deferred_uplinks.push_back(*uplink),
             ToShard::Uplink(uplink) => self.uplink(&uplink),
-            ToShard::UplinkTaken { connection } => {
-                self.requests -= 1;
-                if let Some(index) = self.live_index(connection) {
-                    self.converse(index, |session, transient, rules, peer| {
-                        session::uplink_taken(session, transient, rules, peer)
-                    });
-                }
-            }
+            ToShard::UplinkTaken { connection } => self.uplink_taken(connection),
             ToShard::Broadcast { data, reply_to } => self.broadcast(&data, reply_to),
             ToShard::CountSubscribers { channels, reply_to } => self.count_subscribers(channels, reply_to),
             ToShard::ListChannels { pattern, reply_to } => self.list_channels(pattern.as_deref(), reply_to),
@@ -199,6 +192,16 @@ impl State {
             channels.filter(|(name, _)| pattern.is_none_or(|pattern| glob_matches(pattern, name.as_bytes())));
         let matching = matching.map(|(name, subscribers)| (name.into(), subscribers)).collect();
         self.answer(reply_to, Answer::Channels(matching));
+    }
+
+    /// The commands that a connection has brought for another are taken.
+    fn uplink_taken(&mut self, connection: ConnectionId) {
+        self.requests -= 1;
+        if let Some(index) = self.live_index(connection) {
+            self.converse(index, |session, transient, rules, peer| {
+                session::uplink_taken(session, transient, rules, peer)
+            });
+        }
     }
 
     /// Commands that another connection, here or on another shard, has brought for one of this shard's.

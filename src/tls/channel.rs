@@ -30,7 +30,10 @@ pub struct Channel {
     output: Vec<u8>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "almost all connections are established, and a box would cost each of them")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "almost all connections are established, and a box would cost each of them"
+)]
 enum Stage {
     /// Nothing has arrived.
     Fresh(Arc<Port>),
