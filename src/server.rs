@@ -14,7 +14,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::{
     config::Config,
-    control::{Control, LoadConfig, Outcome, Reloading},
+    control::{Control, LoadConfig, OperatorToken, Outcome, Reloading},
     demo, ingest,
     limits::ADMIN_CONNECTIONS_MAX,
     mesh::{self, Admission, ChannelHasher},
@@ -158,10 +158,7 @@ pub fn serve(start: Start, ready: impl FnOnce(&Addresses)) -> Result<Outcome, St
     }
 
     // The demonstration's producer speaks no TLS.
-    if demo
-        && tls.ingest.is_none()
-        && let Some(address) = ingest.address
-    {
+    if let Some(address) = ingest.address.filter(|_| demo && tls.ingest.is_none()) {
         demo::spawn_ticker(address, config.ingest.password.as_deref().map(str::to_owned))?;
     }
     ready(&Addresses { client, ingest: ingest.address, ingest_unix: config.ingest.unix.clone(), admin, api });
@@ -181,6 +178,14 @@ pub fn serve(start: Start, ready: impl FnOnce(&Addresses)) -> Result<Outcome, St
         manager,
     };
     Ok(control.run()?)
+}
+
+/// Mints tokens for the operator's own console page.
+fn operator_tokens(operator_key: [u8; 32]) -> OperatorToken {
+    Arc::new(move || {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        protocol::mint_operator(&operator_key, (now + OPERATOR_TOKEN_TIME).as_secs())
+    })
 }
 
 /// Listening sockets, and where they listen: the service manager's where it has passed any, otherwise our own.
