@@ -180,14 +180,6 @@ pub fn serve(start: Start, ready: impl FnOnce(&Addresses)) -> Result<Outcome, St
     Ok(control.run()?)
 }
 
-/// Mints tokens for the operator's own console page.
-fn operator_tokens(operator_key: [u8; 32]) -> OperatorToken {
-    Arc::new(move || {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        protocol::mint_operator(&operator_key, (now + OPERATOR_TOKEN_TIME).as_secs())
-    })
-}
-
 /// Listening sockets, and where they listen: the service manager's where it has passed any, otherwise our own.
 struct Ports {
     client: SocketAddr,
