@@ -14,7 +14,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::{
     config::Config,
-    control::{Control, LoadConfig, OperatorToken, Outcome, Reloading},
+    control::{Control, LoadConfig, Outcome, Reloading},
     demo, ingest,
     limits::ADMIN_CONNECTIONS_MAX,
     mesh::{self, Admission, ChannelHasher},

@@ -194,16 +194,6 @@ impl State {
         self.answer(reply_to, Answer::Channels(matching));
     }
 
-    /// The commands that a connection has brought for another are taken.
-    fn uplink_taken(&mut self, connection: ConnectionId) {
-        self.requests -= 1;
-        if let Some(index) = self.live_index(connection) {
-            self.converse(index, |session, transient, rules, peer| {
-                session::uplink_taken(session, transient, rules, peer)
-            });
-        }
-    }
-
     /// Commands that another connection, here or on another shard, has brought for one of this shard's.
     fn uplink(&mut self, uplink: &Uplink) {
         if let Some(index) = self.live_index(uplink.to) {
