@@ -150,6 +150,12 @@ mod tests {
     }
 
     #[test]
+    fn numbers_that_are_not_changed_stay_what_they_are() {
+        let present = r#"{"a":1,"n":2.7777777777777773e+103,"p":0.1}"#;
+        assert_eq!(changed(present, r#"{"a":null}"#).as_deref(), Some(r#"{"n":2.7777777777777773e+103,"p":0.1}"#));
+    }
+
+    #[test]
     fn patches_have_limits_and_so_has_what_they_leave() {
         for other in ["", "[]", "1", "null", "{", "{} x", "\u{feff}{}"] {
             assert_eq!(read(other), Err(AttributesError::NotAnObject), "{other}");
