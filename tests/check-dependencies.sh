@@ -11,5 +11,5 @@ cargo-deny --log-level error check --hide-inclusion-graph licenses bans sources
 if cargo-deny fetch db >/dev/null 2>&1; then
     cargo-deny --log-level error check --hide-inclusion-graph --disable-fetch advisories
 else
-    echo "advisories not checked: their database cannot be reached from this machine"
+    echo "NOT CHECKED: known vulnerabilities, withdrawn versions, crates that nobody looks after: the database of advisories cannot be reached from this machine"
 fi
