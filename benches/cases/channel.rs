@@ -8,7 +8,7 @@ use super::{publication::PUBLICATION, shuffle::shuffled};
 use tidegate::{
     channel::{Channels, PublishOutcome},
     config::{Config, Namespace},
-    mesh::{ChannelHasher, ChannelName, Origin, Publish, ReplyTo},
+    mesh::{ChannelHasher, ChannelName, Publish},
 };
 
 /// Publications that a channel of the namespace `kept` keeps.
@@ -58,19 +58,7 @@ impl Home {
     /// Publishes to the next channel, in no order.
     pub fn publish(&mut self) -> PublishOutcome {
         let index = self.next_index();
-        let publish = Publish {
-            channel: self.names[index].clone(),
-            data: self.data.clone(),
-            is_json: true,
-            idempotency_key: None,
-            skip_history: false,
-            delta: false,
-            version: None,
-            tags: None,
-            info: None,
-            reply_to: ReplyTo::Nobody,
-            origin: Origin::default(),
-        };
+        let publish = Publish::json(self.names[index].clone(), self.data.clone());
         self.channels.publish(publish, 0)
     }
 

@@ -7,7 +7,7 @@ use tidegate::{
     channel::Channels,
     config::{Config, Namespace, PayloadFormat},
     ingest::Decompressor,
-    mesh::{ChannelHasher, ChannelName, ConnectionId, Origin, Position, Publish, Recovery, ReplyTo, Subscribe},
+    mesh::{ChannelHasher, ChannelName, ConnectionId, Position, Publish, Recovery, ReplyTo, Subscribe},
     protocol::Payload,
     websocket::deflate::{Deflater, Window},
 };
@@ -120,20 +120,7 @@ impl History {
         let channel = self.names[self.published as usize % CHANNELS].clone();
         let data = self.payloads[self.published as usize / CHANNELS % self.payloads.len()].clone();
         self.published += 1;
-        let publish = Publish {
-            channel,
-            data,
-            is_json: true,
-            idempotency_key: None,
-            skip_history: false,
-            delta: false,
-            version: None,
-            tags: None,
-            info: None,
-            reply_to: ReplyTo::Nobody,
-            origin: Origin::default(),
-        };
-        assert!(self.channels.publish(publish, 0).publication.is_some());
+        assert!(self.channels.publish(Publish::json(channel, data), 0).publication.is_some());
     }
 
     /// A client comes back to the next channel and has missed some.

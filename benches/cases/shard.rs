@@ -14,7 +14,7 @@ use super::{
 use tidegate::{
     config::{Config, Namespace},
     limits::{MESH_QUEUE_MESSAGES_MAX, RECEIVE_BATCH_MAX, RECEIVE_BYTES_MAX},
-    mesh::{Admission, ChannelHasher, ControlMesh, IngestMesh, Origin, Publish, ReplyTo, ToShard, build},
+    mesh::{Admission, ChannelHasher, ControlMesh, IngestMesh, Origin, Publish, ToShard, build},
     protocol::{Claims, Encoding, mint},
     session::Rules,
     shard::{Shard, ShardOptions, wheel::TICK_MS},
@@ -135,19 +135,8 @@ impl Clients {
     }
 
     fn publication(&self, channel: &str) -> ToShard {
-        ToShard::Publish(Box::new(Publish {
-            channel: self.hasher.name(channel),
-            data: self.data.clone(),
-            is_json: true,
-            idempotency_key: None,
-            skip_history: false,
-            delta: false,
-            version: None,
-            tags: None,
-            info: None,
-            reply_to: ReplyTo::Nobody,
-            origin: Origin::now(),
-        }))
+        let publish = Publish::json(self.hasher.name(channel), self.data.clone());
+        ToShard::Publish(Box::new(Publish { origin: Origin::now(), ..publish }))
     }
 
     /// Turns, until the shard would sleep.

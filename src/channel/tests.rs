@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     config::{Namespace, RecoveryMode},
     limits::{HISTORY_REPLY_PUBLICATIONS_MAX, STREAM_POSITION_MS, STREAM_UNUSED_MS},
-    mesh::{ChannelHasher, ClientInfo, ConnectionId, Origin, ReplyTo, Version},
+    mesh::{ChannelHasher, ClientInfo, ConnectionId, ReplyTo, Version},
     protocol::Tags,
 };
 
@@ -60,19 +60,7 @@ fn name(name: &str) -> ChannelName {
 }
 
 fn publish_of(channel: &ChannelName, number: u64) -> Publish {
-    Publish {
-        channel: channel.clone(),
-        data: number.to_string().into(),
-        is_json: true,
-        idempotency_key: None,
-        skip_history: false,
-        delta: false,
-        version: None,
-        tags: None,
-        info: None,
-        reply_to: ReplyTo::Nobody,
-        origin: Origin::default(),
-    }
+    Publish::json(channel.clone(), number.to_string().into())
 }
 
 fn publish(channels: &mut Channels, channel: &ChannelName, count: u64, now_ms: u64) -> Position {

@@ -7,7 +7,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 use axum::{
     Extension, Json, Router,
     body::to_bytes,
-    extract::{ConnectInfo, Query, Request, State},
+    extract::{ConnectInfo, FromRequestParts, Query, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts},
     middleware::{self, Next},
     response::{
@@ -251,14 +251,7 @@ async fn health(State(handlers): State<Handlers>) -> Response {
 }
 
 /// Stops the server as SIGTERM does. The answer says how long that takes, as the configuration has it.
-async fn drain(
-    State(handlers): State<Handlers>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
-) -> Response {
-    if let Err(refusal) = guard::check_command(&headers, peer, handlers.config().admin.password.as_ref()) {
-        return refusal.into_response();
-    }
+async fn drain(Operator(peer): Operator, State(handlers): State<Handlers>) -> Response {
     tracing::info!(target: AUDIT, reason = "drain", address = %peer, "an operator's command");
     if handlers.stop_requests.send(StopRequest::Drain).await.is_err() {
         return gone();
@@ -269,19 +262,11 @@ async fn drain(
 }
 
 /// Changes the deny list, or shows it.
-async fn deny(
-    State(handlers): State<Handlers>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Response {
-    if let Err(refusal) = guard::check_command(&headers, peer, handlers.config().admin.password.as_ref()) {
-        tracing::warn!(%peer, refusal = %refusal, "a command to deny addresses was refused");
-        return refusal.into_response();
-    }
+async fn deny(Operator(peer): Operator, State(handlers): State<Handlers>, uri: Uri) -> Response {
     let request = DenyRequest::of_query(uri.query().unwrap_or_default());
     if !request.is_empty() {
-        tracing::info!(target: AUDIT, %peer, add = ?request.add, remove = ?request.remove, "told to deny addresses");
+        let (add, remove) = (&request.add, &request.remove);
+        tracing::info!(target: AUDIT, reason = "deny", address = %peer, ?add, ?remove, "an operator's command");
     }
     let (asker, outcome) = oneshot::channel();
     if handlers.deny_commands.send(DenyCommand { request, asker }).await.is_err() {
@@ -359,14 +344,8 @@ fn text_field<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-async fn reload(
-    State(handlers): State<Handlers>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
-) -> Response {
-    if let Err(refusal) = guard::check_command(&headers, peer, handlers.config().admin.password.as_ref()) {
-        return refusal.into_response();
-    }
+/// Reads the configuration anew as SIGHUP does. The answer says what came of it.
+async fn reload(_: Operator, State(handlers): State<Handlers>) -> Response {
     let (asker, report) = oneshot::channel();
     if handlers.reloads.send(ReloadRequest { by: "the command line", asker: Some(asker) }).await.is_err() {
         return gone();
@@ -374,6 +353,19 @@ async fn reload(
     match report.await {
         Ok(report) => (report.status_code(), Json(report)).into_response(),
         Err(_) => gone(),
+    }
+}
+
+/// Whoever may give commands to the running server, by their address. Others are refused before a handler is asked.
+struct Operator(SocketAddr);
+
+impl FromRequestParts<Handlers> for Operator {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, handlers: &Handlers) -> Result<Self, Refusal> {
+        let peer = parts.extensions.get::<ConnectInfo<Peer>>().ok_or(Refusal::ForeignCommand)?.0.0;
+        guard::check_command(&parts.headers, peer, handlers.config().admin.password.as_ref())?;
+        Ok(Self(peer))
     }
 }
 

@@ -370,6 +370,25 @@ pub struct Publish {
     pub origin: Origin,
 }
 
+impl Publish {
+    /// A JSON payload of which nothing else is said, and whose result nobody waits for.
+    pub fn json(channel: ChannelName, data: Bytes) -> Self {
+        Self {
+            channel,
+            data,
+            is_json: true,
+            idempotency_key: None,
+            skip_history: false,
+            delta: false,
+            version: None,
+            tags: None,
+            info: None,
+            reply_to: ReplyTo::Nobody,
+            origin: Origin::default(),
+        }
+    }
+}
+
 /// When a publication came into the server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Origin {

@@ -165,20 +165,12 @@ impl State {
 
     /// Takes a connection out of a topic's cohort, if it is in it: it is sent nothing that refers to the window any more.
     pub fn leave_cohort(&mut self, index: u32, topic: u32) {
-        let connection = &mut self.connections[index as usize];
-        let subscription = connection.subscriptions.find(&self.further, topic);
-        if let Some(subscription) = subscription.filter(|subscription| subscription.has_base()) {
-            connection.subscriptions.replace(&mut self.further, subscription.with_base(false));
-            self.has_left_cohort(index, subscription);
-        }
+        self.giving().0.leave_cohort(index, topic);
     }
 
-    /// A subscription is over, or has lost its base.
+    /// A subscription is over.
     pub fn has_left_cohort(&mut self, index: u32, before: Subscription) {
-        if before.has_base() && self.compression.cohorts.get(before.topic).is_some() {
-            self.compression.cohorts.leave(before.topic);
-            self.connection_mut(index).clear(Flag::InCohort);
-        }
+        self.giving().0.has_left_cohort(index, before);
     }
 
     /// Ends a topic's cohort, if there is one.
@@ -202,12 +194,12 @@ impl Giving<'_> {
         let members = self.compression.cohorts.get(topic).map_or(0, |cohort| cohort.members());
         if let Some(shared) = shared.as_ref().filter(|_| u64::from(members) == all && !drops) {
             connections.iter().for_each(|index| self.give(*index, shared));
-            self.compression.batch.delivered_bytes_after += u64::from(shared.end) * all;
+            self.count_delivered(&versions.plain, shared, all);
         } else {
             let mut waiting = 0;
             for index in connections {
                 if self.is_member(*index, topic, drops) {
-                    self.give_counted(*index, shared.as_ref().unwrap_or(&versions.plain));
+                    self.give_counted(*index, &versions.plain, shared.as_ref());
                 } else {
                     let connection = &self.connections[*index as usize];
                     waiting += u32::from(!connection.has(Flag::InCohort) && !may_lose(connection, drops));
@@ -216,30 +208,44 @@ impl Giving<'_> {
             }
             self.compression.cohorts.count_waiting(topic, waiting, messages);
         }
-        self.compression.batch.delivered_bytes_before += u64::from(versions.plain.end) * all;
         self.count_messages(&versions.plain, connections);
     }
 
     /// Whether a subscriber has the window of the topic's cohort. Where it may miss what it is given, it leaves.
     fn is_member(&mut self, index: u32, topic: u32, drops: bool) -> bool {
-        let connection = &mut self.connections[index as usize];
+        let connection = &self.connections[index as usize];
         if !connection.has(Flag::InCohort) || self.compression.cohorts.get(topic).is_none() {
             return false;
         }
-        let subscription = connection.subscriptions.find(self.further, topic).expect("a topic lists its members");
-        if subscription.has_base() && may_lose(connection, drops) {
-            connection.subscriptions.replace(self.further, subscription.with_base(false));
-            connection.clear(Flag::InCohort);
-            self.compression.cohorts.leave(topic);
+        if may_lose(connection, drops) {
+            self.leave_cohort(index, topic);
             return false;
         }
-        subscription.has_base()
+        connection.subscriptions.find(self.further, topic).expect("a topic lists its members").has_base()
+    }
+
+    /// Takes a connection out of a topic's cohort, if it is in it.
+    fn leave_cohort(&mut self, index: u32, topic: u32) {
+        let subscriptions = &mut self.connections[index as usize].subscriptions;
+        let subscription = subscriptions.find(self.further, topic);
+        if let Some(subscription) = subscription.filter(|subscription| subscription.has_base()) {
+            subscriptions.replace(self.further, subscription.with_base(false));
+            self.has_left_cohort(index, subscription);
+        }
+    }
+
+    /// A subscription is over, or has lost its base.
+    fn has_left_cohort(&mut self, index: u32, before: Subscription) {
+        if before.has_base() && self.compression.cohorts.get(before.topic).is_some() {
+            self.compression.cohorts.leave(before.topic);
+            self.connections[index as usize].clear(Flag::InCohort);
+        }
     }
 
     /// Gives a subscriber messages that are compressed one by one, or the plain ones if it is in a cohort.
     pub fn give_alone(&mut self, index: u32, versions: &mut Versions, terms: Terms) {
         if self.connections[index as usize].has(Flag::InCohort) {
-            return self.give_counted(index, &versions.plain);
+            return self.give_counted(index, &versions.plain, None);
         }
         if versions.alone.is_none() {
             let Terms { window, message_bytes_min } = terms;
@@ -248,13 +254,20 @@ impl Giving<'_> {
             };
             versions.alone = Some(self.deflated(&versions.plain, false, deflate));
         }
-        let version = versions.alone.as_ref().and_then(Option::as_ref).unwrap_or(&versions.plain);
-        self.give_counted(index, version);
+        self.give_counted(index, &versions.plain, versions.alone.as_ref().and_then(Option::as_ref));
     }
 
-    fn give_counted(&mut self, index: u32, version: &Closed) {
+    /// Gives a version of a batch, or the plain one where there is none.
+    fn give_counted(&mut self, index: u32, plain: &Closed, version: Option<&Closed>) {
+        let version = version.unwrap_or(plain);
         self.give(index, version);
-        self.compression.batch.delivered_bytes_after += u64::from(version.end);
+        self.count_delivered(plain, version, 1);
+    }
+
+    fn count_delivered(&mut self, plain: &Closed, version: &Closed, connections: u64) {
+        let figures = &mut self.compression.batch;
+        figures.delivered_bytes_before += u64::from(plain.end) * connections;
+        figures.delivered_bytes_after += u64::from(version.end) * connections;
     }
 
     /// The version that refers to the window of the topic's cohort, if there is one.

@@ -327,30 +327,16 @@ impl State {
         }
     }
 
-    /// The first bytes of an outbox are sealed: they are no longer its own.
-    fn advance_outbox(&mut self, index: u32, bytes: usize) {
-        if bytes > 0 {
-            self.outbox_bytes -= bytes as u64;
-            let outbox = self.connections[index as usize].extra_mut().outbox.as_mut();
-            outbox.expect("it was just read").advance(bytes);
-        }
-    }
-
     /// After a send: the outbox goes if nothing waits, or is tried again if its socket takes more.
     fn settle_outbox(&mut self, index: u32) {
         let connection = self.connection(index);
         if !connection.has(Flag::Backlogged) || self.has_sealed(index) || self.is_connecting(index) {
             return;
         }
-        if self.is_shaking_hands(index) && self.connection(index).has(Flag::Left) {
-            // What was to be said cannot be said without a handshake.
-            self.drop_outbox(index);
-            self.ending.push(index);
-        } else if self.outbox(index).is_some_and(Outbox::is_empty) {
-            self.drop_outbox(index);
-            if self.connection(index).has(Flag::Left) {
-                self.ending.push(index);
-            }
+        // What was to be said last cannot be said without a handshake.
+        let is_unsayable = self.is_shaking_hands(index) && self.connection(index).has(Flag::Left);
+        if is_unsayable || self.outbox(index).is_some_and(Outbox::is_empty) {
+            self.end_backlog(index);
         } else if !self.connection(index).has(Flag::WritableParked) {
             self.writable.push(index);
         }

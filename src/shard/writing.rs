@@ -321,14 +321,9 @@ impl State {
             match outcomes[0] {
                 Ok(sent) => {
                     self.counters.bytes_sent += sent as u64;
-                    self.outbox_bytes -= sent as u64;
-                    let outbox = self.connection_mut(index).extra_mut().outbox.as_mut().expect("it was just read");
-                    outbox.advance(sent);
-                    if outbox.is_empty() {
-                        self.drop_outbox(index);
-                        if self.connection(index).has(Flag::Left) {
-                            self.ending.push(index);
-                        }
+                    self.advance_outbox(index, sent);
+                    if self.outbox(index).is_some_and(Outbox::is_empty) {
+                        self.end_backlog(index);
                     } else if sent == bytes.len() {
                         self.writable.push(index);
                     } else {
@@ -339,6 +334,21 @@ impl State {
             }
         }
         self.send_outcomes = outcomes;
+    }
+
+    /// The first bytes of an outbox are on their way.
+    pub fn advance_outbox(&mut self, index: u32, bytes: usize) {
+        self.outbox_bytes -= bytes as u64;
+        let outbox = self.connections[index as usize].extra_mut().outbox.as_mut();
+        outbox.expect("Backlogged means that there is an outbox").advance(bytes);
+    }
+
+    /// Nothing waits for a connection any more, or nothing that could be sent.
+    pub fn end_backlog(&mut self, index: u32) {
+        self.drop_outbox(index);
+        if self.connection(index).has(Flag::Left) {
+            self.ending.push(index);
+        }
     }
 
     fn write_entries<K: Kernel>(&mut self, kernel: &mut K) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use tidegate::{
     channel::Random,
-    mesh::{Answer, ChannelHasher, IngestMesh, Origin, Position, Publish, ReplyTo, ToIngest, ToShard},
+    mesh::{Answer, ChannelHasher, IngestMesh, Position, Publish, ReplyTo, ToIngest, ToShard},
 };
 
 use crate::{
@@ -123,17 +123,10 @@ impl Producers {
         let channel = self.hasher.name(&publication.channel);
         let home = channel.home(self.mesh.to_shards.len());
         self.mesh.to_shards[home].send(ToShard::Publish(Box::new(Publish {
-            channel,
-            data: publication.data.clone(),
-            is_json: true,
             idempotency_key: publication.key.clone(),
-            skip_history: false,
-            delta: false,
-            version: None,
             tags: Some([tag(publication.count)].into_iter().collect()),
-            info: None,
             reply_to: ReplyTo::Ingest { connection: u64::from(publication.producer), sequence },
-            origin: Origin::default(),
+            ..Publish::json(channel, publication.data.clone())
         })));
         self.open.insert(sequence, publication);
     }

@@ -29,9 +29,7 @@ use bytes::Bytes;
 use super::{Shard, ShardOptions};
 use crate::{
     config::{Config, Namespace, SlowConsumerPolicy},
-    mesh::{
-        Admission, ChannelHasher, ControlMesh, IngestMesh, Origin, Publish, ReplyTo, ToShard, build_with_queue_length,
-    },
+    mesh::{Admission, ChannelHasher, ControlMesh, IngestMesh, Publish, ReplyTo, ToShard, build_with_queue_length},
     session::Rules,
     tls::Ports,
     uring::simulated::{Faults, Peer, Read, SimulatedKernel, SimulatedNetwork},
@@ -132,19 +130,7 @@ impl Stage {
     fn publish_with(&mut self, channel: &str, data: &str, change: impl FnOnce(&mut Publish)) {
         let channel = self.hasher.name(channel);
         let home = channel.home(self.shards.len());
-        let mut publish = Publish {
-            channel,
-            data: Bytes::copy_from_slice(data.as_bytes()),
-            is_json: true,
-            idempotency_key: None,
-            skip_history: false,
-            delta: false,
-            version: None,
-            tags: None,
-            info: None,
-            reply_to: ReplyTo::Nobody,
-            origin: Origin::default(),
-        };
+        let mut publish = Publish::json(channel, Bytes::copy_from_slice(data.as_bytes()));
         change(&mut publish);
         self.ingest.to_shards[home].send(ToShard::Publish(Box::new(publish)));
     }
