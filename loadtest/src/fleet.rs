@@ -119,6 +119,11 @@ impl Fleet {
         self.workers.iter().map(|worker| worker.progress.received).sum()
     }
 
+    /// Clients that have lost their connection, but slow ones.
+    pub fn dropped(&self) -> u32 {
+        self.workers.iter().map(|worker| worker.progress.dropped).sum()
+    }
+
     /// Slow clients that the server has ended.
     pub fn slow_dropped(&self) -> u32 {
         self.workers.iter().map(|worker| worker.progress.slow_dropped).sum()
@@ -306,7 +311,7 @@ impl Fleet {
 
     fn check(&self) -> Result<()> {
         let failed: u32 = self.workers.iter().map(|worker| worker.progress.failed).sum();
-        let dropped: u32 = self.workers.iter().map(|worker| worker.progress.dropped).sum();
+        let dropped = self.dropped();
         let complaint = self.complaint().unwrap_or_default();
         if failed > 0 {
             bail!("{failed} clients could not be opened; the first: {complaint}");

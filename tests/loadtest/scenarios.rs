@@ -139,6 +139,18 @@ fn a_ramp_ends_at_some_rate() {
 }
 
 #[test]
+fn a_ramp_ends_where_the_server_ends_clients() {
+    let server = Server::start("ingest.payload_size_max = \"32KiB\"\nshards.outbox_size_max = \"64KiB\"");
+    // The limit is never broken; what is sent at an instant fills a client's socket and outbox.
+    let arguments = "ramp --connections 20 --payload-bytes 20000 --rate 2 --burst 16 --seconds 0.5 \
+                     --warmup-seconds 0.1 --latency-ms-max 60000";
+    let outcome = Tester::start(arguments, &with_producers(&server)).end().succeeded();
+    assert!(outcome.server("highest rate within the limit, publications") > 1.0, "{}", outcome.table);
+    assert!(outcome.table.contains("clients ended by the server at "), "{}", outcome.table);
+    assert!(server.metrics().reason("slow") > 0);
+}
+
+#[test]
 fn slow_readers_are_ended_and_the_others_miss_nothing() {
     let server = Server::start("");
     // Quicker than they read by so much that the kernel's buffers are soon full, and quick enough to see the end.

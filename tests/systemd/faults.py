@@ -18,6 +18,7 @@ ATTACH, DETACH, GETREGS, SETREGS = 16, 17, 12, 13
 # Positions of registers in the kernel's user_regs_struct.
 RAX, ORIG_RAX, REGISTERS = 10, 15, 27
 WAIT_ALL_THREADS = 0x40000000
+ATTEMPTS_MAX = 1000
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
@@ -54,11 +55,17 @@ def stick(thread, seconds):
 
 
 def fail_next_call(thread):
-    attach(thread)
     registers = (ctypes.c_ulonglong * REGISTERS)()
-    ptrace(GETREGS, thread, ctypes.addressof(registers))
-    if ctypes.c_longlong(registers[ORIG_RAX]).value < 0:
-        sys.exit("the thread is in no system call; try again")
+    for _ in range(ATTEMPTS_MAX):
+        attach(thread)
+        ptrace(GETREGS, thread, ctypes.addressof(registers))
+        if ctypes.c_longlong(registers[ORIG_RAX]).value >= 0:
+            break
+        # It was at work just then; it will wait in a system call again.
+        ptrace(DETACH, thread)
+        time.sleep(0.01)
+    else:
+        sys.exit("the thread was never found in a system call")
     registers[RAX] = ctypes.c_ulonglong(-errno.EBADF).value
     # The kernel would begin the interrupted call anew.
     registers[ORIG_RAX] = ctypes.c_ulonglong(-1).value

@@ -1,10 +1,11 @@
 //! `ramp`: the highest rate at which a latency limit is kept. The rate grows by steps until the
-//! limit is broken, then the gap is halved some times.
+//! limit is broken, then the gap is halved some times. A rate at which the server ends clients
+//! as too slow ends the search.
 
 use anyhow::Result;
 
 use super::{
-    delivery::{self, Feed},
+    delivery::{self, Delivery, Feed},
     stage::Stage,
 };
 use crate::{
@@ -72,7 +73,15 @@ pub fn run(arguments: &RampArguments, target: &Target, report: &mut Report) -> R
             let pace = |seconds| Pace::of_seconds(rate, publications.burst, seconds);
             let (warmup, pace) = (pace(publications.warmup_seconds), pace(publications.seconds));
             let mut feeds = [Feed { source: &mut *producer, warmup, pace }];
-            let delivery = delivery::measure(stage, &mut feeds, &receivers)?;
+            let measured = delivery::measure(stage, &mut feeds, &receivers);
+            if search.kept.is_some() && has_overloaded(stage, &measured) {
+                // Without these clients nothing more can be told of the rates between.
+                let ended = stage.fleet.dropped();
+                report.set_server(&format!("clients ended by the server at {rate:.1} per second"), "", ended.into());
+                stage.fleet.collect_remains(&mut stage.watch)?;
+                break;
+            }
+            let delivery = measured?;
             let latency = delivery.findings.latency;
             let is_kept = latency.is_some_and(|latency| latency.p99_us <= arguments.latency_ms_max * 1000);
             report.add_distribution(&format!("{rate:.1} instants per second"), latency);
@@ -97,7 +106,13 @@ pub fn run(arguments: &RampArguments, target: &Target, report: &mut Report) -> R
     result
 }
 
-fn record_best(rate: f64, burst: u32, delivery: &delivery::Delivery, seconds: f64, report: &mut Report) {
+/// Whether the server has ended clients because they were sent more than they could take. One that is gone itself has not.
+fn has_overloaded(stage: &Stage, measured: &Result<Delivery>) -> bool {
+    let has_failed = measured.as_ref().map_or(true, |delivery| delivery.failure.is_some());
+    has_failed && stage.fleet.dropped() > 0 && (stage.pid.is_none() || stage.cpu().is_some())
+}
+
+fn record_best(rate: f64, burst: u32, delivery: &Delivery, seconds: f64, report: &mut Report) {
     report.set_server("highest rate within the limit, publications", "1/s", rate * f64::from(burst));
     report.set_server("messages delivered then", "1/s", delivery.findings.received as f64 / seconds);
     if let Some(cpu) = delivery.cpu_us_per_message() {
