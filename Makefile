@@ -63,7 +63,7 @@ simulate: ## Replays one seed of the simulated kernel: make simulate SEED=n.
 	@test -n "$(SEED)" || { echo "say which seed: make simulate SEED=n"; exit 1; }
 	SEED=$(SEED) cargo test --test simulation -- --nocapture
 
-fuzz: ## Runs each fuzz target for FUZZ_SECONDS (60); needs a nightly toolchain and cargo-fuzz.
+fuzz: ## Runs each fuzz target for FUZZ_SECONDS (60), under AddressSanitizer; FUZZ_ONLY="frame token" for some.
 	@tests/fuzz.sh $(FUZZ_SECONDS)
 
 sanitize: ## What has unsafe code (src/uring), and black-box traffic, under AddressSanitizer; SANITIZE_ONLY="websocket" for one file of tests.

@@ -7,7 +7,7 @@ use tidegate::{
     channel::Channels,
     config::{Config, Namespace, PayloadFormat},
     ingest::Decompressor,
-    mesh::{ChannelHasher, ChannelName, ConnectionId, Position, Publish, Recovery, ReplyTo, Subscribe},
+    mesh::{ChannelHasher, ChannelName, ConnectionId, Position, Publish, Recovery, Subscribe},
     protocol::Payload,
     websocket::deflate::{Deflater, Window},
 };

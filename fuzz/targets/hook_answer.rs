@@ -6,7 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use tidegate::{
-    config::Hook,
+    config::{Hook, HookRefusal},
     protocol::{Disconnect, HookAnswer},
 };
 
@@ -14,7 +14,9 @@ fuzz_target!(|input: &[u8]| {
     for hook in Hook::ALL.into_iter().filter(|hook| !hook.is_told()) {
         for takes_bytes in [false, true] {
             match HookAnswer::read(hook, input, takes_bytes) {
-                Ok(HookAnswer::Disconnect { code, reason }) => assert!(Disconnect::custom(code, &reason).is_some()),
+                Ok(HookAnswer::Refused(HookRefusal::Disconnect { code, reason })) => {
+                    assert!(Disconnect::custom(code, &reason).is_some());
+                }
                 Ok(HookAnswer::Publish(answer)) => {
                     assert!(answer.data.is_none_or(|data| data.len() <= input.len()));
                 }

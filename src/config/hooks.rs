@@ -2,7 +2,7 @@
 //!
 //! Owns the list of questions. Who asks when is `session`'s business, how `control`'s.
 
-use super::{Secret, StatusMeaning, StatusTransform};
+use super::{HookRefusal, Secret, StatusTransform};
 
 /// What the back end is asked about, or told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -128,7 +128,7 @@ impl HooksConfig {
     }
 
     /// What a status means to clients; none: it is no answer.
-    pub fn meaning_of(&self, status: u16) -> Option<&StatusMeaning> {
+    pub fn refusal_of(&self, status: u16) -> Option<&HookRefusal> {
         self.status_transforms.iter().find(|transform| transform.status == status).map(|transform| &transform.meaning)
     }
 

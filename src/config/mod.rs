@@ -44,7 +44,7 @@ pub use problem::{Errors, Mistake, Place, Problem};
 pub use public_key::{KeyFamily, PublicKey};
 pub use reference::reference;
 pub use secret::Secret;
-pub use status::{StatusMeaning, StatusTransform};
+pub use status::{HookRefusal, StatusTransform};
 pub use tls::{CertificateFiles, ClientTlsConfig, IngestTlsConfig, TlsConfig, TlsVersion};
 pub use units::{format_duration_ms, parse_duration_ms};
 

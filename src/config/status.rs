@@ -12,13 +12,13 @@ pub struct StatusTransform {
     /// From 100 to 599, but not 200, whose body says what it means.
     pub status: u16,
     /// What the client is told.
-    pub meaning: StatusMeaning,
+    pub meaning: HookRefusal,
 }
 
-/// What a client is told of a status.
+/// What a client is told where the back end does not give it what it asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StatusMeaning {
-    /// Its command is answered by an error.
+pub enum HookRefusal {
+    /// Its command is answered by an error of the application.
     Error {
         /// Not 0.
         code: u32,
@@ -60,18 +60,18 @@ impl StatusTransform {
     }
 }
 
-fn read_error(mut fields: Fields<'_>) -> Option<StatusMeaning> {
+fn read_error(mut fields: Fields<'_>) -> Option<HookRefusal> {
     let code = u32::try_from(fields.take_integer("code")?).ok()?;
     let message = fields.take_text("message").unwrap_or_default();
     let is_temporary = fields.take_boolean("temporary").unwrap_or_default();
-    (fields.is_empty() && code > 0).then_some(StatusMeaning::Error { code, message, is_temporary })
+    (fields.is_empty() && code > 0).then_some(HookRefusal::Error { code, message, is_temporary })
 }
 
-fn read_disconnect(mut fields: Fields<'_>) -> Option<StatusMeaning> {
+fn read_disconnect(mut fields: Fields<'_>) -> Option<HookRefusal> {
     let code = u32::try_from(fields.take_integer("code")?).ok()?;
     let reason = fields.take_text("reason")?;
     let fits = (3000..5000).contains(&code) && (1..=CLOSE_REASON_BYTES_MAX).contains(&reason.len());
-    (fields.is_empty() && fits).then_some(StatusMeaning::Disconnect { code, reason })
+    (fields.is_empty() && fits).then_some(HookRefusal::Disconnect { code, reason })
 }
 
 /// Fields of a table that have not been read. One of a wrong type stays, and so does an unknown one.
@@ -125,12 +125,9 @@ mod tests {
             {"status_code": 429, "to_error": {"code": 111}},
             {"status_code": 403, "to_disconnect": {"code": 4501, "reason": "banned"}}
         ]"#;
-        let error = |code, message: &str, is_temporary| StatusMeaning::Error {
-            code,
-            message: message.to_owned(),
-            is_temporary,
-        };
-        let disconnect = StatusMeaning::Disconnect { code: 4501, reason: "banned".to_owned() };
+        let error =
+            |code, message: &str, is_temporary| HookRefusal::Error { code, message: message.to_owned(), is_temporary };
+        let disconnect = HookRefusal::Disconnect { code: 4501, reason: "banned".to_owned() };
         assert_eq!(
             read(list).expect("it is in order"),
             [

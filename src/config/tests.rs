@@ -10,9 +10,9 @@ use proptest::prelude::*;
 use super::{
     AdminConfig, ApiConfig, AttributesConfig, CertificateFiles, Change, ClientConfig, ClientTlsConfig,
     CompressionConfig, CompressionMode, Config, DeltaType, Dictionary, ErrorMode, Errors, Hook, HookConfig,
-    HooksConfig, IngestConfig, IngestTlsConfig, KeyFamily, LimitsConfig, Loaded, LogConfig, LogFormat, Namespace,
-    Namespaces, Pattern, PayloadFormat, PublicKey, RecoveryMode, ShardsConfig, ShutdownConfig, SlowConsumerPolicy,
-    StatusMeaning, StatusTransform, TlsConfig, TlsVersion, TokenConfig, change,
+    HookRefusal, HooksConfig, IngestConfig, IngestTlsConfig, KeyFamily, LimitsConfig, Loaded, LogConfig, LogFormat,
+    Namespace, Namespaces, Pattern, PayloadFormat, PublicKey, RecoveryMode, ShardsConfig, ShutdownConfig,
+    SlowConsumerPolicy, StatusTransform, TlsConfig, TlsVersion, TokenConfig, change,
     load::{Draft, load, load_text},
     reference,
     schema::{Effect, Keys, NAMESPACE_OPTIONS, SECTIONS, known_keys},
@@ -203,7 +203,7 @@ fn other_values() -> Config {
             binary_encoding: true,
             status_transforms: vec![StatusTransform {
                 status: 0,
-                meaning: StatusMeaning::Disconnect { code: 0, reason: String::new() },
+                meaning: HookRefusal::Disconnect { code: 0, reason: String::new() },
             }],
         },
         shards: ShardsConfig { cores: vec![77], outbox_bytes_max: 0, outboxes_bytes_max: 0, history_bytes_max: 0 },

@@ -22,7 +22,7 @@ use super::{
     http_client::{HttpClient, HttpError},
 };
 use crate::{
-    config::{Config, Hook, HooksConfig},
+    config::{Config, Hook, HookRefusal, HooksConfig},
     limits::HOOK_ANSWER_BYTES_MAX,
     mesh::{HookQuestion, HookTicket},
     protocol::HookAnswer,
@@ -130,8 +130,8 @@ impl Hooks {
         let answer = match answer {
             Ok(answer) => {
                 let outcome = match &answer {
-                    Some(HookAnswer::Error { .. }) => Outcome::Error,
-                    Some(HookAnswer::Disconnect { .. }) => Outcome::Disconnect,
+                    Some(HookAnswer::Refused(HookRefusal::Error { .. })) => Outcome::Error,
+                    Some(HookAnswer::Refused(HookRefusal::Disconnect { .. })) => Outcome::Disconnect,
                     _ => Outcome::Result,
                 };
                 self.count(hook, outcome, now, "");
@@ -186,9 +186,9 @@ impl Hooks {
                 }
                 ticket => {
                     // Of news, nobody is told how it was received.
-                    let meaning = ticket.and_then(|_| config.hooks.meaning_of(response.status().as_u16()));
+                    let refusal = ticket.and_then(|_| config.hooks.refusal_of(response.status().as_u16()));
                     let no_answer = || Failure::new(Outcome::Status, format!("HTTP {}", response.status()));
-                    meaning.map(|meaning| Some(meaning.into())).ok_or_else(no_answer)
+                    refusal.map(|refusal| Some(HookAnswer::Refused(refusal.clone()))).ok_or_else(no_answer)
                 }
             });
             // The loop ends before its tasks.

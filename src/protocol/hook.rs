@@ -18,7 +18,7 @@ use super::{
     grant::{NotJson, ReceivedGrant, expiry, json, payload},
 };
 use crate::{
-    config::{Hook, StatusMeaning},
+    config::{Hook, HookRefusal},
     limits::{IDEMPOTENCY_KEY_BYTES_MAX, USER_BYTES_MAX, VERSION_EPOCH_BYTES_MAX},
 };
 
@@ -114,31 +114,8 @@ pub enum HookAnswer {
     Publish(Box<PublishAnswer>),
     /// To [`Hook::Rpc`]: what the client is told.
     Rpc(Option<Bytes>),
-    /// The command is answered by an error of the application.
-    Error {
-        /// Its number, not 0.
-        code: u32,
-        /// For developers.
-        message: String,
-        /// Whether an SDK tries the same again after a while.
-        is_temporary: bool,
-    },
-    /// The client is to be disconnected: what [`Disconnect::custom`] takes.
-    Disconnect {
-        /// Code of the close frame.
-        code: u32,
-        /// Its reason.
-        reason: String,
-    },
-}
-
-impl From<&StatusMeaning> for HookAnswer {
-    fn from(meaning: &StatusMeaning) -> Self {
-        match meaning.clone() {
-            StatusMeaning::Error { code, message, is_temporary } => Self::Error { code, message, is_temporary },
-            StatusMeaning::Disconnect { code, reason } => Self::Disconnect { code, reason },
-        }
-    }
+    /// To any: what it asked for is refused.
+    Refused(HookRefusal),
 }
 
 /// Who a connecting client is.
@@ -286,7 +263,7 @@ impl HookAnswer {
         let received: Received<'_> = serde_json::from_slice(body)?;
         if let Some(ReceivedDisconnect { code, reason }) = received.disconnect {
             return match Disconnect::custom(code, &reason) {
-                Some(_) => Ok(Self::Disconnect { code, reason }),
+                Some(_) => Ok(Self::Refused(HookRefusal::Disconnect { code, reason })),
                 None => {
                     Err(AnswerError("disconnect needs a code from 3000 to 4999 and a reason of 1 to 123 bytes".into()))
                 }
@@ -295,7 +272,7 @@ impl HookAnswer {
         if let Some(ReceivedError { code, message, temporary }) = received.error {
             return match code {
                 0 => Err(AnswerError("error needs a code that is not 0".into())),
-                code => Ok(Self::Error { code, message, is_temporary: temporary }),
+                code => Ok(Self::Refused(HookRefusal::Error { code, message, is_temporary: temporary })),
             };
         }
         let Some(result) = received.result.map(RawValue::get) else {
@@ -459,11 +436,11 @@ mod tests {
     #[test]
     fn errors_and_disconnects_are_passed_on() {
         let body = json!({"result": {}, "error": {"code": 1000, "message": "odd", "temporary": true}});
-        let expected = HookAnswer::Error { code: 1000, message: "odd".to_owned(), is_temporary: true };
-        assert_eq!(read(Hook::Rpc, body), Ok(expected));
+        let expected = HookRefusal::Error { code: 1000, message: "odd".to_owned(), is_temporary: true };
+        assert_eq!(read(Hook::Rpc, body), Ok(HookAnswer::Refused(expected)));
         let body = json!({"disconnect": {"code": 4500, "reason": "banned"}});
-        let expected = HookAnswer::Disconnect { code: 4500, reason: "banned".to_owned() };
-        assert_eq!(read(Hook::Connect, body), Ok(expected));
+        let expected = HookRefusal::Disconnect { code: 4500, reason: "banned".to_owned() };
+        assert_eq!(read(Hook::Connect, body), Ok(HookAnswer::Refused(expected)));
         let disconnect = "disconnect needs a code from 3000 to 4999 and a reason of 1 to 123 bytes";
         for (body, expected) in [
             (json!({"disconnect": {"code": 1000, "reason": "x"}}), disconnect),

@@ -11,7 +11,7 @@ use super::{
     state::Flag,
 };
 use crate::{
-    config::Hook,
+    config::{Hook, HookRefusal},
     fanout::Content,
     http::Request,
     mesh::Version,
@@ -190,7 +190,7 @@ impl<E: Effects> Conversation<'_, E> {
     }
 
     fn apply_answer(&mut self, awaiting: Awaiting, answer: Option<HookAnswer>) -> Flow {
-        if let Some(HookAnswer::Disconnect { code, reason }) = &answer {
+        if let Some(HookAnswer::Refused(HookRefusal::Disconnect { code, reason })) = &answer {
             let disconnect = Disconnect::custom(*code, reason).expect("an answer that was read is in order");
             return self.end(disconnect, Reason::HookDisconnect);
         }
@@ -228,7 +228,7 @@ impl<E: Effects> Conversation<'_, E> {
                 let in_time = expiries.chain([&mut identity.expires_at]).try_for_each(|at| self.check_expiry(at));
                 self.connect_as(command, request, in_time.map(|()| identity), data)
             }
-            Some(HookAnswer::Error { code, message, is_temporary }) => {
+            Some(HookAnswer::Refused(HookRefusal::Error { code, message, is_temporary })) => {
                 let error = ErrorView { code, message: &message, is_temporary };
                 self.refuse_connect(command, error, Reason::HookError)
             }
@@ -313,7 +313,7 @@ impl<E: Effects> Conversation<'_, E> {
     /// Answers a command that the back end does not allow, or about which it says nothing.
     fn refused(&mut self, command: u32, answer: Option<&HookAnswer>) -> Flow {
         match answer {
-            Some(HookAnswer::Error { code, message, is_temporary }) => {
+            Some(HookAnswer::Refused(HookRefusal::Error { code, message, is_temporary })) => {
                 let error = ErrorView { code: *code, message, is_temporary: *is_temporary };
                 self.refuse(command, error, Reason::HookError)
             }

@@ -1,15 +1,10 @@
 // permessage-deflate in a real browser: what it offers is agreed on, and the official client reads and is read as without.
 
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
-import { once } from 'node:events';
 import { test } from 'node:test';
 import Redis from 'ioredis';
-import { openPage } from './chromium.mjs';
+import { openPage, servePage } from './chromium.mjs';
 import { clientUrl, ingestPort, metric, numbers } from './support.mjs';
-
-const library = await readFile(new URL('../node_modules/centrifuge/dist/centrifuge.js', import.meta.url));
 
 const page = `<!doctype html>
 <title>A page with the official client</title>
@@ -29,17 +24,8 @@ const page = `<!doctype html>
 </script>`;
 
 test('a page agrees on compression, and receives and is heard as without', async (t) => {
-  const server = createServer((request, response) => {
-    const isLibrary = request.url === '/centrifuge.js';
-    response.setHeader('Content-Type', isLibrary ? 'text/javascript' : 'text/html; charset=utf-8');
-    response.end(isLibrary ? library : page);
-  });
-  await once(server.listen(0), 'listening');
-  t.after(() => {
-    server.close();
-    server.closeAllConnections();
-  });
-  const tab = await openPage(t, `http://127.0.0.1:${server.address().port}/`);
+  const port = await servePage(t, page);
+  const tab = await openPage(t, `http://127.0.0.1:${port}/`);
   assert.equal(await tab.evaluate(() => extensions), 'permessage-deflate; client_no_context_takeover');
   await tab.evaluate(() => subscription.ready(20_000));
 

@@ -1,15 +1,11 @@
 // A real browser's EventSource and fetch, on a page of another origin than the server's.
 
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
-import { once } from 'node:events';
 import { test } from 'node:test';
 import Redis from 'ioredis';
-import { openPage } from './chromium.mjs';
+import { openPage, servePage } from './chromium.mjs';
 import { clientUrl, ingestPort, until } from './support.mjs';
 
-const library = await readFile(new URL('../node_modules/centrifuge/dist/centrifuge.js', import.meta.url));
 const at = (path) => new URL(path, clientUrl.replace(/^ws/, 'http')).href;
 
 for (const transport of ['sse', 'http_stream']) {
@@ -73,15 +69,6 @@ test('a page of an origin that is not allowed reads nothing', async (t) => {
 
 /** A tab on a page that has the library and nothing else. The server allows 127.0.0.1. */
 async function page(t, title, host = '127.0.0.1') {
-  const server = createServer((request, response) => {
-    const isLibrary = request.url === '/centrifuge.js';
-    response.setHeader('Content-Type', isLibrary ? 'text/javascript' : 'text/html; charset=utf-8');
-    response.end(isLibrary ? library : `<!doctype html><title>${title}</title><script src="/centrifuge.js"></script>`);
-  });
-  await once(server.listen(0), 'listening');
-  t.after(() => {
-    server.close();
-    server.closeAllConnections();
-  });
-  return openPage(t, `http://${host}:${server.address().port}/`);
+  const port = await servePage(t, `<!doctype html><title>${title}</title><script src="/centrifuge.js"></script>`);
+  return openPage(t, `http://${host}:${port}/`);
 }
