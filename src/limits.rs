@@ -304,6 +304,27 @@ pub const HOOK_QUESTIONS_PER_CLIENT_MAX: u16 = 128;
 /// Seconds until the back end is asked again whether a connection or a subscription goes on, if it did not answer.
 pub const HOOK_RETRY_SECONDS: u32 = 60;
 
+/// Traces that lack notes of shards; each is a few hundred bytes, and more with many shards.
+pub const TRACES_UNDER_WAY_MAX: usize = 4 * 1024;
+
+/// Milliseconds that a trace waits for the last note. A turn of a shard takes less, unless its subscribers are millions.
+pub const TRACE_ASSEMBLY_MS_MAX: u64 = 10_000;
+
+/// Spans that wait for a collector: some two megabytes.
+pub const TRACE_SPANS_WAITING_MAX: u64 = 16 * 1024;
+
+/// Spans after which a request to a collector ends, with the trace that they belong to.
+pub const TRACE_BATCH_SPANS_MAX: u64 = 512;
+
+/// Milliseconds that a request to a collector waits for more spans.
+pub const TRACE_BATCH_MS_MAX: u64 = 1_000;
+
+/// Milliseconds that a collector has to answer.
+pub const TRACE_EXPORT_MS_MAX: u64 = 10_000;
+
+/// Bytes of an answer of a collector.
+pub const TRACE_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
 /// What an idle connection of a port with TLS keeps for it on the heap: for each direction a secret, a key and a nonce.
 pub const TLS_CHANNEL_BYTES_MAX: usize = 288;
 

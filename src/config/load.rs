@@ -17,6 +17,7 @@ use std::{
 use super::{
     AdminConfig, ApiConfig, AttributesConfig, ClientConfig, ClientTlsConfig, Config, HooksConfig, IngestConfig,
     IngestTlsConfig, LimitsConfig, LogConfig, Namespace, Namespaces, ShardsConfig, ShutdownConfig, TokenConfig,
+    TracingConfig,
     cores::cores_available,
     problem::{Errors, Mistake, Place, Problem},
     raw::{Entry, Raw, Value, read_document, read_list},
@@ -183,6 +184,7 @@ impl Draft {
             attributes: AttributesConfig { bytes_max: 0, keys_max: 0, depth_max: 0 },
             namespaces: Namespaces::default(),
             log: LogConfig::default(),
+            tracing: TracingConfig::default(),
         };
         Draft { config, without_namespace: Namespace::default(), namespaces: Vec::new() }
     }

@@ -24,6 +24,7 @@ mod schema;
 mod secret;
 mod status;
 mod tls;
+mod traces;
 mod units;
 
 #[cfg(test)]
@@ -46,6 +47,7 @@ pub use reference::reference;
 pub use secret::Secret;
 pub use status::{HookRefusal, StatusTransform};
 pub use tls::{CertificateFiles, ClientTlsConfig, IngestTlsConfig, TlsConfig, TlsVersion};
+pub use traces::TracingConfig;
 pub use units::{format_duration_ms, parse_duration_ms};
 
 use crate::{
@@ -76,6 +78,8 @@ pub struct Config {
     pub namespaces: Namespaces,
     /// Logs.
     pub log: LogConfig,
+    /// Traces.
+    pub tracing: TracingConfig,
 }
 
 impl Default for Config {

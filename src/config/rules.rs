@@ -5,8 +5,10 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
+use axum::http::{HeaderName, HeaderValue, Uri};
+
 use super::{
-    Dictionary, Hook, HookConfig, HooksConfig, Namespace, Pattern, RecoveryMode, SlowConsumerPolicy,
+    Dictionary, Hook, HookConfig, HooksConfig, Namespace, Pattern, RecoveryMode, SlowConsumerPolicy, TracingConfig,
     cores::format_cores,
     load::{Draft, Findings},
     problem::{Mistake, Place, Problem},
@@ -48,6 +50,7 @@ pub(super) fn check(draft: &Draft, findings: &mut Findings, cores_available: &[u
     rules.check_cores(&draft.config.shards.cores, cores_available);
     rules.check_shutdown(draft);
     rules.check_hooks(draft);
+    rules.check_tracing(&draft.config.tracing);
     let without = ("channel.without_namespace", &draft.without_namespace);
     let by_name = draft.namespaces.iter().map(|(label, namespace)| (label.as_str(), namespace));
     let namespaces: Vec<(&str, &Namespace)> = [without].into_iter().chain(by_name).collect();
@@ -157,6 +160,22 @@ impl Rules<'_> {
             hooks.secret.is_none() || hooks.header("Authorization").is_none(),
             || "has Authorization, in which hooks.secret is sent; keep one of the two".to_owned(),
         );
+    }
+
+    fn check_tracing(&mut self, tracing: &TracingConfig) {
+        let endpoint = tracing.endpoint.as_deref();
+        let has_path = endpoint.and_then(|endpoint| endpoint.parse::<Uri>().ok()).is_none_or(|uri| uri.path() != "/");
+        self.advise(&["tracing.endpoint"], has_path, || "has no path; collectors take traces at /v1/traces".to_owned());
+        let is_safe = tracing.headers.is_empty() || endpoint.is_none_or(is_private);
+        self.advise(&["tracing.endpoint"], is_safe, || {
+            "is without TLS: whoever is on the way to it reads tracing.headers; use https".to_owned()
+        });
+        let is_field =
+            |(name, value): &(&str, &str)| HeaderName::try_from(*name).is_ok() && HeaderValue::try_from(*value).is_ok();
+        let are_fields = tracing.header_fields().is_some_and(|fields| fields.iter().all(is_field));
+        self.require(&["tracing.headers"], are_fields, || {
+            "has what is no header field; write each as \"Name: value\"".to_owned()
+        });
     }
 
     /// An option of a namespace needs an endpoint, and an endpoint a namespace.

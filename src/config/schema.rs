@@ -154,6 +154,12 @@ pub(super) static SECTIONS: &[Section] = &[
     },
     Section { name: "log", doc: "Logs, and the trail of what concerns security.", keys: Keys::Server(LOG) },
     Section {
+        name: "tracing",
+        doc: "Traces of some publications, from the producer to the last subscriber, told to a collector of \
+              OpenTelemetry; docs/tracing.md has the spans. Its endpoint switches it on.",
+        keys: Keys::Server(TRACING),
+    },
+    Section {
         name: "channel.without_namespace",
         doc: "What channels without a `:` in their name may do, a user's personal channel `#user` among them.",
         keys: Keys::WithoutNamespace,
@@ -836,6 +842,47 @@ static ATTRIBUTES: &[Key<Draft>] = &[
         Count(|draft| &mut draft.config.attributes.depth_max, 1..=64),
         "4",
         "Levels of objects and lists in it.",
+    ),
+];
+
+static TRACING: &[Key<Draft>] = &[
+    unset(
+        "endpoint",
+        Url(|draft| &mut draft.config.tracing.endpoint),
+        "http://127.0.0.1:4318/v1/traces",
+        "Address where a collector takes spans by OTLP over HTTP, in Protobuf.",
+    ),
+    key(
+        "sample_one_in",
+        Count(|draft| &mut draft.config.tracing.sample_one_in, 0..=1_000_000_000),
+        "1000",
+        "One publication in so many is traced, at random; 0: only those whose producers ask for it by a traceparent.",
+    ),
+    key(
+        "traces_per_second_max",
+        Count(|draft| &mut draft.config.tracing.traces_per_second_max, 1..=10_000),
+        "100",
+        "Traces that one thread begins in a second, those among them that producers ask for; in a burst twice as many. \
+         Further publications are not traced.",
+    ),
+    key(
+        "service_name",
+        OptionalText(|draft| &mut draft.config.tracing.service_name),
+        "tidegate",
+        "What the server is called in traces (service.name).",
+    ),
+    unset(
+        "headers",
+        Secrets(|draft| &mut draft.config.tracing.headers),
+        "[\"Authorization: Basic dXNlcjpwYXNz\"]",
+        "Header fields that each request to the collector bears, as it wants them for authentication: a list of \
+         \"Name: value\".",
+    ),
+    key(
+        "include_channel",
+        Boolean(|draft| &mut draft.config.tracing.include_channel),
+        "false",
+        "Whether spans say the whole name of a channel, which may be a user's, or its namespace alone.",
     ),
 ];
 

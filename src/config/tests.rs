@@ -12,7 +12,7 @@ use super::{
     CompressionConfig, CompressionMode, Config, DeltaType, Dictionary, ErrorMode, Errors, Hook, HookConfig,
     HookRefusal, HooksConfig, IngestConfig, IngestTlsConfig, KeyFamily, LimitsConfig, Loaded, LogConfig, LogFormat,
     Namespace, Namespaces, Pattern, PayloadFormat, PublicKey, RecoveryMode, ShardsConfig, ShutdownConfig,
-    SlowConsumerPolicy, StatusTransform, TlsConfig, TlsVersion, TokenConfig, change,
+    SlowConsumerPolicy, StatusTransform, TlsConfig, TlsVersion, TokenConfig, TracingConfig, change,
     load::{Draft, load, load_text},
     reference,
     schema::{Effect, Keys, NAMESPACE_OPTIONS, SECTIONS, known_keys},
@@ -96,6 +96,15 @@ fn the_embedded_defaults_are_those_documented_beside_the_values() {
     assert!(config.hooks.secret.is_none() && config.hooks.headers.is_empty());
     assert!(!config.hooks.include_connection_meta && !config.hooks.binary_encoding);
     assert_eq!(config.hooks.status_transforms, []);
+    let tracing = TracingConfig {
+        endpoint: None,
+        sample_one_in: 1_000,
+        traces_per_second_max: 100,
+        service_name: Some("tidegate".to_owned()),
+        headers: Vec::new(),
+        include_channel: false,
+    };
+    assert_eq!(config.tracing, tracing);
     assert_eq!(config.shards.cores, CORES);
     assert_eq!(config.shards.outbox_bytes_max, 1 << 20);
     assert_eq!(config.shards.outboxes_bytes_max, 256 << 20);
@@ -211,6 +220,14 @@ fn other_values() -> Config {
         attributes: AttributesConfig { bytes_max: 0, keys_max: 0, depth_max: 0 },
         namespaces: Namespaces::default(),
         log: LogConfig { level: String::new(), format: LogFormat::Json, audit_file: Some("/tmp".into()) },
+        tracing: TracingConfig {
+            endpoint: Some(String::new()),
+            sample_one_in: 7,
+            traces_per_second_max: 0,
+            service_name: Some(String::new()),
+            headers: vec!["".into()],
+            include_channel: true,
+        },
     }
 }
 
@@ -797,6 +814,14 @@ fn each_rule_between_keys_says_what_to_change() {
             "2:11: hooks.headers: has Authorization, in which hooks.secret is sent; keep one of the two",
         ),
         (
+            "[tracing]\nheaders = [\"X-Key: a\", \"secret\"]\n",
+            "2:11: tracing.headers: has what is no header field; write each as \"Name: value\"",
+        ),
+        (
+            "[tracing]\nheaders = [\"X Key: a\"]\n",
+            "2:11: tracing.headers: has what is no header field; write each as \"Name: value\"",
+        ),
+        (
             "[hooks]\nheaders = [\"X Real\"]\n",
             "2:11: hooks.headers: expected a list of names of header fields, like [\"Cookie\", \"X-Real-IP\"], found \
              \"X Real\" in the list",
@@ -1029,4 +1054,20 @@ fn certificates_are_pairs_of_absolute_paths() {
     let variable = r#"[{"certificate": "/a.pem", "key": "/a.key"}]"#;
     let loaded = load_with("", &[("TIDEGATE_INGEST_TLS_CERTIFICATES", variable)]).expect("a list in JSON");
     assert_eq!(loaded.config.ingest.tls.port.certificates, [files("/a.pem", "/a.key")]);
+}
+
+#[test]
+fn a_collector_of_traces_is_spoken_to_where_it_hears_and_nobody_else_does() {
+    assert_eq!(
+        warnings_of("[tracing]\nendpoint = \"http://127.0.0.1:4318\"\n", &[]),
+        "tidegate.toml:2:12: tracing.endpoint: has no path; collectors take traces at /v1/traces\n"
+    );
+    assert_eq!(
+        warnings_of("[tracing]\nendpoint = \"http://a.example/v1/traces\"\nheaders = [\"X-Key: a\"]\n", &[]),
+        "tidegate.toml:2:12: tracing.endpoint: is without TLS: whoever is on the way to it reads tracing.headers; use https\n"
+    );
+    let text = "[tracing]\nendpoint = \"https://a.example/v1/traces\"\nheaders = [\"X-Key: a:b\", \"Y:c\"]\n";
+    let tracing = config_of(text).tracing;
+    assert_eq!(tracing.header_fields(), Some(vec![("X-Key", "a:b"), ("Y", "c")]));
+    assert!(!format!("{tracing:?}").contains("a:b"), "headers are secrets");
 }

@@ -438,6 +438,7 @@ mod tests {
             key_sets: None,
             reloads: Default::default(),
             hooks: Vec::new(),
+            traces: None,
             memory: MemoryFigures::default(),
             tls: PortFigures::default(),
         }

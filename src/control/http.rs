@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{
     OperatorToken, Question,
-    api::{self, Api, Credentials, Rejection, Route},
+    api::{self, Api, Asked, Credentials, Rejection, Route},
     console::page,
     deny::{DenyCommand, DenyRequest},
     guard::{self, Refusal, Sender},
@@ -40,6 +40,7 @@ use crate::{
     config::{ApiConfig, Config, ErrorMode},
     limits::{API_BODY_BYTES_MAX, AUDIT_LINES_PER_REASON_MAX},
     log::{AUDIT, Gate},
+    mesh::TraceContext,
 };
 
 /// What handlers share.
@@ -301,7 +302,9 @@ async fn server_api(State(handlers): State<Handlers>, request: Request) -> Respo
     let Ok(body) = to_bytes(body, API_BODY_BYTES_MAX).await else {
         return rejected(&handlers.api, Rejection::BodyMissing);
     };
-    let answer = handlers.api.answer(route, error_mode, &body).await;
+    // What is none is passed over (W3C Trace Context section 3.2).
+    let trace = text_field(&head.headers, "traceparent").and_then(|text| TraceContext::parse(text.as_bytes()));
+    let answer = handlers.api.answer(route, error_mode, &Asked { body, trace }).await;
     let content_type = if answer.is_json { "application/json" } else { "text/plain; charset=utf-8" };
     (answer.status, [(header::CONTENT_TYPE, content_type)], answer.body).into_response()
 }

@@ -14,6 +14,7 @@ use super::{
     observer::{Snapshot, ThreadState},
     process::{self, ProcessFigures},
     reload::ReloadFigures,
+    trace_queue::TraceFigures,
 };
 use crate::{
     log,
@@ -71,6 +72,10 @@ enum Source {
     Hooks(fn(&LaneFigures) -> f64),
     /// One sample per kind of question and its end.
     HookOutcomes,
+    /// One sample per end of spans, if there is a collector.
+    TraceSpans,
+    /// One sample, if there is a collector.
+    Traces(fn(&TraceFigures) -> f64),
     /// One sample per method of the server API.
     Api(fn(&MethodFigures) -> f64),
     /// One sample per method of the server API and its end.
@@ -193,6 +198,9 @@ const FAMILIES: &[Family] = &[
     Family { name: "tidegate_hook_requests_under_way", kind: Gauge, help: "Questions to the application's back end that are under way now.", source: Source::Hooks(|figures| figures.under_way as f64) },
     Family { name: "tidegate_hook_requests_waiting", kind: Gauge, help: "Questions to the application's back end that wait for their turn now.", source: Source::Hooks(|figures| figures.waiting as f64) },
 
+    Family { name: "tidegate_trace_spans_total", kind: Counter, help: "Spans of traces, by what became of them: exported, rejected by the collector, failed while it was away, dropped for want of room.", source: Source::TraceSpans },
+    Family { name: "tidegate_trace_spans_waiting", kind: Gauge, help: "Spans that wait for the collector, or are on their way to it, now.", source: Source::Traces(|figures| figures.waiting as f64) },
+
     Family { name: "tidegate_api_calls_total", kind: Counter, help: "Calls of the server API, those in batches among them, by method and by how they ended: a result, or an error.", source: Source::ApiOutcomes },
     Family { name: "tidegate_api_call_seconds_total", kind: Counter, help: "Time that calls of the server API took, by method.", source: Source::Api(|figures| figures.time.as_secs_f64()) },
     Family { name: "tidegate_api_rejections_total", kind: Counter, help: "Requests to the server API that were no call, by reason.", source: Source::ApiRejections },
@@ -308,6 +316,12 @@ impl Family {
                     }
                 }
             }
+            Source::TraceSpans => self.render_trace_spans(snapshot, text),
+            Source::Traces(value) => {
+                if let Some(figures) = &snapshot.traces {
+                    sample(None, value(figures));
+                }
+            }
             Source::Logs(value) => {
                 for (name, figures) in log::figures() {
                     sample(Some(("log", name)), value(&figures) as f64);
@@ -348,6 +362,19 @@ impl Family {
                 }
             }
             _ => unreachable!("the caller has rendered the others"),
+        }
+    }
+
+    fn render_trace_spans(&self, snapshot: &Snapshot, text: &mut String) {
+        let Some(figures) = &snapshot.traces else { return };
+        let dropped_by_shards: u64 = snapshot.shard_figures().map(|figures| figures.trace_spans_dropped).sum();
+        for (outcome, count) in [
+            ("exported", figures.exported),
+            ("rejected", figures.rejected),
+            ("failed", figures.failed),
+            ("dropped", figures.dropped + dropped_by_shards),
+        ] {
+            self.sample(&[("outcome", outcome)], count as f64, text);
         }
     }
 
@@ -499,6 +526,7 @@ mod tests {
             },
             key_sets: Some(KeySetFigures { fetched: 5, failed: 2, keys: 3, fetched_at: Some(Instant::now()) }),
             hooks: vec![(Hook::Rpc, hook_figures())],
+            traces: Some(TraceFigures { exported: 7, dropped: 2, waiting: 4, ..TraceFigures::default() }),
             memory: MemoryFigures::default(),
             tls: PortFigures {
                 certificates: vec![("client.tls", certificate())],
@@ -572,6 +600,8 @@ mod tests {
         assert_eq!(samples["tidegate_thread_answer_seconds{thread=\"shard-0\"}"], 0.00025);
         assert!(!samples.contains_key("tidegate_thread_answer_seconds{thread=\"ingest\"}"));
         assert_eq!(samples["tidegate_hook_requests_total{hook=\"rpc\",outcome=\"timeout\"}"], 3.0);
+        assert_eq!(samples["tidegate_trace_spans_total{outcome=\"exported\"}"], 7.0);
+        assert_eq!(samples["tidegate_trace_spans_waiting"], 4.0);
         assert_eq!(samples["tidegate_hook_request_seconds_total{hook=\"rpc\"}"], 2.5);
         assert_eq!(samples["tidegate_api_calls_total{method=\"publish\",outcome=\"result\"}"], 7.0);
         assert_eq!(samples["tidegate_api_calls_total{method=\"publish\",outcome=\"bad_request\"}"], 2.0);
@@ -610,6 +640,7 @@ mod tests {
             key_sets: None,
             reloads: ReloadFigures::default(),
             hooks: Vec::new(),
+            traces: None,
             memory: MemoryFigures::default(),
             tls: PortFigures::default(),
         };

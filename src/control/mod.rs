@@ -30,11 +30,15 @@ mod listener;
 mod memory;
 mod metrics;
 mod observer;
+mod otlp;
 mod process;
 mod reload;
 mod service;
 mod shards;
 mod stop;
+mod trace_assembly;
+mod trace_queue;
+mod traces;
 mod user_search;
 
 use std::{
@@ -74,6 +78,8 @@ use self::{
     service::Service,
     shards::Shards,
     stop::{Stop, StopRequest, StopStep},
+    trace_queue::Delivery,
+    traces::Traces,
 };
 use crate::{
     config::{Config, Loaded, TokenConfig},
@@ -173,7 +179,8 @@ impl Control {
         let mut tick = tokio::time::interval(CONSOLE_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let token = &self.config.client.token;
-        let asks = token.jwks_public_endpoint.is_some() || self.config.hooks.is_any_asked();
+        let (hooks, tracing) = (&self.config.hooks, &self.config.tracing);
+        let asks = token.jwks_public_endpoint.is_some() || hooks.is_any_asked() || tracing.is_on();
         let client = asks.then(HttpClient::new);
         // One fetch at a time.
         let (fetched, fetch) = mpsc::channel(1);
@@ -181,6 +188,9 @@ impl Control {
         let publisher = Publisher::new(token, client.clone(), fetched);
         let (hook_ends, hook_end) = mpsc::channel(HOOK_ENDS_MAX);
         let hooks = client.clone().and_then(|client| Hooks::new(&self.config, client, hook_ends.clone()));
+        // One request at a time.
+        let (trace_ends, trace_end) = mpsc::channel(1);
+        let traces = client.clone().and_then(|client| Traces::new(tracing, client, trace_ends.clone()));
         let denied = DenyList::new(&self.config.client.deny);
         let control_loop = ControlLoop {
             observer: Observer::new(self.mesh.to_shards.len()),
@@ -203,6 +213,9 @@ impl Control {
             hooks,
             hook_ends,
             hook_end,
+            traces,
+            trace_ends,
+            trace_end,
             client,
             api_connections: asked.api_connections,
             deny_command: asked.deny_command,
@@ -364,6 +377,12 @@ struct ControlLoop {
     hook_end: mpsc::Receiver<Ended>,
     /// The other end, for those that are sent.
     hook_ends: mpsc::Sender<Ended>,
+    /// The collector of traces, if there is one.
+    traces: Option<Traces>,
+    /// Ends of requests to it.
+    trace_end: mpsc::Receiver<Delivery>,
+    /// The other end, for those that are sent.
+    trace_ends: mpsc::Sender<Delivery>,
     /// For what is asked of others over HTTP, if anything was yet.
     client: Option<HttpClient>,
     /// To the server API, from the clients' port.
@@ -436,8 +455,11 @@ impl ControlLoop {
             let inquiries_wake = self.turn_inquiries(now);
             let keys_wake = self.publisher.as_mut().and_then(|publisher| publisher.turn(now));
             let reload_wake = self.turn_reload(now);
-            let wake_at = [service_wake, round_wake, stop_wake, keys_wake, inquiries_wake, hooks_wake, reload_wake]
+            let traces_wake = self.traces.as_mut().and_then(|traces| traces.turn(now));
+            let questions_wake = [keys_wake, inquiries_wake, hooks_wake, traces_wake];
+            let wake_at = [service_wake, round_wake, stop_wake, reload_wake]
                 .into_iter()
+                .chain(questions_wake)
                 .flatten()
                 .fold(now + LOOK_INTERVAL, Instant::min);
             let consoles_open = self.overview.receiver_count() > 0;
@@ -452,6 +474,7 @@ impl ControlLoop {
                 Some(inquiry) = self.inquiry.recv(), if !self.is_holding() => self.begin_inquiry(inquiry),
                 Some(keys) = self.fetch.recv() => self.keys_fetched(keys),
                 Some(end) = self.hook_end.recv() => self.hook_ended(end),
+                Some(delivery) = self.trace_end.recv() => self.trace_told(&delivery),
                 Some(command) = self.deny_command.recv(), if !self.is_holding() => self.deny(command),
                 Some(request) = self.reload_request.recv(), if self.reloads.is_idle() => self.begin_reload(request),
                 Some(loaded) = self.loaded.recv() => self.config_loaded(loaded),
@@ -497,6 +520,11 @@ impl ControlLoop {
                         let hooks = self.hooks.as_mut().expect("shards ask where a back end is configured");
                         if let Some(told) = hooks.ask(question, now) {
                             tell(&mut self.mesh, told);
+                        }
+                    }
+                    Ok(ToControl::Trace(note)) => {
+                        if let Some(traces) = &mut self.traces {
+                            traces.note(*note, now);
                         }
                     }
                     // It is closed if too many wait already.
@@ -603,9 +631,10 @@ impl ControlLoop {
     fn end_round(&mut self, round: Round, now: Instant) {
         let key_sets = self.publisher.as_ref().map(|publisher| publisher.sets.figures());
         let hooks = self.hooks.as_ref().map(Hooks::figures).unwrap_or_default();
+        let traces = self.traces.as_ref().map(Traces::figures);
         let (memory, tls, reloads) = (self.memory.figures(), self.tls.figures(), self.reloads.figures());
         let snapshot = self.observer.snapshot(now, self.stop.is_some());
-        let snapshot = Arc::new(Snapshot { key_sets, hooks, memory, tls, reloads, ..snapshot });
+        let snapshot = Arc::new(Snapshot { key_sets, hooks, traces, memory, tls, reloads, ..snapshot });
         for question in round.questions {
             // A handler that has gone away, with its client, wants no answer.
             let _ = question.send(Arc::clone(&snapshot));
@@ -645,6 +674,13 @@ impl ControlLoop {
                 tell(&mut self.mesh, told);
             }
             next = self.hook_end.try_recv().ok();
+        }
+    }
+
+    /// A request to the collector of traces has ended.
+    fn trace_told(&mut self, delivery: &Delivery) {
+        if let Some(traces) = &mut self.traces {
+            traces.ended(delivery, Instant::now());
         }
     }
 

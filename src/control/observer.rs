@@ -14,7 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{hooks::HookFigures, key_sets::KeySetFigures, memory::MemoryFigures, reload::ReloadFigures};
+use super::{
+    hooks::HookFigures, key_sets::KeySetFigures, memory::MemoryFigures, reload::ReloadFigures,
+    trace_queue::TraceFigures,
+};
 use crate::{
     limits::THREAD_ANSWER_MS_MAX,
     mesh::{IngestFigures, ShardFigures},
@@ -79,6 +82,8 @@ pub struct Snapshot {
     pub key_sets: Option<KeySetFigures>,
     /// Questions to the application's back end, by kind.
     pub hooks: HookFigures,
+    /// Traces, if they are told to a collector.
+    pub traces: Option<TraceFigures>,
     /// What is left of memory.
     pub memory: MemoryFigures,
     /// Ports that speak TLS.
@@ -175,6 +180,7 @@ impl Observer {
             key_sets: None,
             reloads: ReloadFigures::default(),
             hooks: HookFigures::new(),
+            traces: None,
             memory: MemoryFigures::default(),
             tls: PortFigures::default(),
         }

@@ -23,6 +23,7 @@ use super::{
     hooks::Hooks,
     key_sets::KeySets,
     observer::{ANSWER_TIME_MAX, ThreadId},
+    traces::Traces,
 };
 use crate::{
     config::{Change, Config, Loaded, change},
@@ -252,6 +253,9 @@ impl ControlLoop {
         self.reloading.admission.resize(before.client.connections_max, config.client.connections_max);
         self.reconfigure_publisher();
         self.reconfigure_hooks();
+        if before.tracing != config.tracing {
+            self.reconfigure_traces();
+        }
         if self.denied.configure(&config.client.deny) {
             self.tell_denied();
         }
@@ -311,6 +315,14 @@ impl ControlLoop {
                 self.hooks = Hooks::new(&config, self.http_client(), self.hook_ends.clone());
             }
             None => {}
+        }
+    }
+
+    fn reconfigure_traces(&mut self) {
+        let config = Arc::clone(&self.config);
+        match &mut self.traces {
+            Some(traces) => traces.reconfigure(&config.tracing),
+            None => self.traces = Traces::new(&config.tracing, self.http_client(), self.trace_ends.clone()),
         }
     }
 

@@ -18,8 +18,9 @@ use super::{
     observer::ANSWER_TIME_MAX,
 };
 use crate::{
+    config::TracingConfig,
     limits::API_QUESTIONS_MAX,
-    mesh::{Answer, ChannelHasher, ChannelName, ReplyTo, ToShard},
+    mesh::{Answer, ChannelHasher, ChannelName, ReplyTo, Sampler, ToShard},
 };
 
 /// Asks shards. Cheap to clone.
@@ -41,6 +42,12 @@ impl Shards {
     /// A channel's name with its hash.
     pub fn name(&self, channel: &str) -> ChannelName {
         self.hasher.name(channel)
+    }
+
+    /// Chooses which publications of the server API are traced.
+    pub fn sampler(&self, config: &TracingConfig) -> Sampler {
+        // Its number is the first behind those of the shards and of the ingest thread.
+        Sampler::new(config, self.count + 1, self.hasher.clone())
     }
 
     /// Asks a channel's home shard.

@@ -8,6 +8,7 @@ use super::refusal::{ChannelFault, Refusal, quote};
 use crate::{
     config::{ClientConfig, Namespace, Namespaces, PayloadFormat},
     limits::{CHANNEL_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, VERSION_EPOCH_BYTES_MAX},
+    mesh::TraceContext,
     protocol::{NotJson, Payload, Tags},
 };
 
@@ -84,6 +85,11 @@ pub(super) fn check_version(number: &[u8]) -> Result<u64, Refusal> {
 pub(super) fn check_version_epoch(epoch: &[u8]) -> Result<String, Refusal> {
     let text = str::from_utf8(epoch).ok().filter(|text| text.len() <= VERSION_EPOCH_BYTES_MAX);
     text.map(str::to_owned).ok_or(Refusal::VersionEpoch)
+}
+
+/// What a producer says of its own trace.
+pub(super) fn check_traceparent(text: &[u8]) -> Result<TraceContext, Refusal> {
+    TraceContext::parse(text).ok_or_else(|| Refusal::Traceparent(quote(text)))
 }
 
 fn unknown_namespace(channel: &str, namespaces: &Namespaces) -> Refusal {

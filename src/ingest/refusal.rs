@@ -86,14 +86,16 @@ pub(super) enum Refusal {
     #[error("ERR ID must have 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes; these are {0}")]
     IdempotencyKey(usize),
     #[error(
-        "ERR syntax error: expected ID key, SKIPHISTORY, DELTA, TAGS json, VERSION number, VERSIONEPOCH epoch or \
-         ENCODING zstd, got '{0}'"
+        "ERR syntax error: expected ID key, SKIPHISTORY, DELTA, TAGS json, VERSION number, VERSIONEPOCH epoch, \
+         ENCODING zstd or TRACEPARENT traceparent, got '{0}'"
     )]
     PublishOption(String),
     #[error("ERR VERSION must be a whole number from 1 to 18446744073709551615")]
     Version,
     #[error("ERR VERSIONEPOCH must be text of at most {VERSION_EPOCH_BYTES_MAX} bytes")]
     VersionEpoch,
+    #[error("ERR TRACEPARENT must be a traceparent of W3C Trace Context, got '{0}'")]
+    Traceparent(String),
     #[error("ERR syntax error: {0} needs a value")]
     OptionWithoutValue(&'static str),
     #[error(
@@ -141,6 +143,7 @@ impl Refusal {
             | Self::NotInteger
             | Self::Version
             | Self::VersionEpoch
+            | Self::Traceparent(_)
             | Self::PublishOption(_)
             | Self::SendOption(_)
             | Self::Encoding(_)

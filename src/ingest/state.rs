@@ -14,7 +14,7 @@ use super::{
 use crate::{
     config::Config,
     limits::MESH_TURN_MESSAGES_MAX,
-    mesh::{Answer, Bell, ChannelHasher, ChannelName, IngestMesh, ToControl, ToIngest, ToShard},
+    mesh::{Answer, Bell, ChannelHasher, ChannelName, IngestMesh, Sampler, ToControl, ToIngest, ToShard},
     resp::Limits,
     tls::{Channel, Port},
 };
@@ -28,6 +28,8 @@ pub(super) struct IngestState {
     /// Of the TCP listener, for INFO; 0 without one.
     pub(super) tcp_port: u16,
     decompressor: Decompressor,
+    /// Chooses which publications are traced.
+    pub(super) sampler: Sampler,
     mesh: IngestMesh,
     connections: HashMap<u64, Rc<Connection>>,
     connections_so_far: u64,
@@ -51,6 +53,8 @@ pub(super) struct Connection {
 impl IngestState {
     pub(super) fn new(config: Arc<Config>, hasher: ChannelHasher, mesh: IngestMesh, tcp_port: u16) -> Self {
         let decompressor = Decompressor::new(&config.ingest.zstd_dictionaries);
+        // Its number is the first behind those of the shards.
+        let sampler = Sampler::new(&config.tracing, mesh.to_shards.len(), hasher.clone());
         Self {
             config,
             hasher,
@@ -58,6 +62,7 @@ impl IngestState {
             started_at: Instant::now(),
             tcp_port,
             decompressor,
+            sampler,
             mesh,
             connections: HashMap::new(),
             connections_so_far: 0,
@@ -238,6 +243,9 @@ impl IngestState {
     fn reconfigure(&mut self, config: Arc<Config>) {
         if self.config.ingest.zstd_dictionaries != config.ingest.zstd_dictionaries {
             self.decompressor = Decompressor::new(&config.ingest.zstd_dictionaries);
+        }
+        if self.config.tracing != config.tracing {
+            self.sampler.configure(&config.tracing);
         }
         self.config = config;
         let limits = Limits::new(self.config.ingest.payload_bytes_max as usize);

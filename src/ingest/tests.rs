@@ -429,8 +429,12 @@ fn wrong_publications_are_refused_and_counted() {
         ),
         (&["TG.PUBLISH", "news:a", "1", "ID"], "-ERR syntax error: ID needs a value\r\n"),
         (
+            &["TG.PUBLISH", "news:a", "1", "TRACEPARENT", "00-1-2-01"],
+            "-ERR TRACEPARENT must be a traceparent of W3C Trace Context, got '00-1-2-01'\r\n",
+        ),
+        (
             &["TG.PUBLISH", "news:a", "1", "NX"],
-            "-ERR syntax error: expected ID key, SKIPHISTORY, DELTA, TAGS json, VERSION number, VERSIONEPOCH epoch or ENCODING zstd, got 'NX'\r\n",
+            "-ERR syntax error: expected ID key, SKIPHISTORY, DELTA, TAGS json, VERSION number, VERSIONEPOCH epoch, ENCODING zstd or TRACEPARENT traceparent, got 'NX'\r\n",
         ),
         (&["TG.PUBLISH", "news:a", "1", "VERSION"], "-ERR syntax error: VERSION needs a value\r\n"),
         (

@@ -5,7 +5,7 @@ use std::{hash::Hasher, os::fd::OwnedFd, sync::Arc};
 use bytes::Bytes;
 use siphasher::sip::SipHasher13;
 
-use super::Histogram;
+use super::{Histogram, TraceNote, TraceNumber, TraceParent};
 use crate::{
     config::{Config, Hook},
     network::PrefixSet,
@@ -34,6 +34,13 @@ impl ChannelHasher {
     pub fn hash(&self, name: &str) -> u64 {
         let mut hasher = SipHasher13::new_with_key(&self.key);
         hasher.write(name.as_bytes());
+        hasher.finish()
+    }
+
+    /// Of a number: another one, which nobody can foretell who does not know the key.
+    pub fn hash_number(&self, number: u64) -> u64 {
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        hasher.write_u64(number);
         hasher.finish()
     }
 }
@@ -368,6 +375,8 @@ pub struct Publish {
     pub reply_to: ReplyTo,
     /// Where it comes from.
     pub origin: Origin,
+    /// The producer's span, if the publication's trace goes on from there.
+    pub trace_parent: Option<Box<TraceParent>>,
 }
 
 impl Publish {
@@ -385,21 +394,27 @@ impl Publish {
             info: None,
             reply_to: ReplyTo::Nobody,
             origin: Origin::default(),
+            trace_parent: None,
         }
     }
 }
 
-/// When a publication came into the server.
+/// When a publication came into the server, and whether it is traced. It travels with the publication to every shard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Origin {
     /// By [`monotonic_us`](crate::uring::monotonic_us); 0: nobody knows.
     pub taken_in_us: u64,
+    /// Its trace.
+    pub trace: Option<TraceNumber>,
 }
 
+// It is part of each delivery.
+const _: () = assert!(size_of::<Origin>() == 16);
+
 impl Origin {
-    /// Of what comes in now.
+    /// Of what comes in now, without a trace.
     pub fn now() -> Self {
-        Self { taken_in_us: monotonic_us() }
+        Self { taken_in_us: monotonic_us(), trace: None }
     }
 }
 
@@ -855,6 +870,9 @@ pub enum ToControl {
     Hook(Box<HookQuestion>),
     /// From a shard: a client that asks the server API. Its loss would close the connection without an answer.
     ApiConnection(Box<ApiConnection>),
+    /// From a shard: what it has noted of a publication that is traced. It is offered, not sent; its loss leaves a gap in
+    /// a trace.
+    Trace(Box<TraceNote>),
     /// A shard has closed its last connection after [`ToShard::Shutdown`].
     ShardStopped {
         /// Its index.
@@ -945,6 +963,8 @@ pub struct ShardFigures {
     pub turn_time: Histogram,
     /// Bytes of a slow client's outbox, each time when more was added.
     pub outbox_depth: Histogram,
+    /// Spans of traces that found no room in the queue to the control thread.
+    pub trace_spans_dropped: u64,
     /// Publications dropped for slow consumers, by policy name.
     pub dropped: Vec<(&'static str, u64)>,
     /// Ended or refused connections, commands and requests, by reason.

@@ -18,6 +18,7 @@ mod histogram;
 mod message;
 mod outlet;
 mod rate_table;
+mod trace;
 
 use std::{io, sync::Arc};
 
@@ -29,6 +30,7 @@ pub use self::{
     histogram::Histogram,
     message::*,
     outlet::Outlet,
+    trace::{FanOutNote, HomeNote, Sampler, TraceContext, TraceNote, TraceNumber, TraceParent, TurnTotals},
 };
 use crate::limits::{MESH_QUEUE_MESSAGES_MAX, SHARDS_MAX};
 pub use crate::uring::Bell;

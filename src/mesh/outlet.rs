@@ -34,6 +34,15 @@ impl<T> Outlet<T> {
         }
     }
 
+    /// Sends what may be lost, if the queue is less than half full: what may not be lost has the other half. False: it is
+    /// gone.
+    pub fn offer(&mut self, message: T) -> bool {
+        let has_room = self.sender.capacity().is_none_or(|messages_max| 2 * self.sender.len() < messages_max);
+        let is_sent = self.held.is_empty() && has_room && self.sender.try_send(message).is_ok();
+        self.pushed |= is_sent;
+        is_sent
+    }
+
     /// Sends what was held back, as far as the queue has room.
     pub fn flush(&mut self) {
         while let Some(message) = self.held.pop_front() {

@@ -142,6 +142,7 @@ impl State {
             ingest_to_socket: counters.ingest_to_socket.clone(),
             turn_time: counters.turn_time.clone(),
             outbox_depth: counters.outbox_depth.clone(),
+            trace_spans_dropped: self.traces.spans_dropped,
             dropped: policies.map(|(name, policy)| (name, counters.dropped[policy as usize])).to_vec(),
             reasons: Reason::ALL.iter().map(|reason| (reason.label(), counters.reasons[*reason as usize])).collect(),
             mesh_held: self.mesh.to_shards.iter().map(Outlet::held_total).sum::<u64>()

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::{state::State, view};
 use crate::{
-    channel::SubscribeOutcome,
+    channel::{PublishOutcome, SubscribeOutcome},
     config::SlowConsumerPolicy,
     fanout::{Batch, Form, glob_matches},
     limits::{MESH_TURN_MESSAGES_MAX, TURN_BYTES_MAX},
     mesh::{
-        Answer, ChannelName, ConnectionId, HistoryFound, Origin, Publication, ReplyTo, ToControl, ToIngest, ToShard,
-        Uplink,
+        Answer, ChannelName, ConnectionId, HistoryFound, Origin, Publication, Publish, ReplyTo, ToControl, ToIngest,
+        ToShard, Uplink,
     },
     protocol::{Disconnect, Encoding, ErrorCode, Push, Reply},
     session::{self, Reason},
@@ -216,8 +216,19 @@ impl State {
     }
 
     /// As the channel's home: numbers a publication and sends it once to each shard that has subscribers.
-    fn publish(&mut self, publish: crate::mesh::Publish) {
+    fn publish(&mut self, publish: Publish) {
         let (reply_to, origin) = (publish.reply_to, publish.origin);
+        if let Some(trace) = origin.trace {
+            return self.publish_traced(trace, publish);
+        }
+        let outcome = self.number(publish);
+        self.pass_on(&outcome, origin);
+        self.answer(reply_to, Answer::Published(outcome.published));
+    }
+
+    /// Numbers a publication, with the shards that it goes to.
+    #[inline]
+    pub fn number(&mut self, publish: Publish) -> PublishOutcome {
         let own_subscribers = self.own_subscribers(&publish.channel);
         let mut outcome = self.channels.publish(publish, self.now_ms);
         if own_subscribers > 0 {
@@ -225,16 +236,20 @@ impl State {
             outcome.published.subscribers += own_subscribers;
         }
         self.counters.publications += 1;
-        if let Some(publication) = outcome.publication {
-            let mut shards = outcome.shards;
-            while shards != 0 {
-                let shard = shards.trailing_zeros() as usize;
-                shards &= shards - 1;
-                let publication = Arc::clone(&publication);
-                self.mesh.to_shards[shard].send(ToShard::Deliver { publication, origin });
-            }
+        outcome
+    }
+
+    /// Sends a publication to its shards.
+    #[inline]
+    pub fn pass_on(&mut self, outcome: &PublishOutcome, origin: Origin) {
+        let Some(publication) = &outcome.publication else { return };
+        let mut shards = outcome.shards;
+        while shards != 0 {
+            let shard = shards.trailing_zeros() as usize;
+            shards &= shards - 1;
+            let publication = Arc::clone(publication);
+            self.mesh.to_shards[shard].send(ToShard::Deliver { publication, origin });
         }
-        self.answer(reply_to, Answer::Published(outcome.published));
     }
 
     /// As the channel's home: subscribers on this shard that are not counted among those on all shards.
@@ -245,11 +260,22 @@ impl State {
     /// Passes a publication to each of its channel's topics.
     fn deliver(&mut self, publication: &Publication, origin: Origin) {
         let channel = &publication.channel;
-        let Some(first) = self.topics.first_of_channel(channel.hash, &channel.name) else { return };
-        self.counters.deliveries += 1;
-        if origin.taken_in_us != 0 {
+        let first = self.topics.first_of_channel(channel.hash, &channel.name);
+        if first.is_some() && origin.taken_in_us != 0 {
             self.delivering.push(origin.taken_in_us);
         }
+        if let Some(trace) = origin.trace {
+            return self.deliver_traced(trace, publication, first);
+        }
+        if let Some(first) = first {
+            self.deliver_to_topics(first, publication);
+        }
+    }
+
+    /// Passes a publication to its channel's topics, from the first on.
+    #[inline]
+    pub fn deliver_to_topics(&mut self, first: u32, publication: &Publication) {
+        self.counters.deliveries += 1;
         self.topics.count_delivery(first);
         let mut next = Some(first);
         while let Some(topic) = next {

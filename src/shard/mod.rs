@@ -47,6 +47,7 @@ mod subscribing;
 mod tests;
 mod thread;
 mod tls;
+mod traces;
 mod user_requests;
 mod users;
 mod view;

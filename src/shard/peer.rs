@@ -9,7 +9,7 @@ use crate::{
     config::Hook,
     fanout::Form,
     limits::HISTORY_REPLY_PUBLICATIONS_MAX,
-    mesh::{History, Origin, Presence, Publish, ReplyTo, ToShard, Uplink},
+    mesh::{History, Presence, Publish, ReplyTo, ToShard, Uplink},
     protocol::Reply,
     session::{
         self, Connect, Effects, Flow, Forwarded, HistoryCommand, PresenceCommand, PublishCommand, Question, Reason,
@@ -166,7 +166,8 @@ impl Effects for Peer<'_> {
                 tags,
                 info: Some(Box::new(info)),
                 reply_to: ReplyTo::Client { connection, command },
-                origin: Origin::now(),
+                origin: state.sampler.take_in(),
+                trace_parent: None,
             }));
             state.request(home, publish);
             if state.takes_from_clients() { Flow::Continue } else { Flow::Paused }

@@ -33,6 +33,9 @@ impl State {
         rules.reconfigure(config);
         self.channels.reconfigure(&self.config);
         self.admitting.reconfigure(&self.config);
+        if before.tracing != self.config.tracing {
+            self.sampler.configure(&self.config.tracing);
+        }
         if topics_differ(&before.namespaces, &self.config.namespaces) {
             self.reconsider_topics(&before.namespaces);
         }

@@ -24,6 +24,7 @@ use super::{
     session_ids::SessionIds,
     slab::ConnectionSlab,
     tls::TlsState,
+    traces::Traces,
     watched::Watched,
     wheel::{TimerLinks, Timers, Wheel},
 };
@@ -32,7 +33,7 @@ use crate::{
     config::Config,
     fanout::{FurtherSubscriptions, Overflow, Patches, Topics, Turn},
     limits::{CLIENT_REQUESTS_MAX, CLOSE_HANDSHAKE_MS_MAX, CLOSE_HANDSHAKE_STOPPING_MS_MAX, HELD_RETRY_MS},
-    mesh::{Admission, ChannelHasher, ConnectionId, Publish, ShardMesh, ToShard, Uplink},
+    mesh::{Admission, ChannelHasher, ConnectionId, Publish, Sampler, ShardMesh, ToShard, Uplink},
     protocol::Disconnect,
     session::{self, Flow, Phase, Reason, Rules, Session, Transient},
     uring::{Socket, Token},
@@ -72,6 +73,9 @@ pub struct State {
     pub counters: Counters,
     pub notices: Notices,
     pub watched: Watched,
+    /// Chooses which publications of clients are traced.
+    pub sampler: Sampler,
+    pub traces: Traces,
     /// If the clients' port speaks TLS.
     pub tls: Option<TlsState>,
     /// Connections with something to receive.
@@ -141,7 +145,9 @@ impl State {
     pub fn new(options: ShardOptions, now_ms: u64, now_unix_seconds: u64) -> Self {
         let connections = ConnectionSlab::for_connections(options.config.client.connections_max as usize);
         let tls = options.tls.map(|port| TlsState::new(port, &options.config.client.tls, now_ms));
+        let sampler = Sampler::new(&options.config.tracing, options.mesh.shard.into(), options.hasher.clone());
         Self {
+            sampler,
             channels: Channels::new(Arc::clone(&options.config), options.mesh.shard, options.seed),
             admitting: Admitting::new(&options.config),
             rated: Rated::default(),
@@ -167,6 +173,7 @@ impl State {
             counters: Counters::default(),
             notices: Notices::default(),
             watched: Watched::default(),
+            traces: Traces::default(),
             tls,
             readable: VecDeque::new(),
             writable: Vec::new(),

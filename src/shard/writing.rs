@@ -112,6 +112,7 @@ impl State {
         self.shed_worst();
         // Close frames without room: their connections are on their way out, and the next turn may bring others in their slots.
         self.overflows.clear();
+        self.note_writing();
         if self.tls.is_some() {
             self.write_sealed_outboxes(kernel);
             self.write_sealed_entries(kernel);
@@ -120,6 +121,7 @@ impl State {
             self.write_entries(kernel);
         }
         self.turn.clear();
+        self.note_written();
         self.record_deliveries(kernel);
         self.tell_notices(kernel);
         self.say_ends(kernel);

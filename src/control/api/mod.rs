@@ -37,7 +37,10 @@ use self::{
     figures::Counters,
 };
 use super::{Question, shards::Shards};
-use crate::config::{Config, ErrorMode};
+use crate::{
+    config::{Config, ErrorMode},
+    mesh::{Sampler, TraceContext},
+};
 
 /// Answers requests.
 pub struct Api {
@@ -51,6 +54,17 @@ pub struct Api {
     counters: Counters,
     /// Held while channels and users are counted.
     census: Mutex<()>,
+    /// Chooses which publications are traced, by the configuration beside it.
+    sampling: std::sync::Mutex<(Sampler, Arc<Config>)>,
+}
+
+/// What a request brings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Its body.
+    pub body: Bytes,
+    /// What it says of its sender's trace.
+    pub trace: Option<TraceContext>,
 }
 
 /// The answer to a request, as it goes out.
@@ -88,6 +102,8 @@ impl Api {
     pub fn new(config: watch::Receiver<Arc<Config>>, shards: Shards, questions: mpsc::Sender<Question>) -> Self {
         let mut random = [0; 8];
         getrandom::fill(&mut random).expect("the kernel gives random bytes once it has booted");
+        let running = Arc::clone(&config.borrow());
+        let sampler = shards.sampler(&running.tracing);
         let node = random.map(|byte| format!("{byte:02x}")).concat();
         Self {
             config,
@@ -97,6 +113,7 @@ impl Api {
             started_at: Instant::now(),
             counters: Counters::default(),
             census: Mutex::new(()),
+            sampling: std::sync::Mutex::new((sampler, running)),
         }
     }
 
@@ -106,13 +123,13 @@ impl Api {
     }
 
     /// Answers a request that may ask.
-    pub async fn answer(&self, route: Route, error_mode: ErrorMode, body: &Bytes) -> ApiAnswer {
+    pub async fn answer(&self, route: Route, error_mode: ErrorMode, asked: &Asked) -> ApiAnswer {
         match route {
-            Route::Method(method) => match Call::read(method, body) {
-                Ok(call) => ApiAnswer::of(self.carry_out(method, call, body).await, error_mode),
+            Route::Method(method) => match Call::read(method, &asked.body) {
+                Ok(call) => ApiAnswer::of(self.carry_out(method, call, asked).await, error_mode),
                 Err(Unreadable) => self.unreadable(),
             },
-            Route::Legacy => self.answer_legacy(body).await,
+            Route::Legacy => self.answer_legacy(asked).await,
         }
     }
 
@@ -127,13 +144,13 @@ impl Api {
     }
 
     /// `{"method":..,"params":..}`, one or more, each answered by a line.
-    async fn answer_legacy(&self, body: &Bytes) -> ApiAnswer {
-        let Ok(commands) = LegacyCommand::read_all(body) else { return self.unreadable() };
+    async fn answer_legacy(&self, asked: &Asked) -> ApiAnswer {
+        let Ok(commands) = LegacyCommand::read_all(&asked.body) else { return self.unreadable() };
         let mut lines = Vec::with_capacity(commands.len());
         for LegacyCommand { method, params } in commands {
             let params = params.map_or("{}", RawValue::get);
             let result = match Method::of(&method).map(|method| (method, Call::read(method, params.as_bytes()))) {
-                Some((method, Ok(call))) => self.carry_out(method, call, body).await,
+                Some((method, Ok(call))) => self.carry_out(method, call, asked).await,
                 Some((_, Err(Unreadable))) => {
                     self.rejected(Rejection::Unreadable);
                     Err(Failure::BAD_REQUEST)
@@ -149,19 +166,19 @@ impl Api {
     }
 
     /// Carries out a call, and counts it.
-    async fn carry_out(&self, method: Method, call: Call<'_>, body: &Bytes) -> Result<String, Failure> {
+    async fn carry_out(&self, method: Method, call: Call<'_>, asked: &Asked) -> Result<String, Failure> {
         let began_at = Instant::now();
-        let result = self.result_of(call, body).await;
+        let result = self.result_of(call, asked).await;
         self.counters.ended(method, result.as_ref().err().copied(), began_at.elapsed());
         result
     }
 
-    /// The JSON text of a call's result. Payloads are slices of `body`.
-    async fn result_of(&self, call: Call<'_>, body: &Bytes) -> Result<String, Failure> {
+    /// The JSON text of a call's result. Payloads are slices of its body.
+    async fn result_of(&self, call: Call<'_>, asked: &Asked) -> Result<String, Failure> {
         match call {
-            Call::Batch { calls, is_parallel } => self.batch(calls, is_parallel, body).await,
-            Call::Publish(request) => self.publish(request, body).await,
-            Call::Broadcast(request) => self.broadcast(request, body).await,
+            Call::Batch { calls, is_parallel } => self.batch(calls, is_parallel, asked).await,
+            Call::Publish(request) => self.publish(request, asked).await,
+            Call::Broadcast(request) => self.broadcast(request, asked).await,
             Call::Subscribe(request) => self.subscribe(request).await,
             Call::Unsubscribe(request) => self.unsubscribe(request).await,
             Call::Disconnect(request) => self.disconnect(request).await,
@@ -181,10 +198,10 @@ impl Api {
     }
 
     /// Several calls, one after the other unless they may run beside each other.
-    async fn batch(&self, calls: Vec<(Method, Call<'_>)>, is_parallel: bool, body: &Bytes) -> Result<String, Failure> {
+    async fn batch(&self, calls: Vec<(Method, Call<'_>)>, is_parallel: bool, asked: &Asked) -> Result<String, Failure> {
         let one = async |(method, call)| {
             // Boxed: a batch in a batch is refused when it is read, which the compiler does not know.
-            let result: Result<String, Failure> = Box::pin(self.carry_out(method, call, body)).await;
+            let result: Result<String, Failure> = Box::pin(self.carry_out(method, call, asked)).await;
             answers::batch_reply(method, &result)
         };
         let replies = if is_parallel {

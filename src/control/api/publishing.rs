@@ -5,26 +5,28 @@ use std::sync::Arc;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 
-use super::{Api, Failure, answers, call::Publication};
+use super::{Api, Asked, Failure, answers, call::Publication};
 use crate::{
     config::Namespace,
     limits::{API_LIST_ITEMS_MAX, CHANNEL_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, VERSION_EPOCH_BYTES_MAX},
-    mesh::{ChannelName, Origin, Publish, ReplyTo, ToShard, Version},
+    mesh::{ChannelName, Origin, Publish, ReplyTo, ToShard, TraceParent, Version},
     protocol::{Payload, Tags},
 };
 
 impl Api {
-    pub(super) async fn publish(&self, request: Publication<'_>, body: &Bytes) -> Result<String, Failure> {
+    pub(super) async fn publish(&self, request: Publication<'_>, asked: &Asked) -> Result<String, Failure> {
         let namespace = self.namespace(&request.channel)?;
-        let content = self.content(&request, body)?;
+        let content = self.content(&request, &asked.body)?;
         let payload = self.payload(&content, &namespace)?;
         let channel = self.shards.name(&request.channel);
-        let question = |channel, reply_to| ToShard::Publish(Box::new(content.publish(channel, payload, reply_to)));
+        let origin = self.take_in(asked);
+        let question =
+            |channel, reply_to| ToShard::Publish(Box::new(content.publish(channel, payload, reply_to, origin)));
         Ok(answers::published(self.shards.ask_home(channel, question).await?))
     }
 
     /// A response for each channel: what is wrong with one is no matter of the others.
-    pub(super) async fn broadcast(&self, mut request: Publication<'_>, body: &Bytes) -> Result<String, Failure> {
+    pub(super) async fn broadcast(&self, mut request: Publication<'_>, asked: &Asked) -> Result<String, Failure> {
         let names = std::mem::take(&mut request.channels);
         if names.is_empty() {
             return Err(Failure::BAD_REQUEST);
@@ -32,7 +34,7 @@ impl Api {
         if names.len() > API_LIST_ITEMS_MAX {
             return Err(Failure::LIMIT_EXCEEDED);
         }
-        let content = self.content(&request, body)?;
+        let content = self.content(&request, &asked.body)?;
         let mut responses = Vec::with_capacity(names.len());
         let (mut channels, mut payloads) = (Vec::new(), Vec::new());
         for name in &names {
@@ -44,7 +46,8 @@ impl Api {
             }
         }
         let question = |index: usize, channel, reply_to| {
-            ToShard::Publish(Box::new(content.publish(channel, payloads[index].clone(), reply_to)))
+            let origin = self.take_in(asked);
+            ToShard::Publish(Box::new(content.publish(channel, payloads[index].clone(), reply_to, origin)))
         };
         let answers = self.shards.ask_homes(channels, question).await?;
         let permitted = responses.iter_mut().flatten();
@@ -59,6 +62,20 @@ impl Api {
             return Err(Failure::BAD_REQUEST);
         }
         self.config().namespaces.of_channel(channel).cloned().ok_or(Failure::UNKNOWN_CHANNEL)
+    }
+
+    /// A publication comes in.
+    fn take_in(&self, asked: &Asked) -> (Origin, Option<Box<TraceParent>>) {
+        let config = self.config();
+        let mut sampling = self.sampling.lock().expect("nobody panics while it is held");
+        let (sampler, counts) = &mut *sampling;
+        if !Arc::ptr_eq(counts, &config) {
+            if counts.tracing != config.tracing {
+                sampler.configure(&config.tracing);
+            }
+            *counts = config;
+        }
+        sampler.take_in_from(asked.trace.as_ref())
     }
 
     fn content(&self, request: &Publication<'_>, body: &Bytes) -> Result<Content, Failure> {
@@ -103,7 +120,13 @@ struct Content {
 }
 
 impl Content {
-    fn publish(&self, channel: ChannelName, payload: Payload, reply_to: ReplyTo) -> Publish {
+    fn publish(
+        &self,
+        channel: ChannelName,
+        payload: Payload,
+        reply_to: ReplyTo,
+        (origin, trace_parent): (Origin, Option<Box<TraceParent>>),
+    ) -> Publish {
         Publish {
             channel,
             data: payload.data,
@@ -115,7 +138,8 @@ impl Content {
             tags: self.tags.clone(),
             info: None,
             reply_to,
-            origin: Origin::now(),
+            origin,
+            trace_parent,
         }
     }
 }

@@ -7,13 +7,13 @@ use crate::{
     config::PayloadFormat,
     ingest::{
         payload::{
-            check_channel, check_encoding, check_idempotency_key, check_payload, check_tags, check_user, check_version,
-            check_version_epoch,
+            check_channel, check_encoding, check_idempotency_key, check_payload, check_tags, check_traceparent,
+            check_user, check_version, check_version_epoch,
         },
         refusal::{Refusal, quote},
         replies::Waiting,
     },
-    mesh::{ChannelName, Origin, Publish, ReplyTo, ToShard, Version},
+    mesh::{ChannelName, Publish, ReplyTo, ToShard, TraceContext, Version},
     protocol::{Payload, Tags},
 };
 
@@ -25,7 +25,7 @@ pub(super) fn publish(call: &mut Call<'_>) -> Result<Outcome, Refusal> {
 }
 
 /// `TG.PUBLISH channel payload [ID key] [SKIPHISTORY] [DELTA] [TAGS json] [VERSION number] [VERSIONEPOCH epoch] [ENCODING
-/// zstd]`.
+/// zstd] [TRACEPARENT traceparent]`.
 pub(super) fn publish_positioned(call: &mut Call<'_>) -> Result<Outcome, Refusal> {
     let options = call.check_options()?;
     let (channel, payload) = call.check_publication(options.is_compressed)?;
@@ -76,6 +76,7 @@ struct Options {
     is_compressed: bool,
     tags: Option<Tags>,
     version: Option<Box<Version>>,
+    trace: Option<TraceContext>,
 }
 
 impl Call<'_> {
@@ -133,6 +134,9 @@ impl Call<'_> {
                 check_encoding(value.as_deref())?;
                 options.is_compressed = true;
                 index += 2;
+            } else if option.eq_ignore_ascii_case(b"TRACEPARENT") {
+                options.trace = Some(check_traceparent(&value.ok_or(Refusal::OptionWithoutValue("TRACEPARENT"))?)?);
+                index += 2;
             } else if option.eq_ignore_ascii_case(b"SKIPHISTORY") {
                 options.skip_history = true;
                 index += 1;
@@ -148,6 +152,7 @@ impl Call<'_> {
     }
 
     fn publish(&mut self, channel: ChannelName, payload: Payload, options: Options) {
+        let (origin, trace_parent) = self.state.sampler.take_in_from(options.trace.as_ref());
         let publish = Publish {
             channel: channel.clone(),
             data: payload.data,
@@ -159,7 +164,8 @@ impl Call<'_> {
             tags: options.tags,
             info: None,
             reply_to: self.reply_to(),
-            origin: Origin::now(),
+            origin,
+            trace_parent,
         };
         self.state.send_home(&channel, ToShard::Publish(Box::new(publish)));
     }

@@ -19,6 +19,7 @@ mod slow;
 mod streams;
 mod tls;
 mod tokens;
+mod traces;
 mod user_requests;
 mod users;
 
