@@ -99,6 +99,11 @@ impl Config {
         namespaces.into_iter().any(|namespace| namespace.compression.mode != CompressionMode::Off)
     }
 
+    /// Whether the server asks anybody over HTTP, or tells anything.
+    pub fn asks_others(&self) -> bool {
+        self.client.token.jwks_public_endpoint.is_some() || self.hooks.is_any_asked() || self.tracing.is_on()
+    }
+
     /// Whether some client could connect at all: with a token, or without.
     pub fn lets_clients_connect(&self) -> bool {
         let client = &self.client;

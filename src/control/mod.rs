@@ -178,19 +178,15 @@ impl Control {
         let bell = poll_bell(Arc::clone(&self.mesh.bell))?;
         let mut tick = tokio::time::interval(CONSOLE_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let token = &self.config.client.token;
-        let (hooks, tracing) = (&self.config.hooks, &self.config.tracing);
-        let asks = token.jwks_public_endpoint.is_some() || hooks.is_any_asked() || tracing.is_on();
-        let client = asks.then(HttpClient::new);
-        // One fetch at a time.
+        let client = self.config.asks_others().then(HttpClient::new);
+        // One fetch of keys at a time, and one request to the collector of traces.
         let (fetched, fetch) = mpsc::channel(1);
         let (loaded_sender, loaded) = mpsc::channel(1);
-        let publisher = Publisher::new(token, client.clone(), fetched);
+        let publisher = Publisher::new(&self.config.client.token, client.clone(), fetched);
         let (hook_ends, hook_end) = mpsc::channel(HOOK_ENDS_MAX);
         let hooks = client.clone().and_then(|client| Hooks::new(&self.config, client, hook_ends.clone()));
-        // One request at a time.
-        let (trace_ends, trace_end) = mpsc::channel(1);
-        let traces = client.clone().and_then(|client| Traces::new(tracing, client, trace_ends.clone()));
+        let trace_ends = mpsc::channel(1);
+        let traces = client.as_ref().and_then(|client| Traces::new(&self.config.tracing, client, &trace_ends.0));
         let denied = DenyList::new(&self.config.client.deny);
         let control_loop = ControlLoop {
             observer: Observer::new(self.mesh.to_shards.len()),
@@ -215,7 +211,6 @@ impl Control {
             hook_end,
             traces,
             trace_ends,
-            trace_end,
             client,
             api_connections: asked.api_connections,
             deny_command: asked.deny_command,
@@ -380,9 +375,7 @@ struct ControlLoop {
     /// The collector of traces, if there is one.
     traces: Option<Traces>,
     /// Ends of requests to it.
-    trace_end: mpsc::Receiver<Delivery>,
-    /// The other end, for those that are sent.
-    trace_ends: mpsc::Sender<Delivery>,
+    trace_ends: Requests<Delivery>,
     /// For what is asked of others over HTTP, if anything was yet.
     client: Option<HttpClient>,
     /// To the server API, from the clients' port.
@@ -404,7 +397,7 @@ struct ControlLoop {
     loaded: mpsc::Receiver<Result<Loaded, Vec<String>>>,
 }
 
-/// Both ends of a queue of what signals and handlers ask of the loop.
+/// Both ends of a queue of what signals, handlers and tasks tell the loop.
 type Requests<R> = (mpsc::Sender<R>, mpsc::Receiver<R>);
 
 /// Wishes for a reload that wait for the one under way.
@@ -474,7 +467,7 @@ impl ControlLoop {
                 Some(inquiry) = self.inquiry.recv(), if !self.is_holding() => self.begin_inquiry(inquiry),
                 Some(keys) = self.fetch.recv() => self.keys_fetched(keys),
                 Some(end) = self.hook_end.recv() => self.hook_ended(end),
-                Some(delivery) = self.trace_end.recv() => self.trace_told(&delivery),
+                Some(delivery) = self.trace_ends.1.recv() => self.trace_told(&delivery),
                 Some(command) = self.deny_command.recv(), if !self.is_holding() => self.deny(command),
                 Some(request) = self.reload_request.recv(), if self.reloads.is_idle() => self.begin_reload(request),
                 Some(loaded) = self.loaded.recv() => self.config_loaded(loaded),

@@ -322,7 +322,10 @@ impl ControlLoop {
         let config = Arc::clone(&self.config);
         match &mut self.traces {
             Some(traces) => traces.reconfigure(&config.tracing),
-            None => self.traces = Traces::new(&config.tracing, self.http_client(), self.trace_ends.clone()),
+            None => {
+                let client = self.http_client();
+                self.traces = Traces::new(&config.tracing, &client, &self.trace_ends.0);
+            }
         }
     }
 

@@ -49,12 +49,13 @@ struct Collector {
 
 impl Traces {
     /// The collector that is configured; none: there is none. Ends of requests arrive at the other end of `ended`.
-    pub fn new(config: &TracingConfig, client: HttpClient, ended: mpsc::Sender<Delivery>) -> Option<Self> {
+    pub fn new(config: &TracingConfig, client: &HttpClient, ended: &mpsc::Sender<Delivery>) -> Option<Self> {
         let mut random = [0; 8];
         getrandom::fill(&mut random).expect("the kernel gives random bytes once it has booted");
         let instance = random.map(|byte| format!("{byte:02x}")).concat();
         let collector = Some(Collector::new(config, &instance)?);
         let (assembly, queue) = (Assembly::default(), TraceQueue::default());
+        let (client, ended) = (client.clone(), ended.clone());
         Some(Self { assembly, queue, client, collector, instance, ended })
     }
 

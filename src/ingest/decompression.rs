@@ -4,7 +4,8 @@
 //! What it must be afterwards is said where all payloads are checked.
 //!
 //! Invariant: no more than the bound is ever written. A frame that says that it is longer is refused unread; one that does
-//! not say it, or says less than the truth, ends where its room does. A bomb costs its bound, no more.
+//! not say it, or says less than the truth, ends where its room does. A bomb costs its bound, no more. Nor does a long window
+//! cost anything: all that a frame refers back to lies in the room for the whole.
 
 use std::num::NonZeroU32;
 
@@ -190,6 +191,14 @@ mod tests {
         let place = liar.windows(2).position(|two| two == (2_000u16 - 256).to_le_bytes()).expect("a length");
         liar[place..place + 2].copy_from_slice(&(1_000u16 - 256).to_le_bytes());
         assert!(matches!(of(&liar), Err(DecompressionFault::Damaged(_))));
+    }
+
+    #[test]
+    fn a_window_of_any_length_costs_nothing() {
+        // Of 2 GiB, which a stream would have to keep; then one block as it is (RFC 8878 sections 3.1.1.1.2 and 3.1.1.2).
+        let frame = [&MAGIC[..], &[0, 21 << 3], &[7 << 3 | 1, 0, 0], br#"{"a":1}"#].concat();
+        assert!(zstd::stream::decode_all(&frame[..]).is_err());
+        assert_eq!(of(&frame), Ok(br#"{"a":1}"#[..].into()));
     }
 
     #[test]

@@ -463,7 +463,7 @@ fn wrong_publications_are_refused_and_counted() {
     }
     assert!(bench.received().is_empty());
     assert_eq!((bench.count("payload_not_json"), bench.count("unknown_namespace")), (2, 1));
-    assert_eq!((bench.count("payload_too_long"), bench.count("invalid_argument")), (1, 5));
+    assert_eq!((bench.count("payload_too_long"), bench.count("invalid_argument")), (1, 6));
     assert_eq!((bench.count("invalid_tags"), bench.count("invalid_user"), bench.count("invalid_channel")), (1, 2, 1));
 }
 

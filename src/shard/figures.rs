@@ -92,12 +92,6 @@ impl State {
 
     pub fn figures<K: Kernel>(&self, kernel: &K) -> ShardFigures {
         let counters = &self.counters;
-        let policies = [
-            ("disconnect", SlowConsumerPolicy::Disconnect),
-            ("drop-oldest", SlowConsumerPolicy::DropOldest),
-            ("latest", SlowConsumerPolicy::Latest),
-            ("resync", SlowConsumerPolicy::Resync),
-        ];
         let (history_bytes, history_evicted) = self.channels.history_figures();
         let packer = self.channels.packer_figures();
         let tls = self.tls.as_ref().map(|tls| tls.figures(self.connections.len())).unwrap_or_default();
@@ -143,7 +137,7 @@ impl State {
             turn_time: counters.turn_time.clone(),
             outbox_depth: counters.outbox_depth.clone(),
             trace_spans_dropped: self.traces.spans_dropped,
-            dropped: policies.map(|(name, policy)| (name, counters.dropped[policy as usize])).to_vec(),
+            dropped: self.dropped(),
             reasons: Reason::ALL.iter().map(|reason| (reason.label(), counters.reasons[*reason as usize])).collect(),
             mesh_held: self.mesh.to_shards.iter().map(Outlet::held_total).sum::<u64>()
                 + self.mesh.to_ingest.held_total()
@@ -178,6 +172,17 @@ impl State {
             }
         }
         census
+    }
+
+    /// Publications that slow consumers were not sent, by policy.
+    fn dropped(&self) -> Vec<(&'static str, u64)> {
+        let policies = [
+            ("disconnect", SlowConsumerPolicy::Disconnect),
+            ("drop-oldest", SlowConsumerPolicy::DropOldest),
+            ("latest", SlowConsumerPolicy::Latest),
+            ("resync", SlowConsumerPolicy::Resync),
+        ];
+        policies.map(|(name, policy)| (name, self.counters.dropped[policy as usize])).to_vec()
     }
 
     /// Sockets by state. Those that have had their last word wait for the peer's end, whichever way.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use tidegate::{
     channel::Random,
-    mesh::{Answer, ChannelHasher, IngestMesh, Position, Publish, ReplyTo, ToIngest, ToShard},
+    mesh::{Answer, ChannelHasher, IngestMesh, Origin, Position, Publish, ReplyTo, ToIngest, ToShard, TraceNumber},
 };
 
 use crate::{
@@ -126,6 +126,8 @@ impl Producers {
             idempotency_key: publication.key.clone(),
             tags: Some([tag(publication.count)].into_iter().collect()),
             reply_to: ReplyTo::Ingest { connection: u64::from(publication.producer), sequence },
+            // Every other one is traced.
+            origin: Origin { taken_in_us: 0, trace: TraceNumber::new(sequence).filter(|_| sequence % 2 == 0) },
             ..Publish::json(channel, publication.data.clone())
         })));
         self.open.insert(sequence, publication);

@@ -393,7 +393,7 @@ impl Simulation {
                 taken = true;
                 match message {
                     ToControl::Reconfigured { .. } => self.unconfirmed -= 1,
-                    ToControl::Shard { .. } | ToControl::ShardStopped { .. } => {}
+                    ToControl::Shard { .. } | ToControl::ShardStopped { .. } | ToControl::Trace(_) => {}
                     other => panic!("nobody asked for {other:?}"),
                 }
             }
@@ -489,6 +489,10 @@ fn config(random: &mut Random) -> Config {
     config.client.ping_ms = 4_000;
     config.client.pong_ms_max = 1_500;
     config.client.pong_grace_ms = 1_000;
+    config.tracing.endpoint = Some("http://127.0.0.1/v1/traces".to_owned());
+    config.tracing.sample_one_in = 2;
+    // More than there are: what is chosen depends on no clock.
+    config.tracing.traces_per_second_max = 1_000_000;
     // Longer than any run: a key that is used again is always known.
     config.ingest.idempotency_ms = u32::MAX;
     let outbox_bytes_max = random.one_of(&[2_000, 30_000]);
