@@ -227,7 +227,7 @@ impl State {
     }
 
     /// Numbers a publication, with the shards that it goes to.
-    #[inline]
+    #[inline(always)]
     pub fn number(&mut self, publish: Publish) -> PublishOutcome {
         let own_subscribers = self.own_subscribers(&publish.channel);
         let mut outcome = self.channels.publish(publish, self.now_ms);
@@ -240,7 +240,7 @@ impl State {
     }
 
     /// Sends a publication to its shards.
-    #[inline]
+    #[inline(always)]
     pub fn pass_on(&mut self, outcome: &PublishOutcome, origin: Origin) {
         let Some(publication) = &outcome.publication else { return };
         let mut shards = outcome.shards;
@@ -273,7 +273,7 @@ impl State {
     }
 
     /// Passes a publication to its channel's topics, from the first on.
-    #[inline]
+    #[inline(always)]
     pub fn deliver_to_topics(&mut self, first: u32, publication: &Publication) {
         self.counters.deliveries += 1;
         self.topics.count_delivery(first);

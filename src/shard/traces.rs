@@ -85,19 +85,29 @@ impl State {
     }
 
     /// The turn's sends begin.
+    #[inline(always)]
     pub fn note_writing(&mut self) {
-        if self.traces.fan_outs.is_empty() {
-            return;
+        if !self.traces.fan_outs.is_empty() {
+            self.note_writing_of_traced();
         }
+    }
+
+    #[cold]
+    fn note_writing_of_traced(&mut self) {
         let writing_us = monotonic_us();
         self.traces.fan_outs.iter_mut().for_each(|note| note.writing_us = writing_us);
     }
 
     /// The turn's sends are done.
+    #[inline(always)]
     pub fn note_written(&mut self) {
-        if self.traces.fan_outs.is_empty() {
-            return;
+        if !self.traces.fan_outs.is_empty() {
+            self.note_written_of_traced();
         }
+    }
+
+    #[cold]
+    fn note_written_of_traced(&mut self) {
         let (written_us, before, after) = (monotonic_us(), self.traces.before, self.turn_totals());
         let turn = TurnTotals {
             publications: self.delivering.len() as u64,
