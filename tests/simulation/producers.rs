@@ -127,7 +127,10 @@ impl Producers {
             tags: Some([tag(publication.count)].into_iter().collect()),
             reply_to: ReplyTo::Ingest { connection: u64::from(publication.producer), sequence },
             // Every other one is traced.
-            origin: Origin { taken_in_us: 0, trace: TraceNumber::new(sequence).filter(|_| sequence % 2 == 0) },
+            origin: Origin {
+                taken_in_us: 0,
+                trace: TraceNumber::new(sequence).filter(|number| number.get().is_multiple_of(2)),
+            },
             ..Publish::json(channel, publication.data.clone())
         })));
         self.open.insert(sequence, publication);
