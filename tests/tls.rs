@@ -6,107 +6,36 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
     time::Duration,
 };
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
+use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
+use support::{
+    PATIENCE,
+    authority::{Authority, Pair, certificates},
+    script,
+    server::Server,
+    wait_for,
 };
-use support::{PATIENCE, script, server::Server, wait_for};
 use tungstenite::{Message, WebSocket};
-
-/// An authority of a test's own, and the folder where its certificates lie.
-struct Authority {
-    folder: PathBuf,
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
-
-/// Two files.
-struct Pair {
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
-impl Authority {
-    fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("tidegate-tls-tests-{}-{number}", std::process::id()));
-        fs::create_dir_all(&folder).expect("a temporary folder can be made");
-        let mut params = CertificateParams::new(Vec::new()).expect("no names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, format!("authority {number}"));
-        let key = KeyPair::generate().expect("a key");
-        let issuer = CertifiedIssuer::self_signed(params, key).expect("a certificate");
-        fs::write(folder.join("authority.pem"), issuer.pem()).expect("the folder can be written");
-        Self { folder, issuer }
-    }
-
-    fn file(&self) -> PathBuf {
-        self.folder.join("authority.pem")
-    }
-
-    /// Issues a certificate for a name, in place of an earlier one.
-    fn issue(&self, name: &str) -> Pair {
-        self.issue_with(name, |_| {})
-    }
-
-    fn issue_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Pair {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
-        params.distinguished_name.push(DnType::CommonName, name);
-        change(&mut params);
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        let pair =
-            Pair { certificate: self.folder.join(format!("{name}.pem")), key: self.folder.join(format!("{name}.key")) };
-        fs::write(&pair.key, key.serialize_pem()).expect("the folder can be written");
-        fs::write(&pair.certificate, certificate.pem()).expect("the folder can be written");
-        pair
-    }
-
-    /// A client that trusts the authority, upgraded and connected.
-    fn client(&self, server: &Server, name: &'static str) -> Client {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(self.file()).expect("a certificate")).expect("a certificate");
-        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("both versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = ServerName::try_from(name).expect("a name");
-        let connection = ClientConnection::new(Arc::new(config), name).expect("a client");
-        let socket = TcpStream::connect(server.client_address()).expect("the server listens");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        let stream = StreamOwned::new(connection, socket);
-        let (mut client, _) =
-            tungstenite::client("ws://localhost/connection/websocket", stream).expect("the server upgrades");
-        client.send(Message::text(r#"{"id":1,"connect":{}}"#)).expect("the server listens");
-        let reply = client.read().expect("a reply").into_text().expect("a text");
-        assert!(reply.contains("connect"), "{reply}");
-        client
-    }
-}
-
-impl Drop for Authority {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
-    }
-}
 
 type Client = WebSocket<StreamOwned<ClientConnection, TcpStream>>;
 
-fn certificates(section: &str, pairs: &[&Pair]) -> String {
-    let pair = |pair: &&Pair| format!("{{ certificate = {:?}, key = {:?} }}", pair.certificate, pair.key);
-    format!("{section}.certificates = [{}]\n", pairs.iter().map(pair).collect::<Vec<_>>().join(", "))
+/// A client that trusts the authority, upgraded and connected.
+fn client(authority: &Authority, server: &Server, name: &'static str) -> Client {
+    let name = ServerName::try_from(name).expect("a name");
+    let connection = ClientConnection::new(authority.client_config(), name).expect("a client");
+    let socket = TcpStream::connect(server.client_address()).expect("the server listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let stream = StreamOwned::new(connection, socket);
+    let (mut client, _) =
+        tungstenite::client("ws://localhost/connection/websocket", stream).expect("the server upgrades");
+    client.send(Message::text(r#"{"id":1,"connect":{}}"#)).expect("the server listens");
+    let reply = client.read().expect("a reply").into_text().expect("a text");
+    assert!(reply.contains("connect"), "{reply}");
+    client
 }
 
 fn secure_url(server: &Server) -> String {
@@ -245,7 +174,7 @@ fn certificates_are_renewed_while_clients_stay() {
     let authority = Authority::new();
     let pair = authority.issue("localhost");
     let server = Server::start(&certificates("client.tls", &[&pair]));
-    let mut lasting = authority.client(&server, "localhost");
+    let mut lasting = client(&authority, &server, "localhost");
     let renewals = |outcome: &str| {
         server.metrics().sum("tidegate_tls_certificate_renewals_total", &[("outcome", outcome)]).unwrap_or_default()
     };
@@ -253,14 +182,14 @@ fn certificates_are_renewed_while_clients_stay() {
     fs::write(&pair.certificate, "-----BEGIN CERTIFICATE-----\nno certificate\n").expect("it can be written");
     wait_for("the bad certificate to be refused", || (renewals("refused") == 1.0).then_some(()));
     assert!(server.log().contains("the certificates stay what they were"), "{}", server.log());
-    authority.client(&server, "localhost");
+    client(&authority, &server, "localhost");
     fs::write(&pair.certificate, good).expect("it can be written");
 
     authority.issue_with("localhost", |params| {
         params.subject_alt_names.push(rcgen::SanType::DnsName("renewed.example".try_into().expect("a name")));
     });
     wait_for("the certificate to be renewed", || (renewals("renewed") >= 1.0).then_some(()));
-    authority.client(&server, "renewed.example");
+    client(&authority, &server, "renewed.example");
     lasting.send(Message::text(r#"{"id":2,"subscribe":{"channel":"open:lasting"}}"#)).expect("it is connected still");
     let reply = lasting.read().expect("a reply").into_text().expect("a text");
     assert!(reply.contains("subscribe"), "{reply}");
@@ -275,7 +204,7 @@ fn handshakes_that_stall_or_are_garbage_hurt_nobody_else() {
     let pair = authority.issue("localhost");
     let settings = certificates("client.tls", &[&pair]) + "client.request_head_timeout = \"2s\"\n";
     let server = Server::start(&settings);
-    let mut lasting = authority.client(&server, "localhost");
+    let mut lasting = client(&authority, &server, "localhost");
     let connect = || TcpStream::connect(server.client_address()).expect("the server listens");
     let silent: Vec<TcpStream> = (0..100).map(|_| connect()).collect();
     let half_open: Vec<TcpStream> = (0..100)
@@ -290,7 +219,7 @@ fn handshakes_that_stall_or_are_garbage_hurt_nobody_else() {
         let garbage: Vec<u8> = (0..200).map(|byte: u8| byte.wrapping_mul(number | 1)).collect();
         socket.write_all(&[22, 3, 1, 0, 200]).and_then(|()| socket.write_all(&garbage)).expect("the server listens");
     }
-    authority.client(&server, "localhost");
+    client(&authority, &server, "localhost");
     lasting.send(Message::text(r#"{"id":2,"subscribe":{"channel":"open:lasting"}}"#)).expect("it is connected");
     assert!(lasting.read().expect("a reply").into_text().expect("a text").contains("subscribe"));
     server.wait_until_counted("tls_handshake_failed", 100);
