@@ -262,3 +262,58 @@ fn a_configuration_is_checked_with_its_certificates() {
         assert!(code == Some(2) && text.contains(message), "{message}: {text}");
     }
 }
+
+#[test]
+fn producers_that_do_not_shake_hands_are_let_go_and_are_not_too_many() {
+    let authority = Authority::new();
+    let pair = authority.issue("localhost");
+    let settings = certificates("ingest.tls", &[&pair])
+        + "ingest.tls.handshake_timeout = \"3s\"\ningest.tls.handshakes_max = 20\n";
+    let server = Server::start(&settings);
+    let reason = |name: &str| {
+        let counts = server.metrics().by_label("tidegate_ingest_rejections_total", "reason");
+        counts.get(name).copied().unwrap_or_default()
+    };
+    let connect = || TcpStream::connect(server.ingest_address()).expect("the server listens");
+    let publish = || {
+        let name = ServerName::try_from("localhost").expect("a name");
+        let connection = ClientConnection::new(authority.client_config(), name).expect("a client");
+        let socket = connect();
+        socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        StreamOwned::new(connection, socket)
+    };
+    let ask = |stream: &mut StreamOwned<ClientConnection, TcpStream>| {
+        stream.write_all(b"PING\r\n")?;
+        let mut reply = [0; 7];
+        stream.read_exact(&mut reply).map(|()| reply)
+    };
+    let mut lasting = publish();
+    assert_eq!(&ask(&mut lasting).expect("it is served"), b"+PONG\r\n");
+    // Half say nothing, half say the beginning of a handshake, and go on a little at a time.
+    let mut stalled: Vec<TcpStream> = (0..20).map(|_| connect()).collect();
+    for socket in &mut stalled[10..] {
+        socket.write_all(&[22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]).expect("the server listens");
+    }
+    wait_for("somebody to be one too many", || {
+        let _ = ask(&mut publish());
+        (reason("tls_handshakes_exhausted") > 0.0).then_some(())
+    });
+    // Who has shaken hands is served meanwhile.
+    assert_eq!(&ask(&mut lasting).expect("it is served"), b"+PONG\r\n");
+    wait_for("the time to be over", || {
+        for socket in &mut stalled[10..] {
+            // It may have been ended.
+            let _ = socket.write_all(b"x");
+        }
+        (reason("tls_handshake_timeout") == 20.0).then_some(())
+    });
+    for mut socket in stalled {
+        socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        // An end, or a reset where something was not read.
+        let _ = socket.read_to_end(&mut Vec::new()).inspect_err(|error| {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "it is ended");
+        });
+    }
+    assert_eq!(&ask(&mut publish()).expect("there is room again"), b"+PONG\r\n");
+    assert_eq!(&ask(&mut lasting).expect("it has no deadline any more"), b"+PONG\r\n");
+}

@@ -553,6 +553,19 @@ static INGEST_TLS: &[Key<Draft>] = &[
         "File with the certificates of authorities, in PEM: each producer must show a certificate of one of them. Unset: \
          producers need none.",
     )),
+    key(
+        "handshake_timeout",
+        Duration(|draft| &mut draft.config.ingest.tls.handshake_ms_max, 100..=MINUTE),
+        "5s",
+        "Time for a producer's handshake, from accept on.",
+    ),
+    key(
+        "handshakes_max",
+        Count(|draft| &mut draft.config.ingest.tls.handshakes_max, 1..=65_535),
+        "256",
+        "Handshakes of producers under way at a time, each with kilobytes of memory. Producers beyond are turned away, \
+         so that those who say nothing do not take all of ingest.connections_max.",
+    ),
 ];
 
 static ADMIN: &[Key<Draft>] = &[
