@@ -139,7 +139,11 @@ pub fn serve(start: Start, ready: impl FnOnce(&Addresses)) -> Result<Outcome, St
         let (config, hasher, admission) = (Arc::clone(&config), hasher.clone(), admission.clone());
         let tls = tls.client.clone();
         let options = move || ShardOptions {
-            rules: Rules::new(Arc::clone(&config), &operator_key, console_origins(config.admin.listen)),
+            rules: Rules::new(
+                Arc::clone(&config),
+                &operator_key,
+                console_origins(config.admin.listen, config.admin.tls.is_on()),
+            ),
             config,
             hasher,
             mesh,
@@ -257,10 +261,11 @@ fn with_bound(mut config: Config, client: SocketAddr, admin: SocketAddr, api: Op
 }
 
 /// Under which origins browsers see the console.
-fn console_origins(admin: SocketAddr) -> Vec<String> {
-    let mut origins = vec![format!("http://{admin}")];
+fn console_origins(admin: SocketAddr, is_secure: bool) -> Vec<String> {
+    let scheme = if is_secure { "https" } else { "http" };
+    let mut origins = vec![format!("{scheme}://{admin}")];
     if admin.ip().is_loopback() || admin.ip().is_unspecified() {
-        origins.extend(["127.0.0.1", "[::1]", "localhost"].map(|host| format!("http://{host}:{}", admin.port())));
+        origins.extend(["127.0.0.1", "[::1]", "localhost"].map(|host| format!("{scheme}://{host}:{}", admin.port())));
     }
     origins
 }

@@ -260,6 +260,11 @@ impl Rules<'_> {
             || "cannot be had while clients speak TLS; let the balancer end TLS, or pass connections on without the protocol".to_owned(),
         );
         self.require(
+            &["api.tls.certificates", "api.listen"],
+            !config.api.tls.is_on() || config.api.listen.is_some(),
+            || "is set, but the server API has no port of its own; set api.listen, or [admin.tls] for the operators' port".to_owned(),
+        );
+        self.require(
             &["ingest.tls.client_authority", "ingest.tls.certificates"],
             config.ingest.tls.client_authority.is_none() || config.ingest.tls.port.is_on(),
             || "is set, but ingest.tls.certificates is not; set them, so that the port speaks TLS".to_owned(),

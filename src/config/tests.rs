@@ -184,13 +184,14 @@ fn other_values() -> Config {
                 handshakes_max: 0,
             },
         },
-        admin: AdminConfig { listen, allow_public: true, password: Some("".into()) },
+        admin: AdminConfig { listen, allow_public: true, password: Some("".into()), tls: tls() },
         api: ApiConfig {
             listen: Some(listen),
             on_client_port: true,
             keys: vec!["".into()],
             insecure: true,
             error_mode: ErrorMode::Transport,
+            tls: tls(),
         },
         hooks: HooksConfig {
             connect: hook(),
