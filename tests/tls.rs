@@ -4,10 +4,10 @@ mod support;
 
 use std::{
     fs,
-    io::{Read, Write},
-    net::TcpStream,
+    io::{BufRead, BufReader, Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -316,4 +316,163 @@ fn producers_that_do_not_shake_hands_are_let_go_and_are_not_too_many() {
     }
     assert_eq!(&ask(&mut publish()).expect("there is room again"), b"+PONG\r\n");
     assert_eq!(&ask(&mut lasting).expect("it has no deadline any more"), b"+PONG\r\n");
+}
+
+/// An address that nobody listens on.
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+    listener.local_addr().expect("it has an address")
+}
+
+/// What `curl` prints, with the exit code.
+fn curl(authority: &Authority, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new("curl").args(["-sS", "--cacert"]).arg(authority.file()).args(arguments).output();
+    let output = output.expect("curl runs");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// A command of the program under test, with the configuration of a server.
+fn command(file: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.arg(arguments[0]).arg("--config").arg(file).args(&arguments[1..]);
+    command
+}
+
+/// Its exit code, and what it prints.
+fn outcome(mut command: Command) -> (Option<i32>, String) {
+    let output = command.output().expect("the program runs");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn operators_and_back_ends_speak_tls() {
+    let authority = Authority::new();
+    let (pair, other) = (authority.issue("localhost"), authority.issue("other.example"));
+    let api = free_address();
+    let settings = certificates("admin.tls", &[&pair])
+        + &certificates("api.tls", &[&pair])
+        + &format!("api.listen = \"{api}\"\napi.keys = [\"key\"]\n");
+    let mut server = Server::start(&settings);
+    let admin = server.admin_address().port();
+    // Who has connected and says nothing, or the beginning of a handshake, keeps nobody waiting.
+    let mut silent: Vec<TcpStream> =
+        (0..8).map(|_| TcpStream::connect(server.admin_address()).expect("it listens")).collect();
+    silent[0].write_all(&[22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]).expect("it listens");
+    let (code, text) = curl(&authority, &[&format!("https://localhost:{admin}/health")]);
+    assert!(code == Some(0) && text.contains("shards"), "{text}");
+    let (code, text) = curl(&authority, &[&format!("https://localhost:{admin}/metrics")]);
+    assert!(
+        code == Some(0) && text.contains("section=\"admin.tls\"") && text.contains("section=\"api.tls\""),
+        "{text}"
+    );
+    let info = ["-H", "X-API-Key: key", "-d", "{}", &format!("https://localhost:{}/api/info", api.port())];
+    let (code, text) = curl(&authority, &info);
+    assert!(code == Some(0) && text.contains("nodes"), "{text}");
+    for port in [admin, api.port()] {
+        let (code, text) = curl(&authority, &[&format!("http://localhost:{port}/health")]);
+        assert!(code == Some(0) && text.contains("this port speaks TLS"), "{code:?} {text}");
+        assert_eq!(curl(&authority, &[&format!("https://127.0.0.1:{port}/")]).0, Some(60), "the name is another");
+    }
+    // Certificates are renewed as those of other ports.
+    authority.issue_with("localhost", |params| {
+        params.subject_alt_names.push(rcgen::SanType::IpAddress(Ipv4Addr::LOCALHOST.into()));
+    });
+    wait_for("the certificate to be renewed", || {
+        (curl(&authority, &[&format!("https://127.0.0.1:{admin}/health")]).0 == Some(0)).then_some(())
+    });
+    drop(silent);
+
+    let file = server.configuration_file();
+    let (code, text) = outcome(command(&file, &["deny", "add", "203.0.113.0/24"]));
+    assert!(code == Some(0) && text.contains("203.0.113.0/24"), "{text}");
+    let (code, text) = outcome(command(&file, &["reload"]));
+    assert!(code == Some(0) && text.contains("nothing is written otherwise"), "{text}");
+    // Another server, or another's configuration.
+    let elsewhere = authority.folder.join("elsewhere.toml");
+    let listen = format!("admin.listen = \"{}\"\n", server.admin_address());
+    fs::write(&elsewhere, listen.clone() + &certificates("admin.tls", &[&other])).expect("it can be written");
+    let (code, text) = outcome(command(&elsewhere, &["deny", "list"]));
+    assert!(code == Some(1) && text.contains("another certificate than"), "{text}");
+    fs::write(&elsewhere, listen).expect("it can be written");
+    let (code, text) = outcome(command(&elsewhere, &["deny", "list"]));
+    assert!(code == Some(1) && text.contains("this port speaks TLS"), "{text}");
+    let (code, text) = outcome(command(&file, &["drain"]));
+    assert!(code == Some(0) && text.contains("has ended after"), "{text}");
+    assert!(server.wait_for_end(PATIENCE).success());
+}
+
+/// `tidegate tail`, ended with the test.
+struct Tail(Child);
+
+impl Tail {
+    fn start(mut command: Command) -> Self {
+        Self(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs"))
+    }
+
+    /// Waits until it is subscribed.
+    fn wait(&mut self) {
+        let mut line = String::new();
+        let stderr = self.0.stderr.as_mut().expect("it is piped");
+        BufReader::new(stderr).read_line(&mut line).expect("it says something");
+        assert!(line.contains("subscribed to"), "{line}");
+    }
+
+    fn next_line(&mut self) -> String {
+        let mut line = String::new();
+        BufReader::new(self.0.stdout.as_mut().expect("it is piped")).read_line(&mut line).expect("a line");
+        line
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn tail_and_publish_speak_tls() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let pair = authority.issue("localhost");
+    let server = Server::start(&(certificates("client.tls", &[&pair]) + &certificates("ingest.tls", &[&pair])));
+    let file = server.configuration_file();
+    let (url, ingest) = (secure_url(&server), format!("localhost:{}", server.ingest_address().port()));
+    let (own, other) = (authority.file().display().to_string(), stranger.file().display().to_string());
+    let plain = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.args(arguments);
+        command
+    };
+    let mut tails = [
+        command(&file, &["tail", "open:secure"]),
+        plain(&["tail", "open:secure", "--url", &url, "--tls-ca", &own]),
+        plain(&["tail", "open:secure", "--url", &url, "--tls-insecure"]),
+    ]
+    .map(Tail::start);
+    tails.iter_mut().for_each(Tail::wait);
+    let publishes = [
+        command(&file, &["publish", "open:secure", "1"]),
+        plain(&["publish", "open:secure", "2", "--address", &ingest, "--tls-ca", &own]),
+        plain(&["publish", "open:secure", "3", "--address", &ingest, "--tls-insecure"]),
+    ];
+    for (number, publish) in publishes.into_iter().enumerate() {
+        assert_eq!(outcome(publish), (Some(0), "3 subscribers\n".to_owned()));
+        for tail in &mut tails {
+            assert_eq!(tail.next_line(), format!("{}\n", number + 1));
+        }
+    }
+    for untrusted in [
+        plain(&["tail", "open:secure", "--url", &url, "--tls-ca", &other]),
+        plain(&["tail", "open:secure", "--url", &url]),
+        plain(&["publish", "open:secure", "2", "--address", &ingest, "--tls-ca", &other]),
+    ] {
+        let (code, text) = outcome(untrusted);
+        assert!(code == Some(1) && text.contains("an authority that is not trusted"), "{text}");
+    }
+    let (code, text) = outcome(plain(&["publish", "open:secure", "2", "--address", &ingest]));
+    assert!(code == Some(1) && text.contains("this port speaks TLS"), "{text}");
 }
