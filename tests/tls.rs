@@ -476,3 +476,62 @@ fn tail_and_publish_speak_tls() {
     let (code, text) = outcome(plain(&["publish", "open:secure", "2", "--address", &ingest]));
     assert!(code == Some(1) && text.contains("this port speaks TLS"), "{text}");
 }
+
+/// A header of the PROXY protocol, version 2, for a client of this address.
+fn proxy_header(client: [u8; 4]) -> Vec<u8> {
+    let fixed = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c";
+    [&fixed[..], &client, &[127, 0, 0, 1], &[0xc0, 0, 0x1f, 0x90]].concat()
+}
+
+#[test]
+fn a_balancer_tells_whose_connection_it_is_before_the_handshake() {
+    let authority = Authority::new();
+    let settings = certificates("client.tls", &[&authority.issue("localhost")])
+        + "client.proxy_protocol_from = [\"127.0.0.0/8\"]\nclient.deny = [\"192.0.2.66\"]\n\
+           client.limits.address_connections_max = 1\n";
+    let server = Server::start(&settings);
+    let connect = || {
+        let socket = TcpStream::connect(server.client_address()).expect("the server listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        socket
+    };
+    let session = || {
+        let name = ServerName::try_from("localhost").expect("a name");
+        ClientConnection::new(authority.client_config(), name).expect("a client")
+    };
+    let upgrade = |tls: ClientConnection, socket: TcpStream| {
+        let stream = StreamOwned::new(tls, socket);
+        tungstenite::client("ws://localhost/connection/websocket", stream).expect("the server upgrades").0
+    };
+    // In two parts, before anything else; and in one with the beginning of the handshake.
+    let mut socket = connect();
+    let header = proxy_header([192, 0, 2, 1]);
+    socket.write_all(&header[..9]).expect("the server listens");
+    wait_for("the first part to arrive", || {
+        (server.metrics().sum("tidegate_received_bytes_total", &[]) >= Some(9.0)).then_some(())
+    });
+    socket.write_all(&header[9..]).expect("the server listens");
+    let first = upgrade(session(), socket);
+    let (mut socket, mut tls) = (connect(), session());
+    let mut together = proxy_header([192, 0, 2, 2]);
+    tls.write_tls(&mut together).expect("there is room");
+    socket.write_all(&together).expect("the server listens");
+    let second = upgrade(tls, socket);
+    // The address in the header counts, and is denied.
+    for (client, reason) in [([192, 0, 2, 1], "address_connections_exhausted"), ([192, 0, 2, 66], "address_denied")] {
+        let (mut socket, mut tls) = (connect(), session());
+        let mut refused = proxy_header(client);
+        tls.write_tls(&mut refused).expect("there is room");
+        socket.write_all(&refused).expect("the server listens");
+        let mut rest = Vec::new();
+        // An end, or a reset where something was not read.
+        let _ = socket.read_to_end(&mut rest);
+        assert_eq!(rest, b"", "nothing is said in the clear");
+        server.wait_until_counted(reason, 1);
+    }
+    // A handshake without a header.
+    let (mut socket, mut tls) = (connect(), session());
+    assert!(tls.complete_io(&mut socket).is_err());
+    server.wait_until_counted("proxy_header_invalid", 1);
+    drop((first, second));
+}

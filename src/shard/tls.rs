@@ -212,8 +212,11 @@ impl Handshakes {
 }
 
 impl State {
-    /// Bytes of a client: opened, they are its session's.
+    /// Bytes of a client: opened, they are its session's. What a balancer says before them is not sealed.
     pub fn receive_sealed(&mut self, index: u32, received: &mut [u8]) {
+        if self.connection(index).awaits_proxy_header() {
+            return self.hear_balancer(index, received);
+        }
         let tls = self.tls.as_mut().expect("the port speaks TLS");
         // Whoever was refused before the handshake is not told more, as that would cost one.
         if self.connections[index as usize].has(Flag::Left) && !tls.channel_mut(index).is_established() {
