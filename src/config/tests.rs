@@ -1036,4 +1036,9 @@ fn certificates_are_pairs_of_absolute_paths() {
     let variable = r#"[{"certificate": "/a.pem", "key": "/a.key"}]"#;
     let loaded = load_with("", &[("TIDEGATE_INGEST_TLS_CERTIFICATES", variable)]).expect("a list in JSON");
     assert_eq!(loaded.config.ingest.tls.port.certificates, [files("/a.pem", "/a.key")]);
+    let api = "[api.tls]\ncertificates = [{ certificate = \"/a.pem\", key = \"/a.key\" }]\n";
+    let errors = errors_of(api, &[]);
+    assert!(errors.contains("the server API has no port of its own; set api.listen"), "{errors}");
+    let config = config_of(&format!("{api}[api]\nlisten = \"127.0.0.1:9001\"\n"));
+    assert!(config.api.tls.is_on() && !config.admin.tls.is_on());
 }
