@@ -275,7 +275,7 @@ fn a_storm_of_tls_handshakes_does_not_slow_the_healthy() {
         let (full, garbage) = (ended_well() - before, server.metrics().reason("tls_handshake_failed") - garbage);
         server.wait_until_counted("tls_handshake_timeout", 1);
         storm.end();
-        assert!(full > 50.0 && garbage > 50, "there was a storm: {full} full handshakes, {garbage} of garbage");
+        assert!(full >= 10.0 && garbage >= 10, "there was a storm: {full} full handshakes, {garbage} of garbage");
         rounds.push((quiet, beside, full, garbage));
         if beside <= 2 * quiet {
             break;
