@@ -13,7 +13,7 @@ use std::{
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::{
-    config::Config,
+    config::{AdminConfig, Config},
     control::{Control, LoadConfig, Outcome, Reloading},
     demo, ingest,
     limits::ADMIN_CONNECTIONS_MAX,
@@ -139,7 +139,7 @@ pub fn serve(start: Start, ready: impl FnOnce(&Addresses)) -> Result<Outcome, St
         let (config, hasher, admission) = (Arc::clone(&config), hasher.clone(), admission.clone());
         let tls = tls.client.clone();
         let options = move || ShardOptions {
-            rules: Rules::new(Arc::clone(&config), &operator_key, console_origins(config.admin.listen)),
+            rules: Rules::new(Arc::clone(&config), &operator_key, console_origins(&config.admin)),
             config,
             hasher,
             mesh,
@@ -257,10 +257,11 @@ fn with_bound(mut config: Config, client: SocketAddr, admin: SocketAddr, api: Op
 }
 
 /// Under which origins browsers see the console.
-fn console_origins(admin: SocketAddr) -> Vec<String> {
-    let mut origins = vec![format!("http://{admin}")];
+fn console_origins(admin: &AdminConfig) -> Vec<String> {
+    let (scheme, admin) = (if admin.tls.is_on() { "https" } else { "http" }, admin.listen);
+    let mut origins = vec![format!("{scheme}://{admin}")];
     if admin.ip().is_loopback() || admin.ip().is_unspecified() {
-        origins.extend(["127.0.0.1", "[::1]", "localhost"].map(|host| format!("http://{host}:{}", admin.port())));
+        origins.extend(["127.0.0.1", "[::1]", "localhost"].map(|host| format!("{scheme}://{host}:{}", admin.port())));
     }
     origins
 }

@@ -8,7 +8,8 @@ use std::{
     io::Write,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     os::fd::{AsRawFd, OwnedFd},
-    process::Command,
+    process::{Child, Command, Stdio},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -21,6 +22,7 @@ use nix::{
 use serde_json::json;
 use support::{
     PATIENCE,
+    authority::{Authority, certificates},
     bystander::Bystander,
     http,
     producer::Producer,
@@ -201,13 +203,7 @@ fn slow_handshakes_do_not_slow_the_healthy() {
     let (slow, healthy) = (number("ABUSE_SLOW", 1_000), number("ABUSE_HEALTHY", 300));
     let server = Server::start(&format!("client.limits.handshakes_max = {}", slow / 4));
     let mut swarm = Swarm::new(slow + healthy);
-    // A hundred at a time: whoever is made to wait by this thread would be taken for slow itself.
-    for first in (0..healthy).step_by(100) {
-        for _ in first..healthy.min(first + 100) {
-            swarm.add(server.client_address(), vec!["open:healthy".to_owned()]);
-        }
-        swarm.run_until("all subscribe", PATIENCE, |member| member.is_subscribed());
-    }
+    subscribe_healthy(&mut swarm, &server, healthy);
     let mut producer = Producer::connect(&server);
     let mut published = 0;
     delivery_time(&mut swarm, &mut producer, &mut published);
@@ -215,7 +211,7 @@ fn slow_handshakes_do_not_slow_the_healthy() {
     let mut rounds = Vec::new();
     for _ in 0..4 {
         let quiet = delivery_time(&mut swarm, &mut producer, &mut published);
-        let slow = SlowCrowd::begin(server.client_address(), slow);
+        let slow = SlowCrowd::begin(server.client_address(), slow, HTTP_HEAD);
         let beside = delivery_time(&mut swarm, &mut producer, &mut published);
         slow.end();
         rounds.push((quiet, beside));
@@ -232,15 +228,136 @@ fn slow_handshakes_do_not_slow_the_healthy() {
     swarm.run_for(Duration::from_millis(10));
 }
 
-/// Sockets that send the head of a request byte by byte, and come again when they are closed.
+/// A hundred at a time: whoever is made to wait by this thread would be taken for slow itself.
+fn subscribe_healthy(swarm: &mut Swarm, server: &Server, healthy: usize) {
+    for first in (0..healthy).step_by(100) {
+        for _ in first..healthy.min(first + 100) {
+            swarm.add(server.client_address(), vec!["open:healthy".to_owned()]);
+        }
+        swarm.run_until("all subscribe", PATIENCE, |member| member.is_subscribed());
+    }
+}
+
+/// How long the slowest of 99 in 100 deliveries took, of so many publications to all of the healthy.
+fn delivery_p99(swarm: &mut Swarm, producer: &mut Producer, published: &mut usize) -> Duration {
+    const PUBLICATIONS: usize = 100;
+    let mut times = Vec::new();
+    for _ in 0..PUBLICATIONS {
+        *published += 1;
+        let (began, wanted) = (Instant::now(), *published);
+        producer.publish("open:healthy", &json!({ "number": wanted }).to_string());
+        swarm.run_until("a publication reaches all", PATIENCE, |member| member.received.len() >= wanted);
+        times.extend(swarm.members().iter().map(|member| member.received_at - began));
+        thread::sleep(Duration::from_millis(5));
+    }
+    times.sort_unstable();
+    times[times.len() * 99 / 100]
+}
+
+#[test]
+fn a_storm_of_tls_handshakes_does_not_slow_the_healthy() {
+    let (slow, healthy) = (number("ABUSE_SLOW", 600), number("ABUSE_HEALTHY", 200));
+    let authority = Authority::new();
+    let settings = certificates("client.tls", &[&authority.issue("localhost")]);
+    let server = Server::start(&(settings + "client.request_head_timeout = \"3s\"\n"));
+    let mut swarm = Swarm::secure(slow + healthy + 100, authority.client_config());
+    subscribe_healthy(&mut swarm, &server, healthy);
+    let mut producer = Producer::connect(&server);
+    let mut published = 0;
+    delivery_p99(&mut swarm, &mut producer, &mut published);
+    let ended_well = || server.metrics().sum("tidegate_tls_handshakes_total", &[]).unwrap_or_default();
+    let mut rounds = Vec::new();
+    for _ in 0..4 {
+        let quiet = delivery_p99(&mut swarm, &mut producer, &mut published);
+        let storm = HandshakeStorm::begin(&server, slow);
+        let (before, garbage) = (ended_well(), server.metrics().reason("tls_handshake_failed"));
+        let beside = delivery_p99(&mut swarm, &mut producer, &mut published);
+        let (full, garbage) = (ended_well() - before, server.metrics().reason("tls_handshake_failed") - garbage);
+        server.wait_until_counted("tls_handshake_timeout", 1);
+        storm.end();
+        assert!(full >= 10.0 && garbage >= 10, "there was a storm: {full} full handshakes, {garbage} of garbage");
+        rounds.push((quiet, beside, full, garbage));
+        if beside <= 2 * quiet {
+            break;
+        }
+    }
+    println!(
+        "{slow} stalled handshakes beside {healthy} healthy clients: p99 quiet and beside them, full, garbage {rounds:?}"
+    );
+    assert!(rounds.iter().any(|(quiet, beside, ..)| *beside <= 2 * *quiet), "{rounds:?}");
+    wait_for("what the storm has left is let go", || {
+        (server.metrics().sum("tidegate_sockets", &[]) == Some(healthy as f64)).then_some(())
+    });
+    assert_eq!(server.metrics().sum("tidegate_tls_handshakes_under_way", &[]), Some(0.0));
+    // And others still find their way in.
+    swarm.add(server.client_address(), vec!["open:healthy".to_owned()]);
+    swarm.run_until("one more subscribes", PATIENCE, |member| member.is_subscribed());
+}
+
+/// Full handshakes one after the other, others that stall, and garbage in place of some.
+struct HandshakeStorm {
+    stalled: SlowCrowd,
+    full: Vec<Child>,
+    stop: mpsc::Sender<()>,
+    garbage: thread::JoinHandle<()>,
+}
+
+impl HandshakeStorm {
+    /// Clients that shake hands at the same time, as fast as they can.
+    const FULL: usize = 2;
+
+    fn begin(server: &Server, stalled: usize) -> Self {
+        let target = server.client_address();
+        let full = || {
+            // With what CPU others leave: what the server makes of it is in question, not how busy the machine is.
+            Command::new("nice")
+                .args(["-n", "19", "openssl", "s_time", "-new", "-time", "600", "-connect", &target.to_string()])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("openssl runs; `make test-tools` installs what the tests need")
+        };
+        let (stop, stopped) = mpsc::channel::<()>();
+        let garbage = move || {
+            let hello: Vec<u8> = [22, 3, 1, 0, 200].into_iter().chain((0..200_u8).map(|byte| byte ^ 0x5a)).collect();
+            while stopped.recv_timeout(Duration::from_millis(5)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                // The server may refuse it before all is written.
+                let _ = TcpStream::connect(target).and_then(|mut stream| stream.write_all(&hello));
+            }
+        };
+        Self {
+            stalled: SlowCrowd::begin(target, stalled, CLIENT_HELLO_HEAD),
+            full: (0..Self::FULL).map(|_| full()).collect(),
+            stop,
+            garbage: thread::spawn(garbage),
+        }
+    }
+
+    fn end(self) {
+        for mut child in self.full {
+            child.kill().expect("it is our child");
+            child.wait().expect("it is our child");
+        }
+        drop(self.stop);
+        self.garbage.join().expect("it ends");
+        self.stalled.end();
+    }
+}
+
+/// The head of a request, and of a TLS handshake's first message, of 512 bytes, that do not come to an end.
+const HTTP_HEAD: &[u8] = b"GET /connection/websocket HTTP/1.1\r\nHost: a\r\nX-Slow: ";
+const CLIENT_HELLO_HEAD: &[u8] = &[22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
+
+/// Sockets that send something byte by byte, and come again when they are closed.
 struct SlowCrowd {
-    stop: std::sync::mpsc::Sender<()>,
+    stop: mpsc::Sender<()>,
     thread: thread::JoinHandle<()>,
 }
 
 impl SlowCrowd {
-    fn begin(target: SocketAddr, sockets: usize) -> Self {
-        let (stop, stopped) = std::sync::mpsc::channel();
+    fn begin(target: SocketAddr, sockets: usize, head: &'static [u8]) -> Self {
+        let (stop, stopped) = mpsc::channel();
         let connect = move || {
             let stream = TcpStream::connect(target).ok()?;
             stream.set_nonblocking(true).ok()?;
@@ -248,7 +365,6 @@ impl SlowCrowd {
         };
         let mut crowd: Vec<Option<TcpStream>> = (0..sockets).map(|_| connect()).collect();
         let drip = move || {
-            let head = b"GET /connection/websocket HTTP/1.1\r\nHost: a\r\nX-Slow: ";
             let mut sent = 0;
             loop {
                 let byte = [*head.get(sent).unwrap_or(&b'x')];
@@ -258,8 +374,7 @@ impl SlowCrowd {
                         *member = connect();
                     }
                     if place % 100 == 0
-                        && stopped.recv_timeout(Duration::from_millis(10))
-                            != Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+                        && stopped.recv_timeout(Duration::from_millis(10)) != Err(mpsc::RecvTimeoutError::Timeout)
                     {
                         return;
                     }

@@ -236,7 +236,7 @@ fn mistakes_in_the_command_line_are_usage_errors() {
         &["publish", "a:b", "1", "--address", "h:1", "--unix", "/s"],
         &["tail"],
         &["tail", "a:b", "--url", "http://127.0.0.1:8000"],
-        &["tail", "a:b", "--url", "wss://127.0.0.1:8000"],
+        &["tail", "a:b", "--url", "https://127.0.0.1:8000"],
         &["tail", "a:b", "--token", "t", "--user", "u"],
     ] {
         let output = run(arguments);

@@ -4,109 +4,38 @@ mod support;
 
 use std::{
     fs,
-    io::{Read, Write},
-    net::TcpStream,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    io::{BufRead, BufReader, Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
+use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
+use support::{
+    PATIENCE,
+    authority::{Authority, Pair, certificates},
+    script,
+    server::Server,
+    wait_for,
 };
-use support::{PATIENCE, script, server::Server, wait_for};
 use tungstenite::{Message, WebSocket};
-
-/// An authority of a test's own, and the folder where its certificates lie.
-struct Authority {
-    folder: PathBuf,
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
-
-/// Two files.
-struct Pair {
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
-impl Authority {
-    fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("tidegate-tls-tests-{}-{number}", std::process::id()));
-        fs::create_dir_all(&folder).expect("a temporary folder can be made");
-        let mut params = CertificateParams::new(Vec::new()).expect("no names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, format!("authority {number}"));
-        let key = KeyPair::generate().expect("a key");
-        let issuer = CertifiedIssuer::self_signed(params, key).expect("a certificate");
-        fs::write(folder.join("authority.pem"), issuer.pem()).expect("the folder can be written");
-        Self { folder, issuer }
-    }
-
-    fn file(&self) -> PathBuf {
-        self.folder.join("authority.pem")
-    }
-
-    /// Issues a certificate for a name, in place of an earlier one.
-    fn issue(&self, name: &str) -> Pair {
-        self.issue_with(name, |_| {})
-    }
-
-    fn issue_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Pair {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
-        params.distinguished_name.push(DnType::CommonName, name);
-        change(&mut params);
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        let pair =
-            Pair { certificate: self.folder.join(format!("{name}.pem")), key: self.folder.join(format!("{name}.key")) };
-        fs::write(&pair.key, key.serialize_pem()).expect("the folder can be written");
-        fs::write(&pair.certificate, certificate.pem()).expect("the folder can be written");
-        pair
-    }
-
-    /// A client that trusts the authority, upgraded and connected.
-    fn client(&self, server: &Server, name: &'static str) -> Client {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(self.file()).expect("a certificate")).expect("a certificate");
-        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("both versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = ServerName::try_from(name).expect("a name");
-        let connection = ClientConnection::new(Arc::new(config), name).expect("a client");
-        let socket = TcpStream::connect(server.client_address()).expect("the server listens");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        let stream = StreamOwned::new(connection, socket);
-        let (mut client, _) =
-            tungstenite::client("ws://localhost/connection/websocket", stream).expect("the server upgrades");
-        client.send(Message::text(r#"{"id":1,"connect":{}}"#)).expect("the server listens");
-        let reply = client.read().expect("a reply").into_text().expect("a text");
-        assert!(reply.contains("connect"), "{reply}");
-        client
-    }
-}
-
-impl Drop for Authority {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
-    }
-}
 
 type Client = WebSocket<StreamOwned<ClientConnection, TcpStream>>;
 
-fn certificates(section: &str, pairs: &[&Pair]) -> String {
-    let pair = |pair: &&Pair| format!("{{ certificate = {:?}, key = {:?} }}", pair.certificate, pair.key);
-    format!("{section}.certificates = [{}]\n", pairs.iter().map(pair).collect::<Vec<_>>().join(", "))
+/// A client that trusts the authority, upgraded and connected.
+fn client(authority: &Authority, server: &Server, name: &'static str) -> Client {
+    let name = ServerName::try_from(name).expect("a name");
+    let connection = ClientConnection::new(authority.client_config(), name).expect("a client");
+    let socket = TcpStream::connect(server.client_address()).expect("the server listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let stream = StreamOwned::new(connection, socket);
+    let (mut client, _) =
+        tungstenite::client("ws://localhost/connection/websocket", stream).expect("the server upgrades");
+    client.send(Message::text(r#"{"id":1,"connect":{}}"#)).expect("the server listens");
+    let reply = client.read().expect("a reply").into_text().expect("a text");
+    assert!(reply.contains("connect"), "{reply}");
+    client
 }
 
 fn secure_url(server: &Server) -> String {
@@ -245,7 +174,7 @@ fn certificates_are_renewed_while_clients_stay() {
     let authority = Authority::new();
     let pair = authority.issue("localhost");
     let server = Server::start(&certificates("client.tls", &[&pair]));
-    let mut lasting = authority.client(&server, "localhost");
+    let mut lasting = client(&authority, &server, "localhost");
     let renewals = |outcome: &str| {
         server.metrics().sum("tidegate_tls_certificate_renewals_total", &[("outcome", outcome)]).unwrap_or_default()
     };
@@ -253,14 +182,14 @@ fn certificates_are_renewed_while_clients_stay() {
     fs::write(&pair.certificate, "-----BEGIN CERTIFICATE-----\nno certificate\n").expect("it can be written");
     wait_for("the bad certificate to be refused", || (renewals("refused") == 1.0).then_some(()));
     assert!(server.log().contains("the certificates stay what they were"), "{}", server.log());
-    authority.client(&server, "localhost");
+    client(&authority, &server, "localhost");
     fs::write(&pair.certificate, good).expect("it can be written");
 
     authority.issue_with("localhost", |params| {
         params.subject_alt_names.push(rcgen::SanType::DnsName("renewed.example".try_into().expect("a name")));
     });
     wait_for("the certificate to be renewed", || (renewals("renewed") >= 1.0).then_some(()));
-    authority.client(&server, "renewed.example");
+    client(&authority, &server, "renewed.example");
     lasting.send(Message::text(r#"{"id":2,"subscribe":{"channel":"open:lasting"}}"#)).expect("it is connected still");
     let reply = lasting.read().expect("a reply").into_text().expect("a text");
     assert!(reply.contains("subscribe"), "{reply}");
@@ -275,7 +204,7 @@ fn handshakes_that_stall_or_are_garbage_hurt_nobody_else() {
     let pair = authority.issue("localhost");
     let settings = certificates("client.tls", &[&pair]) + "client.request_head_timeout = \"2s\"\n";
     let server = Server::start(&settings);
-    let mut lasting = authority.client(&server, "localhost");
+    let mut lasting = client(&authority, &server, "localhost");
     let connect = || TcpStream::connect(server.client_address()).expect("the server listens");
     let silent: Vec<TcpStream> = (0..100).map(|_| connect()).collect();
     let half_open: Vec<TcpStream> = (0..100)
@@ -290,7 +219,7 @@ fn handshakes_that_stall_or_are_garbage_hurt_nobody_else() {
         let garbage: Vec<u8> = (0..200).map(|byte: u8| byte.wrapping_mul(number | 1)).collect();
         socket.write_all(&[22, 3, 1, 0, 200]).and_then(|()| socket.write_all(&garbage)).expect("the server listens");
     }
-    authority.client(&server, "localhost");
+    client(&authority, &server, "localhost");
     lasting.send(Message::text(r#"{"id":2,"subscribe":{"channel":"open:lasting"}}"#)).expect("it is connected");
     assert!(lasting.read().expect("a reply").into_text().expect("a text").contains("subscribe"));
     server.wait_until_counted("tls_handshake_failed", 100);
@@ -332,4 +261,277 @@ fn a_configuration_is_checked_with_its_certificates() {
         let (code, text) = check(certificate, key);
         assert!(code == Some(2) && text.contains(message), "{message}: {text}");
     }
+}
+
+#[test]
+fn producers_that_do_not_shake_hands_are_let_go_and_are_not_too_many() {
+    let authority = Authority::new();
+    let pair = authority.issue("localhost");
+    let settings = certificates("ingest.tls", &[&pair])
+        + "ingest.tls.handshake_timeout = \"3s\"\ningest.tls.handshakes_max = 20\n";
+    let server = Server::start(&settings);
+    let reason = |name: &str| {
+        let counts = server.metrics().by_label("tidegate_ingest_rejections_total", "reason");
+        counts.get(name).copied().unwrap_or_default()
+    };
+    let connect = || TcpStream::connect(server.ingest_address()).expect("the server listens");
+    let publish = || {
+        let name = ServerName::try_from("localhost").expect("a name");
+        let connection = ClientConnection::new(authority.client_config(), name).expect("a client");
+        let socket = connect();
+        socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        StreamOwned::new(connection, socket)
+    };
+    let ask = |stream: &mut StreamOwned<ClientConnection, TcpStream>| {
+        stream.write_all(b"PING\r\n")?;
+        let mut reply = [0; 7];
+        stream.read_exact(&mut reply).map(|()| reply)
+    };
+    let mut lasting = publish();
+    assert_eq!(&ask(&mut lasting).expect("it is served"), b"+PONG\r\n");
+    // Half say nothing, half say the beginning of a handshake, and go on a little at a time.
+    let mut stalled: Vec<TcpStream> = (0..20).map(|_| connect()).collect();
+    for socket in &mut stalled[10..] {
+        socket.write_all(&[22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]).expect("the server listens");
+    }
+    wait_for("somebody to be one too many", || {
+        let _ = ask(&mut publish());
+        (reason("tls_handshakes_exhausted") > 0.0).then_some(())
+    });
+    // Who has shaken hands is served meanwhile.
+    assert_eq!(&ask(&mut lasting).expect("it is served"), b"+PONG\r\n");
+    wait_for("the time to be over", || {
+        for socket in &mut stalled[10..] {
+            // It may have been ended.
+            let _ = socket.write_all(b"x");
+        }
+        (reason("tls_handshake_timeout") == 20.0).then_some(())
+    });
+    for mut socket in stalled {
+        socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        // An end, or a reset where something was not read.
+        let _ = socket.read_to_end(&mut Vec::new()).inspect_err(|error| {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "it is ended");
+        });
+    }
+    assert_eq!(&ask(&mut publish()).expect("there is room again"), b"+PONG\r\n");
+    assert_eq!(&ask(&mut lasting).expect("it has no deadline any more"), b"+PONG\r\n");
+}
+
+/// An address that nobody listens on.
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+    listener.local_addr().expect("it has an address")
+}
+
+/// What `curl` prints, with the exit code.
+fn curl(authority: &Authority, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new("curl").args(["-sS", "--cacert"]).arg(authority.file()).args(arguments).output();
+    let output = output.expect("curl runs");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// A command of the program under test, with the configuration of a server.
+fn command(file: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.arg(arguments[0]).arg("--config").arg(file).args(&arguments[1..]);
+    command
+}
+
+/// Its exit code, and what it prints.
+fn outcome(mut command: Command) -> (Option<i32>, String) {
+    let output = command.output().expect("the program runs");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn operators_and_back_ends_speak_tls() {
+    let authority = Authority::new();
+    let (pair, other) = (authority.issue("localhost"), authority.issue("other.example"));
+    let api = free_address();
+    let settings = certificates("admin.tls", &[&pair])
+        + &certificates("api.tls", &[&pair])
+        + &format!("api.listen = \"{api}\"\napi.keys = [\"key\"]\n");
+    let mut server = Server::start(&settings);
+    let admin = server.admin_address().port();
+    // Who has connected and says nothing, or the beginning of a handshake, keeps nobody waiting.
+    let mut silent: Vec<TcpStream> =
+        (0..8).map(|_| TcpStream::connect(server.admin_address()).expect("it listens")).collect();
+    silent[0].write_all(&[22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]).expect("it listens");
+    let (code, text) = curl(&authority, &[&format!("https://localhost:{admin}/health")]);
+    assert!(code == Some(0) && text.contains("shards"), "{text}");
+    let (code, text) = curl(&authority, &[&format!("https://localhost:{admin}/metrics")]);
+    assert!(
+        code == Some(0) && text.contains("section=\"admin.tls\"") && text.contains("section=\"api.tls\""),
+        "{text}"
+    );
+    let info = ["-H", "X-API-Key: key", "-d", "{}", &format!("https://localhost:{}/api/info", api.port())];
+    let (code, text) = curl(&authority, &info);
+    assert!(code == Some(0) && text.contains("nodes"), "{text}");
+    for port in [admin, api.port()] {
+        let (code, text) = curl(&authority, &[&format!("http://localhost:{port}/health")]);
+        assert!(code == Some(0) && text.contains("this port speaks TLS"), "{code:?} {text}");
+        assert_eq!(curl(&authority, &[&format!("https://127.0.0.1:{port}/")]).0, Some(60), "the name is another");
+    }
+    // Certificates are renewed as those of other ports.
+    authority.issue_with("localhost", |params| {
+        params.subject_alt_names.push(rcgen::SanType::IpAddress(Ipv4Addr::LOCALHOST.into()));
+    });
+    wait_for("the certificate to be renewed", || {
+        (curl(&authority, &[&format!("https://127.0.0.1:{admin}/health")]).0 == Some(0)).then_some(())
+    });
+    drop(silent);
+
+    let file = server.configuration_file();
+    let (code, text) = outcome(command(&file, &["deny", "add", "203.0.113.0/24"]));
+    assert!(code == Some(0) && text.contains("203.0.113.0/24"), "{text}");
+    let (code, text) = outcome(command(&file, &["reload"]));
+    assert!(code == Some(0) && text.contains("nothing is written otherwise"), "{text}");
+    // Another server, or another's configuration.
+    let elsewhere = authority.folder.join("elsewhere.toml");
+    let listen = format!("admin.listen = \"{}\"\n", server.admin_address());
+    fs::write(&elsewhere, listen.clone() + &certificates("admin.tls", &[&other])).expect("it can be written");
+    let (code, text) = outcome(command(&elsewhere, &["deny", "list"]));
+    assert!(code == Some(1) && text.contains("another certificate than"), "{text}");
+    fs::write(&elsewhere, listen).expect("it can be written");
+    let (code, text) = outcome(command(&elsewhere, &["deny", "list"]));
+    assert!(code == Some(1) && text.contains("this port speaks TLS"), "{text}");
+    let (code, text) = outcome(command(&file, &["drain"]));
+    assert!(code == Some(0) && text.contains("has ended after"), "{text}");
+    assert!(server.wait_for_end(PATIENCE).success());
+}
+
+/// `tidegate tail`, ended with the test.
+struct Tail(Child);
+
+impl Tail {
+    fn start(mut command: Command) -> Self {
+        Self(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs"))
+    }
+
+    /// Waits until it is subscribed.
+    fn wait(&mut self) {
+        let mut line = String::new();
+        let stderr = self.0.stderr.as_mut().expect("it is piped");
+        BufReader::new(stderr).read_line(&mut line).expect("it says something");
+        assert!(line.contains("subscribed to"), "{line}");
+    }
+
+    fn next_line(&mut self) -> String {
+        let mut line = String::new();
+        BufReader::new(self.0.stdout.as_mut().expect("it is piped")).read_line(&mut line).expect("a line");
+        line
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn tail_and_publish_speak_tls() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let pair = authority.issue("localhost");
+    let server = Server::start(&(certificates("client.tls", &[&pair]) + &certificates("ingest.tls", &[&pair])));
+    let file = server.configuration_file();
+    let (url, ingest) = (secure_url(&server), format!("localhost:{}", server.ingest_address().port()));
+    let (own, other) = (authority.file().display().to_string(), stranger.file().display().to_string());
+    let plain = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.args(arguments);
+        command
+    };
+    let mut tails = [
+        command(&file, &["tail", "open:secure"]),
+        plain(&["tail", "open:secure", "--url", &url, "--tls-ca", &own]),
+        plain(&["tail", "open:secure", "--url", &url, "--tls-insecure"]),
+    ]
+    .map(Tail::start);
+    tails.iter_mut().for_each(Tail::wait);
+    let publishes = [
+        command(&file, &["publish", "open:secure", "1"]),
+        plain(&["publish", "open:secure", "2", "--address", &ingest, "--tls-ca", &own]),
+        plain(&["publish", "open:secure", "3", "--address", &ingest, "--tls-insecure"]),
+    ];
+    for (number, publish) in publishes.into_iter().enumerate() {
+        assert_eq!(outcome(publish), (Some(0), "3 subscribers\n".to_owned()));
+        for tail in &mut tails {
+            assert_eq!(tail.next_line(), format!("{}\n", number + 1));
+        }
+    }
+    for untrusted in [
+        plain(&["tail", "open:secure", "--url", &url, "--tls-ca", &other]),
+        plain(&["tail", "open:secure", "--url", &url]),
+        plain(&["publish", "open:secure", "2", "--address", &ingest, "--tls-ca", &other]),
+    ] {
+        let (code, text) = outcome(untrusted);
+        assert!(code == Some(1) && text.contains("an authority that is not trusted"), "{text}");
+    }
+    let (code, text) = outcome(plain(&["publish", "open:secure", "2", "--address", &ingest]));
+    assert!(code == Some(1) && text.contains("this port speaks TLS"), "{text}");
+}
+
+/// A header of the PROXY protocol, version 2, for a client of this address.
+fn proxy_header(client: [u8; 4]) -> Vec<u8> {
+    let fixed = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c";
+    [&fixed[..], &client, &[127, 0, 0, 1], &[0xc0, 0, 0x1f, 0x90]].concat()
+}
+
+#[test]
+fn a_balancer_tells_whose_connection_it_is_before_the_handshake() {
+    let authority = Authority::new();
+    let settings = certificates("client.tls", &[&authority.issue("localhost")])
+        + "client.proxy_protocol_from = [\"127.0.0.0/8\"]\nclient.deny = [\"192.0.2.66\"]\n\
+           client.limits.address_connections_max = 1\n";
+    let server = Server::start(&settings);
+    let connect = || {
+        let socket = TcpStream::connect(server.client_address()).expect("the server listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        socket
+    };
+    let session = || {
+        let name = ServerName::try_from("localhost").expect("a name");
+        ClientConnection::new(authority.client_config(), name).expect("a client")
+    };
+    let upgrade = |tls: ClientConnection, socket: TcpStream| {
+        let stream = StreamOwned::new(tls, socket);
+        tungstenite::client("ws://localhost/connection/websocket", stream).expect("the server upgrades").0
+    };
+    // In two parts, before anything else; and in one with the beginning of the handshake.
+    let mut socket = connect();
+    let header = proxy_header([192, 0, 2, 1]);
+    socket.write_all(&header[..9]).expect("the server listens");
+    wait_for("the first part to arrive", || {
+        (server.metrics().sum("tidegate_received_bytes_total", &[]) >= Some(9.0)).then_some(())
+    });
+    socket.write_all(&header[9..]).expect("the server listens");
+    let first = upgrade(session(), socket);
+    let (mut socket, mut tls) = (connect(), session());
+    let mut together = proxy_header([192, 0, 2, 2]);
+    tls.write_tls(&mut together).expect("there is room");
+    socket.write_all(&together).expect("the server listens");
+    let second = upgrade(tls, socket);
+    // The address in the header counts, and is denied.
+    for (client, reason) in [([192, 0, 2, 1], "address_connections_exhausted"), ([192, 0, 2, 66], "address_denied")] {
+        let (mut socket, mut tls) = (connect(), session());
+        let mut refused = proxy_header(client);
+        tls.write_tls(&mut refused).expect("there is room");
+        socket.write_all(&refused).expect("the server listens");
+        let mut rest = Vec::new();
+        // An end, or a reset where something was not read.
+        let _ = socket.read_to_end(&mut rest);
+        assert_eq!(rest, b"", "nothing is said in the clear");
+        server.wait_until_counted(reason, 1);
+    }
+    // A handshake without a header.
+    let (mut socket, mut tls) = (connect(), session());
+    assert!(tls.complete_io(&mut socket).is_err());
+    server.wait_until_counted("proxy_header_invalid", 1);
+    drop((first, second));
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{composer::Composer, payload::PayloadKind, stamp::PAYLOAD_BYTES_MIN};
+use crate::{composer::Composer, payload::PayloadKind, stamp::PAYLOAD_BYTES_MIN, tls::Version};
 
 /// Load tester for Tidegate and other WebSocket push servers: connections per core, bytes per connection,
 /// CPU per message, latency; beside what the kernel itself costs on the same machine (--floor).
@@ -54,9 +54,12 @@ pub enum Command {
 /// Which server, which clients, which report.
 #[derive(Debug, Clone, Args)]
 pub struct CommonArguments {
-    /// Where clients connect.
+    /// Where clients connect; with wss:// they speak TLS.
     #[arg(long, default_value = "ws://127.0.0.1:8000/connection/websocket")]
     pub url: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub tls: TlsArguments,
     /// Number of clients.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub connections: u32,
@@ -123,6 +126,24 @@ pub struct CommonArguments {
     /// Writes the report as one self-contained HTML page with plots.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+}
+
+/// TLS of clients, for a `--url` with `wss://`.
+#[derive(Debug, Clone, Args)]
+pub struct TlsArguments {
+    /// With wss://: the authority (PEM) that has issued the server's certificate. Default: those that the host trusts.
+    #[arg(long, value_name = "FILE", conflicts_with = "tls_insecure")]
+    pub tls_ca: Option<PathBuf>,
+    /// With wss://: any certificate is good.
+    #[arg(long)]
+    pub tls_insecure: bool,
+    /// With wss://: the version that clients speak.
+    #[arg(long, value_enum, default_value = "1.3", value_name = "VERSION")]
+    pub tls_version: Version,
+    /// With wss://: clients resume the sessions of those before them, as one that comes back does. Default: every
+    /// handshake is a full one.
+    #[arg(long)]
+    pub tls_resume: bool,
 }
 
 /// The scenario `idle`.

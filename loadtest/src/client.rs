@@ -26,6 +26,7 @@ use crate::{
     socket::{ReceiveBuffer, Socket, SocketOptions},
     stamp::{STAMP_BYTES, Stamp, StampFinder},
     stream::{Positions, Stream},
+    tls::Connector,
     websocket::{Message, MessageReader, Opcode, client_frame, read_upgrade_response, server_frame, upgrade_request},
 };
 
@@ -41,6 +42,8 @@ const SLOW_READS_PER_SECOND: u32 = 10;
 /// The clients of one worker.
 pub struct Swarm {
     plan: Plan,
+    /// If clients speak TLS.
+    connector: Option<Connector>,
     receive_buffer: RefCell<ReceiveBuffer>,
     finder: RefCell<StampFinder>,
     judge: RefCell<Option<Judge>>,
@@ -82,9 +85,13 @@ pub struct Counts {
 
 impl Swarm {
     /// No client is open yet.
-    pub fn new(plan: Plan) -> Rc<Swarm> {
+    ///
+    /// # Errors
+    /// If clients are to trust an authority that cannot be read.
+    pub fn new(plan: Plan) -> Result<Rc<Swarm>> {
         let clients = plan.clients.len();
-        Rc::new(Swarm {
+        Ok(Rc::new(Swarm {
+            connector: plan.security.as_ref().map(Connector::new).transpose()?,
             receive_buffer: RefCell::new(ReceiveBuffer::new(RECEIVE_BYTES_MAX)),
             finder: RefCell::new(StampFinder::new()),
             judge: RefCell::new(plan.reading.composer.map(Judge::new)),
@@ -97,7 +104,7 @@ impl Swarm {
             is_closing: Cell::new(false),
             complaint: RefCell::new(None),
             plan,
-        })
+        }))
     }
 
     /// What the worker was told to do.
@@ -216,6 +223,7 @@ impl Client {
         let expectation = swarm.plan.dialect.expectation(index);
         add(&swarm.counts.open, 1);
         let mut client = Client { swarm, place, index, socket, reader: MessageReader::default(), expectation };
+        client.shake_hands().await?;
         client.subscribe().await?;
         client.swarm.ledger.borrow_mut().record_setup((now_ns() - started_ns) / 1000);
         Ok(client)
@@ -252,6 +260,23 @@ impl Client {
         }
     }
 
+    /// The TLS handshake, if there is one.
+    async fn shake_hands(&mut self) -> Result<()> {
+        let swarm = self.swarm.clone();
+        let Some(connector) = &swarm.connector else { return Ok(()) };
+        self.socket.secure(connector)?;
+        while self.socket.is_shaking_hands() {
+            self.socket.send(b"").await?;
+            self.socket.readable().await?;
+            let received = self.socket.receive(&mut swarm.receive_buffer.borrow_mut())?;
+            ensure!(received != Some(0), "the server ends the connection instead of a TLS handshake");
+        }
+        if self.socket.is_resumed() {
+            swarm.ledger.borrow_mut().record_resumption();
+        }
+        Ok(())
+    }
+
     async fn subscribe(&mut self) -> Result<()> {
         let plan = &self.swarm.plan;
         let offer = plan.compression.then_some(OFFER);
@@ -285,7 +310,7 @@ impl Client {
             let mut buffer = self.swarm.receive_buffer.borrow_mut();
             let Some(received) = self.socket.receive(&mut buffer)? else { continue };
             ensure!(received > 0, "the server ends the connection instead of answering the upgrade request");
-            head.extend_from_slice(&buffer.bytes[..received]);
+            head.extend_from_slice(buffer.bytes());
             if let Some(upgrade) = read_upgrade_response(&head, self.swarm.plan.compression)? {
                 if let Some(agreement) = upgrade.agreement {
                     self.reader.agree(agreement);
@@ -305,7 +330,7 @@ impl Client {
             ensure!(!self.swarm.is_closing.get(), "closed by the coordinator");
             if let Some(received) = self.socket.receive(&mut buffer).context("the connection broke")? {
                 ensure!(received > 0, "the server ended the connection without a close frame");
-                let answers = self.take(&buffer.bytes[..received], buffer.arrived_ns)?;
+                let answers = self.take(buffer.bytes(), buffer.arrived_ns)?;
                 self.socket.send(&answers).await?;
             }
         }
@@ -342,9 +367,9 @@ impl Client {
         while let Some(received) = self.socket.receive(&mut buffer).context("the connection broke")? {
             ensure!(received > 0, "the server ended the connection without a close frame");
             swarm.ledger.borrow_mut().record_bytes(received);
-            answers.extend(self.take(&buffer.bytes[..received], buffer.arrived_ns)?);
-            // Less than there was room for: the socket is empty, and another call would only say so.
-            if received < buffer.bytes.len() {
+            answers.extend(self.take(buffer.bytes(), buffer.arrived_ns)?);
+            // The socket is empty, and another call would only say so.
+            if buffer.has_room() {
                 break;
             }
         }

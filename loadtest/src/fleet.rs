@@ -39,6 +39,15 @@ struct Worker {
     progress: Progress,
 }
 
+/// What opening all clients came to.
+#[derive(Debug, Clone, Copy)]
+pub struct Opened {
+    /// From TCP connect to subscribed, of each.
+    pub durations: Option<Summary>,
+    /// Of the TLS handshakes, those that resumed a session.
+    pub resumed: u64,
+}
+
 /// What all workers together counted.
 #[derive(Debug, Clone, Default)]
 pub struct Findings {
@@ -135,22 +144,23 @@ impl Fleet {
     }
 
     /// Opens all clients; they must receive everything after these positions, or, if there are none, after what they
-    /// have received before. Gives back how long each took.
+    /// have received before.
     ///
     /// # Errors
     /// If one cannot be opened.
-    pub fn open(&mut self, attend: bool, positions: Option<&Positions>, watch: &mut Watch) -> Result<Option<Summary>> {
+    pub fn open(&mut self, attend: bool, positions: Option<&Positions>, watch: &mut Watch) -> Result<Opened> {
         self.tell_all(&WorkerCommand::Open { attend, positions: positions.cloned() })?;
         let events = self
             .await_all(watch, |event| matches!(event, WorkerEvent::Opened { .. }))
             .with_context(|| format!("{} of {} clients are open", self.open_now(), self.clients))?;
-        let mut durations = Durations::new();
+        let (mut durations, mut all_resumed) = (Durations::new(), 0);
         for event in events {
-            if let WorkerEvent::Opened { setup } = event {
+            if let WorkerEvent::Opened { setup, resumed } = event {
                 durations.add_pairs(&setup);
+                all_resumed += resumed;
             }
         }
-        Ok(durations.summary())
+        Ok(Opened { durations: durations.summary(), resumed: all_resumed })
     }
 
     /// Clients leave and come back from now on, at this rate; 0: no more.

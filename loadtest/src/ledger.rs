@@ -19,6 +19,7 @@ const SAMPLE_FRAME_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Ledger {
     setup: Durations,
+    resumed: u64,
     latencies: Durations,
     interval: Durations,
     faults: Faults,
@@ -54,6 +55,7 @@ impl Ledger {
     pub fn new(channels: u32) -> Self {
         Self {
             setup: Durations::new(),
+            resumed: 0,
             latencies: Durations::new(),
             interval: Durations::coarse(),
             faults: Faults::default(),
@@ -73,6 +75,11 @@ impl Ledger {
     /// A client is subscribed.
     pub fn record_setup(&mut self, duration_us: u64) {
         self.setup.record_us(duration_us);
+    }
+
+    /// A client's TLS handshake has resumed a session.
+    pub fn record_resumption(&mut self) {
+        self.resumed += 1;
     }
 
     /// A client received bytes.
@@ -190,6 +197,11 @@ impl Ledger {
         let pairs = self.setup.to_pairs();
         self.setup.clear();
         pairs
+    }
+
+    /// TLS handshakes that resumed a session, since the last call.
+    pub fn take_resumed(&mut self) -> u64 {
+        std::mem::take(&mut self.resumed)
     }
 
     /// Forgets what was preparation. Faults stay: nothing may go wrong while preparing either.

@@ -15,7 +15,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    composer::Composer, dialect::Dialect, sequence::Faults, statistics::Pairs, stream::Positions, websocket::Savings,
+    composer::Composer, dialect::Dialect, sequence::Faults, statistics::Pairs, stream::Positions, tls::Security,
+    websocket::Savings,
 };
 
 /// What a worker does, told once.
@@ -27,6 +28,8 @@ pub struct Plan {
     pub host: String,
     /// Path and query of the upgrade request.
     pub path: String,
+    /// If clients speak TLS: how.
+    pub security: Option<Security>,
     /// What clients say.
     pub dialect: Dialect,
     /// Number of channels, over which clients are spread in turn.
@@ -121,6 +124,8 @@ pub enum WorkerEvent {
     Opened {
         /// From TCP connect to subscribed.
         setup: Pairs,
+        /// Of the TLS handshakes, those that resumed a session.
+        resumed: u64,
     },
     /// Clients read.
     Attending,

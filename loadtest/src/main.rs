@@ -37,6 +37,7 @@ mod statistics;
 mod stream;
 mod target;
 mod text_producer;
+mod tls;
 mod token;
 mod turnstile;
 mod watch;

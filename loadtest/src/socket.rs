@@ -1,5 +1,5 @@
-//! A client's TCP socket: readiness by the ring, bytes by nonblocking calls into a buffer that the
-//! caller lends, so that a waiting socket owns none.
+//! A client's socket: readiness by the ring, bytes by nonblocking calls into a buffer that the
+//! caller lends, so that a waiting socket owns none. What is sealed is opened and sealed here, and nobody else knows.
 
 use std::{
     io::{self, IoSliceMut},
@@ -21,13 +21,20 @@ use nix::{
 };
 use socket2::{Domain, Protocol, Type};
 
-use crate::clock;
+use crate::{
+    clock,
+    tls::{Connector, Session},
+};
 
 /// Where a receive puts what it gets: shared by all sockets of a thread.
 #[derive(Debug)]
 pub struct ReceiveBuffer {
-    /// The bytes of the last receive, and whatever was behind them before.
-    pub bytes: Vec<u8>,
+    /// What came over the wire, and whatever was behind it before.
+    wire: Vec<u8>,
+    /// The same opened, of a socket that speaks TLS.
+    opened: Option<Vec<u8>>,
+    /// Bytes of the last receive.
+    received: usize,
     /// When the kernel had the last of them, on the monotonic clock; none if the socket was not told to ask.
     pub arrived_ns: Option<u64>,
     control: Vec<u8>,
@@ -47,15 +54,27 @@ pub struct SocketOptions {
 impl ReceiveBuffer {
     /// Room for this many bytes.
     pub fn new(bytes: usize) -> ReceiveBuffer {
-        ReceiveBuffer { bytes: vec![0; bytes], arrived_ns: None, control: nix::cmsg_space!(TimeSpec) }
+        let control = nix::cmsg_space!(TimeSpec);
+        ReceiveBuffer { wire: vec![0; bytes], opened: None, received: 0, arrived_ns: None, control }
+    }
+
+    /// What the last receive brought, opened if it was sealed.
+    pub fn bytes(&self) -> &[u8] {
+        self.opened.as_deref().unwrap_or(&self.wire[..self.received])
+    }
+
+    /// Whether the last receive found less than there was room for: then the socket is empty.
+    pub fn has_room(&self) -> bool {
+        self.received < self.wire.len()
     }
 }
 
 /// A connected socket. Dropping it resets the connection, so that no TIME_WAIT outlives a run.
-#[derive(Debug)]
 pub struct Socket {
     stream: TcpStream,
     notes_arrivals: bool,
+    /// In a box, because most runs are without.
+    session: Option<Box<Session>>,
 }
 
 impl Socket {
@@ -89,8 +108,27 @@ impl Socket {
         stream.writable(true).await?;
         match check.take_error()? {
             Some(error) => Err(error),
-            None => Ok(Socket { stream, notes_arrivals: options.notes_arrivals }),
+            None => Ok(Socket { stream, notes_arrivals: options.notes_arrivals, session: None }),
         }
+    }
+
+    /// Speaks TLS from now on.
+    ///
+    /// # Errors
+    /// If the library refuses.
+    pub fn secure(&mut self, connector: &Connector) -> io::Result<()> {
+        self.session = Some(Box::new(connector.begin()?));
+        Ok(())
+    }
+
+    /// Whether a TLS handshake has begun and is not over: what is to be sent must be, and more be received.
+    pub fn is_shaking_hands(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_shaking_hands())
+    }
+
+    /// Whether its TLS handshake resumed a session.
+    pub fn is_resumed(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_resumed())
     }
 
     /// Waits until there is something to receive, or the connection ends.
@@ -101,26 +139,44 @@ impl Socket {
         self.stream.readable(true).await
     }
 
-    /// Receives what is there; none if nothing is; 0 at the end of the stream.
+    /// Receives what is there: how many bytes over the wire; none if nothing is; 0 at the end of the stream.
     ///
     /// # Errors
-    /// As recv(2).
-    pub fn receive(&self, buffer: &mut ReceiveBuffer) -> io::Result<Option<usize>> {
+    /// As recv(2); if what comes is sealed, and not as it must be.
+    pub fn receive(&mut self, buffer: &mut ReceiveBuffer) -> io::Result<Option<usize>> {
         buffer.arrived_ns = None;
+        buffer.received = 0;
         let received = if self.notes_arrivals {
             self.receive_with_arrival(buffer)
         } else {
-            recv(self.stream.as_raw_fd(), &mut buffer.bytes, MsgFlags::MSG_DONTWAIT)
+            recv(self.stream.as_raw_fd(), &mut buffer.wire, MsgFlags::MSG_DONTWAIT)
         };
         match received {
-            Ok(received) => Ok(Some(received)),
-            Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
-            Err(error) => Err(error.into()),
+            Ok(received) => buffer.received = received,
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+            Err(error) => return Err(error.into()),
         }
+        self.open(buffer)?;
+        Ok(Some(buffer.received))
+    }
+
+    /// Opens what was received, if it is sealed.
+    fn open(&mut self, buffer: &mut ReceiveBuffer) -> io::Result<()> {
+        let Some(session) = &mut self.session else {
+            buffer.opened = None;
+            return Ok(());
+        };
+        let opened = buffer.opened.get_or_insert_default();
+        opened.clear();
+        session.receive(&mut buffer.wire[..buffer.received], opened).inspect_err(|_| {
+            // The server hears why, if its socket takes it; the connection ends anyway.
+            let alert = session.take_output();
+            let _ = send(self.stream.as_raw_fd(), &alert, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+        })
     }
 
     fn receive_with_arrival(&self, buffer: &mut ReceiveBuffer) -> nix::Result<usize> {
-        let mut parts = [IoSliceMut::new(&mut buffer.bytes)];
+        let mut parts = [IoSliceMut::new(&mut buffer.wire)];
         let descriptor = self.stream.as_raw_fd();
         let message = recvmsg::<()>(descriptor, &mut parts, Some(&mut buffer.control), MsgFlags::MSG_DONTWAIT)?;
         buffer.arrived_ns = message.cmsgs()?.find_map(|control| match control {
@@ -130,11 +186,20 @@ impl Socket {
         Ok(message.bytes)
     }
 
-    /// Sends all of it.
+    /// Sends all of it, sealed if the socket speaks TLS.
     ///
     /// # Errors
     /// As send(2).
-    pub async fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
+    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(session) = &mut self.session else { return self.send_plain(bytes).await };
+        if !bytes.is_empty() {
+            session.seal(bytes)?;
+        }
+        let sealed = session.take_output();
+        self.send_plain(&sealed).await
+    }
+
+    async fn send_plain(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match send(self.stream.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
                 Ok(sent) => bytes = &bytes[sent..],

@@ -12,6 +12,7 @@ use crate::{
     fleet::split,
     link::{Plan, Reading},
     proc::{cpu, listener, ports},
+    tls::{Connector, Security},
 };
 
 /// Ports of a loopback address for each client that connects from it. connect(2) takes the even ones first and
@@ -31,15 +32,30 @@ pub struct Target {
     allowed: Vec<usize>,
     host: String,
     path: String,
+    security: Option<Security>,
+}
+
+/// A URL of clients, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ClientUrl {
+    /// Whether clients speak TLS.
+    pub is_secure: bool,
+    /// Host and port.
+    pub host: String,
+    /// Path and query.
+    pub path: String,
 }
 
 impl Target {
     /// The server of the command line.
     ///
     /// # Errors
-    /// If the URL is none, or names no host that is known.
+    /// If the URL is none, or names no host that is known, or there is nobody to trust.
     pub fn find(arguments: &CommonArguments) -> Result<Target> {
-        let (host, path) = parse_url(&arguments.url)?;
+        let security = security(arguments)?;
+        // What cannot be read is told once, before anything runs, and not by each worker.
+        security.as_ref().map(Connector::new).transpose()?;
+        let ClientUrl { host, path, .. } = parse_url(&arguments.url)?;
         let address = host
             .to_socket_addrs()
             .with_context(|| format!("the host of {} is not known", arguments.url))?
@@ -51,7 +67,7 @@ impl Target {
             pid => pid,
         };
         let cores = pid.map(cpu::pinned_cores).unwrap_or_default();
-        Ok(Target { address, pid, cores, allowed: cores::allowed(), host, path })
+        Ok(Target { address, pid, cores, allowed: cores::allowed(), host, path, security })
     }
 
     /// The core of the floor's server: one of this server's, else the machine's first.
@@ -59,9 +75,10 @@ impl Target {
         self.cores.first().or(self.allowed.first()).copied()
     }
 
-    /// The floor's server, in place of this one.
+    /// The floor's server, in place of this one: it speaks no TLS.
     pub fn floor(&self, address: SocketAddr, pid: u32) -> Target {
-        Target { address, pid: Some(pid), cores: self.floor_core().into_iter().collect(), ..self.clone() }
+        let cores = self.floor_core().into_iter().collect();
+        Target { address, pid: Some(pid), cores, security: None, ..self.clone() }
     }
 
     /// Cores for the tester: those asked for, else those that no thread of the server is pinned to.
@@ -105,6 +122,7 @@ impl Target {
                 target: self.address,
                 host: self.host.clone(),
                 path: self.path.clone(),
+                security: self.security.clone(),
                 dialect: dialect.clone(),
                 channels: arguments.channels,
                 clients,
@@ -151,18 +169,39 @@ pub fn raise_descriptor_limit() -> Result<u64> {
     Ok(hard)
 }
 
-/// `ws://host[:port][/path]` as host with port, and path.
-pub fn parse_url(url: &str) -> Result<(String, String)> {
-    let Some(rest) = url.strip_prefix("ws://") else {
-        bail!("{url}: a URL such as ws://127.0.0.1:8000/connection/websocket is expected (wss:// is not spoken yet)")
+/// How the command line's clients speak TLS, if they do.
+///
+/// # Errors
+/// If the URL is none, or there is to be no TLS and something is said of it.
+pub fn security(arguments: &CommonArguments) -> Result<Option<Security>> {
+    let url = parse_url(&arguments.url)?;
+    if url.is_secure {
+        return Ok(Some(Security::new(&url.host, &arguments.tls)));
+    }
+    let tls = &arguments.tls;
+    if tls.tls_ca.is_some() || tls.tls_insecure || tls.tls_resume {
+        bail!(
+            "{}: no TLS is spoken there: write wss://, or leave --tls-ca, --tls-insecure and --tls-resume out",
+            arguments.url
+        );
+    }
+    Ok(None)
+}
+
+/// `ws://host[:port][/path]`, or the same with `wss://`.
+pub fn parse_url(url: &str) -> Result<ClientUrl> {
+    let secure = url.strip_prefix("wss://").map(|rest| (true, 443, rest));
+    let Some((is_secure, port, rest)) = secure.or_else(|| url.strip_prefix("ws://").map(|rest| (false, 80, rest)))
+    else {
+        bail!("{url}: a URL such as ws://127.0.0.1:8000/connection/websocket (or wss://) is expected")
     };
     let (host, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
     if host.is_empty() {
         bail!("{url}: the host is missing");
     }
     let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    let host = if has_port { host.to_owned() } else { format!("{host}:80") };
-    Ok((host, path.to_owned()))
+    let host = if has_port { host.to_owned() } else { format!("{host}:{port}") };
+    Ok(ClientUrl { is_secure, host, path: path.to_owned() })
 }
 
 /// Loopback addresses for so many clients; none where the server is elsewhere and the kernel must choose.
@@ -186,9 +225,15 @@ mod tests {
 
     #[test]
     fn urls_are_taken_apart() {
-        let parse = |url| parse_url(url).unwrap();
-        assert_eq!(parse("ws://h:80/a/b?c"), ("h:80".to_owned(), "/a/b?c".to_owned()));
-        assert_eq!(parse("ws://h"), ("h:80".to_owned(), "/".to_owned()));
+        for (url, is_secure, host, path) in [
+            ("ws://h:81/a/b?c", false, "h:81", "/a/b?c"),
+            ("ws://h", false, "h:80", "/"),
+            ("wss://h/a", true, "h:443", "/a"),
+            ("wss://[::1]:8443", true, "[::1]:8443", "/"),
+        ] {
+            let expected = ClientUrl { is_secure, host: host.to_owned(), path: path.to_owned() };
+            assert_eq!(parse_url(url).unwrap(), expected, "{url}");
+        }
         for bad in ["http://h/", "ws:///x", "h:80"] {
             assert!(parse_url(bad).is_err(), "{bad}");
         }

@@ -2,7 +2,8 @@
 //! and publishes by a text of the operator's.
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    borrow::Cow,
+    io::{self, ErrorKind, Read, Write},
     net::TcpStream,
     sync::atomic::{AtomicBool, AtomicU64},
     time::Duration,
@@ -17,7 +18,8 @@ use crate::{
     producer::Source,
     stamp::Stamp,
     stream::{Positions, Stream},
-    target,
+    target::{self, ClientUrl},
+    tls::{Connector, Session},
     websocket::{Message, MessageReader, Opcode, Upgrade, client_frame, read_upgrade_response, upgrade_request},
 };
 
@@ -28,9 +30,10 @@ const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 const MASK: [u8; 4] = [0x5a, 0xc3, 0x96, 0x3c];
 
 /// A client that publishes.
-#[derive(Debug)]
 pub struct TextProducer {
     stream: TcpStream,
+    /// If clients speak TLS.
+    session: Option<Session>,
     reader: MessageReader,
     text: String,
     channels: Vec<String>,
@@ -54,13 +57,16 @@ impl TextProducer {
             text.contains("{payload}"),
             "--publish-text {text}: {{payload}} is missing, which is what is published"
         );
-        let (host, path) = target::parse_url(&common.url)?;
+        let ClientUrl { host, path, .. } = target::parse_url(&common.url)?;
+        let connector = target::security(common)?.as_ref().map(Connector::new).transpose()?;
+        let session = connector.map(|connector| connector.begin()).transpose()?;
         let stream = TcpStream::connect(&host).with_context(|| format!("the producer's connection to {host}"))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(UPGRADE_TIMEOUT))?;
         let positions = Positions::default();
         let reader = MessageReader::default();
-        let mut producer = TextProducer { stream, reader, text, channels, composer, positions, next: 0 };
+        let mut producer = TextProducer { stream, session, reader, text, channels, composer, positions, next: 0 };
+        producer.shake_hands().context("the producer's TLS handshake")?;
         producer.upgrade(&host, &path).context("the producer's upgrade request")?;
         if let Some(connect) = &common.connect_text {
             producer.send(&connect.replace("{client}", "producer"))?;
@@ -68,14 +74,20 @@ impl TextProducer {
         Ok(producer)
     }
 
+    fn shake_hands(&mut self) -> Result<()> {
+        while self.session.as_ref().is_some_and(Session::is_shaking_hands) {
+            self.write(b"")?;
+            ensure!(self.read(&mut [0; 4096], &mut Vec::new())? > 0, "the server ends the connection");
+        }
+        Ok(())
+    }
+
     fn upgrade(&mut self, host: &str, path: &str) -> Result<()> {
-        self.stream.write_all(&upgrade_request(host, path, None))?;
+        self.write(&upgrade_request(host, path, None))?;
         let mut head = Vec::new();
         loop {
-            let mut buffer = [0; 4096];
-            let received = self.stream.read(&mut buffer)?;
+            let received = self.read(&mut [0; 4096], &mut head)?;
             ensure!(received > 0, "the server ends the connection instead of answering");
-            head.extend_from_slice(&buffer[..received]);
             if let Some(Upgrade { length, .. }) = read_upgrade_response(&head, false)? {
                 return self.take(&head[length..]);
             }
@@ -88,7 +100,26 @@ impl TextProducer {
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.stream.set_nonblocking(false)?;
-        self.stream.write_all(bytes).context("the producer's connection broke")
+        let sealed = match &mut self.session {
+            None => Cow::Borrowed(bytes),
+            Some(session) => {
+                if !bytes.is_empty() {
+                    session.seal(bytes)?;
+                }
+                Cow::Owned(session.take_output())
+            }
+        };
+        self.stream.write_all(&sealed).context("the producer's connection broke")
+    }
+
+    /// Receives once, with this much room: how many bytes over the wire. What they hold goes to `opened`.
+    fn read(&mut self, buffer: &mut [u8], opened: &mut Vec<u8>) -> io::Result<usize> {
+        let received = self.stream.read(buffer)?;
+        match &mut self.session {
+            None => opened.extend_from_slice(&buffer[..received]),
+            Some(session) => session.receive(&mut buffer[..received], opened)?,
+        }
+        Ok(received)
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<()> {
@@ -127,10 +158,11 @@ impl Outlet for TextProducer {
         self.stream.set_nonblocking(true)?;
         let mut buffer = [0; 64 * 1024];
         loop {
-            match self.stream.read(&mut buffer) {
+            let mut opened = Vec::new();
+            match self.read(&mut buffer, &mut opened) {
                 Ok(0) => bail!("the server ended the producer's connection"),
-                Ok(received) => {
-                    self.take(&buffer[..received])?;
+                Ok(_) => {
+                    self.take(&opened)?;
                     self.stream.set_nonblocking(true)?;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),

@@ -56,7 +56,7 @@ pub fn run() -> Result<()> {
         .build()
         .context("io_uring cannot be set up: a kernel from 6.1 on is needed, and kernel.io_uring_disabled = 0")?;
     let worker = Worker {
-        swarm: Swarm::new(*plan),
+        swarm: Swarm::new(*plan)?,
         link,
         idle: RefCell::default(),
         opening: Rc::default(),
@@ -118,8 +118,9 @@ impl Worker {
                 self.opening.is_awaited.set(false);
                 self.idle.borrow_mut().append(&mut self.opening.opened.borrow_mut());
                 self.report_progress()?;
-                let setup = self.swarm.ledger().borrow_mut().take_setup();
-                self.link.send(&WorkerEvent::Opened { setup })?;
+                let mut ledger = self.swarm.ledger().borrow_mut();
+                let (setup, resumed) = (ledger.take_setup(), ledger.take_resumed());
+                self.link.send(&WorkerEvent::Opened { setup, resumed })?;
             }
             if is_closing {
                 self.close_some();

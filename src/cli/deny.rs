@@ -4,12 +4,12 @@ use serde::Deserialize;
 
 use super::{
     Failure,
-    operator::{self, Answer},
+    operator::{Answer, Door},
     print,
-    publish::{loopback_of, parse_address},
+    publish::parse_address,
     settings::Source,
 };
-use crate::{config::Config, control::COMMAND_HEADER, network::Prefix};
+use crate::{control::COMMAND_HEADER, network::Prefix};
 
 /// Keep addresses away from a running server, and see which are
 ///
@@ -58,7 +58,7 @@ enum Action {
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = arguments.source.load_config()?;
-    let address = arguments.address.clone().unwrap_or_else(|| configured(&config));
+    let door = Door::new(arguments.address, &config.admin)?;
     let password = arguments.password.as_deref().or(config.admin.password.as_deref());
     let mut fields = format!("{COMMAND_HEADER}: deny\r\n");
     if let Some(password) = password {
@@ -67,21 +67,13 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         fields.push_str(&format!("Authorization: Bearer {password}\r\n"));
     }
-    let answer = operator::ask(&address, "POST", &path(&arguments.action), &fields).map_err(|error| {
+    let answer = door.ask("POST", &path(&arguments.action), &fields).map_err(|error| {
         Failure::Failed(format!(
-            "{address} cannot be asked: {error}. Give --address, or --config with the server's file (admin.listen)"
+            "{} cannot be asked: {error}. Give --address, or --config with the server's file (admin.listen)",
+            door.address
         ))
     })?;
-    print(&outcome(&address, &answer)?)
-}
-
-fn configured(config: &Config) -> String {
-    let mut listen = config.admin.listen;
-    // A server that listens on every address is reached on this host's own.
-    if listen.ip().is_unspecified() {
-        listen.set_ip(loopback_of(listen));
-    }
-    listen.to_string()
+    print(&outcome(&door.address, &answer)?)
 }
 
 /// The request is in the query: prefixes hold no character that would have to be written in another way there.

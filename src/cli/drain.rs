@@ -9,16 +9,13 @@ use serde::Deserialize;
 
 use super::{
     Failure,
-    operator::{self, Answer},
+    operator::{Answer, Door},
     print,
-    publish::{loopback_of, parse_address},
+    publish::parse_address,
     say,
     settings::Source,
 };
-use crate::{
-    config::{Config, format_duration_ms},
-    control::COMMAND_HEADER,
-};
+use crate::{config::format_duration_ms, control::COMMAND_HEADER};
 
 /// Let a running server's clients go, and end it, as SIGTERM does
 ///
@@ -59,10 +56,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = arguments.source.load_config()?;
-    let address = arguments.address.clone().unwrap_or_else(|| configured(&config));
+    let door = Door::new(arguments.address, &config.admin)?;
+    let address = &door.address;
     let password = arguments.password.as_deref().or(config.admin.password.as_deref());
     let began = Instant::now();
-    let plan = tell(&address, password)?;
+    let plan = tell(&door, password)?;
     say(&format!(
         "{address} drains: it serves for {} still, then clients are told to reconnect over {}; it ends within {}",
         format_duration_ms(plan.unready_ms.into()),
@@ -73,17 +71,8 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     let time_max = Duration::from_millis(plan.ms_max.into()) + PATIENCE;
-    watch(&address, began + time_max)?;
+    watch(&door, began + time_max)?;
     print(&format!("{address} has ended after {:.1} s\n", began.elapsed().as_secs_f64()))
-}
-
-fn configured(config: &Config) -> String {
-    let mut listen = config.admin.listen;
-    // A server that listens on every address is reached on this host's own.
-    if listen.ip().is_unspecified() {
-        listen.set_ip(loopback_of(listen));
-    }
-    listen.to_string()
 }
 
 /// What the server says that it will do.
@@ -94,7 +83,7 @@ struct Plan {
     ms_max: u32,
 }
 
-fn tell(address: &str, password: Option<&str>) -> Result<Plan, Failure> {
+fn tell(door: &Door, password: Option<&str>) -> Result<Plan, Failure> {
     let mut fields = format!("{COMMAND_HEADER}: drain\r\n");
     if let Some(password) = password {
         if password.contains(['\r', '\n']) {
@@ -102,9 +91,9 @@ fn tell(address: &str, password: Option<&str>) -> Result<Plan, Failure> {
         }
         fields.push_str(&format!("Authorization: Bearer {password}\r\n"));
     }
-    let answer = operator::ask(address, "POST", "/drain", &fields)
-        .map_err(|error| Failure::Failed(describe(address, &error)))?;
-    read_plan(address, password.is_some(), &answer)
+    let answer =
+        door.ask("POST", "/drain", &fields).map_err(|error| Failure::Failed(describe(&door.address, &error)))?;
+    read_plan(&door.address, password.is_some(), &answer)
 }
 
 fn read_plan(address: &str, has_password: bool, answer: &Answer) -> Result<Plan, Failure> {
@@ -141,10 +130,10 @@ fn describe(address: &str, error: &io::Error) -> String {
 }
 
 /// Shows how many clients are left, until nobody answers any more.
-fn watch(address: &str, give_up_at: Instant) -> Result<(), Failure> {
+fn watch(door: &Door, give_up_at: Instant) -> Result<(), Failure> {
     let mut shown = None;
     while Instant::now() < give_up_at {
-        match operator::ask(address, "GET", "/health", "") {
+        match door.ask("GET", "/health", "") {
             Ok(answer) => {
                 let left = clients_left(&answer.body);
                 if let Some(left) = left.filter(|_| left != shown) {
@@ -156,17 +145,21 @@ fn watch(address: &str, give_up_at: Instant) -> Result<(), Failure> {
             Err(error)
                 if matches!(
                     error.kind(),
-                    io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset | io::ErrorKind::InvalidData
+                    io::ErrorKind::ConnectionRefused
+                        | io::ErrorKind::ConnectionReset
+                        | io::ErrorKind::InvalidData
+                        | io::ErrorKind::UnexpectedEof
                 ) =>
             {
                 return Ok(());
             }
-            Err(error) => say(&format!("note: {}", describe(address, &error))),
+            Err(error) => say(&format!("note: {}", describe(&door.address, &error))),
         }
         thread::sleep(LOOK_INTERVAL);
     }
     Err(Failure::Failed(format!(
-        "{address} answers still, though its shutdown.timeout is over: was it started again? systemctl status tidegate"
+        "{} answers still, though its shutdown.timeout is over: was it started again? systemctl status tidegate",
+        door.address
     )))
 }
 

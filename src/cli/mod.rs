@@ -15,6 +15,7 @@ mod operator;
 mod producer;
 mod publish;
 mod reload;
+mod security;
 mod serve;
 mod settings;
 mod subscriber;

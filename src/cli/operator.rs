@@ -5,8 +5,18 @@
 use std::{
     io::{self, Read, Write},
     net::{TcpStream, ToSocketAddrs},
+    sync::Arc,
     time::Duration,
 };
+
+use rustls::ClientConfig;
+
+use super::{
+    Failure,
+    publish::loopback_of,
+    security::{self, Trust},
+};
+use crate::config::AdminConfig;
 
 /// Time for a connection to be made, and for each part of an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,22 +34,62 @@ pub(super) struct Answer {
     pub(super) body: String,
 }
 
-/// Asks for a path with a method and further fields of the head, each with its end of line.
-///
-/// # Errors
-/// When nobody answers there, or nobody that speaks HTTP (`InvalidData`).
-pub(super) fn ask(address: &str, method: &str, path: &str, fields: &str) -> io::Result<Answer> {
-    let mut stream = connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    // The address that was found, since not every name is answered for.
-    let host = stream.peer_addr()?;
-    let head =
-        format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{fields}Content-Length: 0\r\nConnection: close\r\n\r\n");
-    stream.write_all(head.as_bytes())?;
+/// An operators' port.
+pub(super) struct Door {
+    /// Host and port.
+    pub(super) address: String,
+    /// If it speaks TLS.
+    security: Option<Arc<ClientConfig>>,
+}
+
+impl Door {
+    /// The configuration's port, or that at another address; it speaks TLS if the configuration's does.
+    ///
+    /// # Errors
+    /// When the configuration's certificates cannot be read.
+    pub(super) fn new(address: Option<String>, config: &AdminConfig) -> Result<Door, Failure> {
+        let configured = || {
+            let mut listen = config.listen;
+            // A server that listens on every address is reached on this host's own.
+            if listen.ip().is_unspecified() {
+                listen.set_ip(loopback_of(listen));
+            }
+            listen.to_string()
+        };
+        let security = Trust::configured(&config.tls).map(|trust| trust.client_config()).transpose()?;
+        Ok(Door { address: address.unwrap_or_else(configured), security })
+    }
+
+    /// Asks for a path with a method and further fields of the head, each with its end of line.
+    ///
+    /// # Errors
+    /// When nobody answers there, or nobody that speaks HTTP, or not the server of the configuration (`InvalidData`).
+    pub(super) fn ask(&self, method: &str, path: &str, fields: &str) -> io::Result<Answer> {
+        let stream = connect(&self.address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        // The address that was found, since not every name is answered for.
+        let host = stream.peer_addr()?;
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\n{fields}Content-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        let bytes = match &self.security {
+            None => exchange(stream, &head)?,
+            Some(config) => exchange(security::secure(stream, &self.address, config)?, &head)?,
+        };
+        parse(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "its answer is no HTTP"))
+    }
+}
+
+/// Says something, and hears all that is answered.
+fn exchange(mut stream: impl Read + Write, said: &str) -> io::Result<Vec<u8>> {
+    stream.write_all(said.as_bytes())?;
     let mut bytes = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes)?;
-    parse(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "its answer is no HTTP"))
+    match stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes) {
+        // A server that ends does not always say so under TLS; whether the answer is whole, it shows itself.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(bytes),
+        read => read.map(|_| bytes),
+    }
 }
 
 fn connect(address: &str) -> io::Result<TcpStream> {

@@ -9,8 +9,13 @@ use std::{
     net::{TcpStream, ToSocketAddrs},
     os::unix::net::UnixStream,
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
+
+use rustls::ClientConfig;
+
+use super::security::{self, Stream};
 
 /// Time for a connection to be made, and for each reply.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -80,21 +85,20 @@ pub(super) struct Producer {
     stream: BufReader<Box<dyn Stream>>,
 }
 
-trait Stream: Read + Write {}
-
-impl<S: Read + Write> Stream for S {}
-
 impl Producer {
-    /// Connects.
+    /// Connects; `security`: by which TLS is spoken on TCP.
     ///
     /// # Errors
-    /// What the kernel says, or `TimedOut`.
-    pub(super) fn connect(target: &Target) -> io::Result<Producer> {
+    /// What the kernel says, or `TimedOut`; `InvalidData` if the server is not to be trusted.
+    pub(super) fn connect(target: &Target, security: Option<&Arc<ClientConfig>>) -> io::Result<Producer> {
         let stream: Box<dyn Stream> = match target {
             Target::Tcp(address) => {
                 let stream = connect_tcp(address)?;
                 stream.set_read_timeout(Some(PATIENCE))?;
-                Box::new(stream)
+                match security {
+                    None => Box::new(stream),
+                    Some(config) => Box::new(security::secure(stream, address, config)?),
+                }
             }
             Target::Unix(path) => {
                 let stream = UnixStream::connect(path)?;

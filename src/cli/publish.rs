@@ -8,6 +8,7 @@ use std::{
 use super::{
     Failure, print,
     producer::{Producer, Reply, Target},
+    security::{Trust, TrustArguments},
     settings::Source,
     token::parse_channel,
 };
@@ -16,7 +17,8 @@ use crate::config::Config;
 /// Publish to a channel through the ingest port, as any Redis client could
 ///
 /// Prints how many subscribers the channel has; with --id, the publication's offset and the epoch
-/// of its channel. Address and password are the configuration's unless given.
+/// of its channel. Address and password are the configuration's unless given. TLS is spoken where the configuration's port
+/// speaks it, or if it is said whom to trust.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -51,15 +53,20 @@ pub(super) struct Arguments {
     password: Option<String>,
 
     #[command(flatten)]
+    trust: TrustArguments,
+
+    #[command(flatten)]
     source: Source,
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = arguments.source.load_config()?;
     let target = target(&arguments, &config)?;
-    let payload = read_payload(arguments.payload, config.ingest.payload_bytes_max)?;
+    let payload = read_payload(&arguments.payload, config.ingest.payload_bytes_max)?;
     let lost = |error: io::Error| Failure::Failed(describe(&target, &error));
-    let mut producer = Producer::connect(&target).map_err(lost)?;
+    let trust = arguments.trust.given().or_else(|| Trust::configured(&config.ingest.tls.port));
+    let security = trust.map(|trust| trust.client_config()).transpose()?;
+    let mut producer = Producer::connect(&target, security.as_ref()).map_err(lost)?;
     if let Some(password) = arguments.password.as_deref().or(config.ingest.password.as_deref()) {
         let reply = producer.command(&[b"AUTH", password.as_bytes()]).map_err(lost)?;
         refuse_error(&reply)?;
@@ -99,9 +106,9 @@ pub(super) fn loopback_of(address: std::net::SocketAddr) -> std::net::IpAddr {
 }
 
 /// Reads the payload; beyond the maximum there is no point in reading on.
-fn read_payload(payload: String, payload_bytes_max: u32) -> Result<Vec<u8>, Failure> {
+fn read_payload(payload: &str, payload_bytes_max: u32) -> Result<Vec<u8>, Failure> {
     if payload != "-" {
-        return Ok(payload.into_bytes());
+        return Ok(payload.as_bytes().to_vec());
     }
     let mut bytes = Vec::new();
     io::stdin()

@@ -1,14 +1,10 @@
 //! `tidegate reload`: a running server reads its configuration anew.
 
-use std::net::SocketAddr;
-
-use super::{
-    Failure, operator, print,
-    publish::{loopback_of, parse_address},
-    say,
-    settings::Source,
+use super::{Failure, operator::Door, print, publish::parse_address, say, settings::Source};
+use crate::{
+    config::Config,
+    control::{COMMAND_HEADER, Report},
 };
-use crate::control::{COMMAND_HEADER, Report};
 
 /// Let a running server read its configuration anew, and print what changed
 ///
@@ -37,14 +33,16 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { source, address, password } = arguments;
-    let (address, password) = match (address, password) {
-        (Some(address), password) => (address, password),
-        (None, password) => {
-            let admin = source.load()?.config.admin;
-            let configured = admin.password.map(|password| password.to_string());
-            (reachable(admin.listen).to_string(), password.or(configured))
-        }
+    // Whether that address speaks TLS is in the configuration; one that cannot be read is the server's to complain of.
+    let admin = match (&address, source.load()) {
+        (_, Ok(loaded)) => loaded.config.admin,
+        (Some(_), Err(_)) => Config::default().admin,
+        (None, Err(mistakes)) => return Err(mistakes),
     };
+    let configured = admin.password.as_ref().filter(|_| address.is_none()).map(|password| password.to_string());
+    let password = password.or(configured);
+    let door = Door::new(address, &admin)?;
+    let address = &door.address;
     let mut fields = format!("{COMMAND_HEADER}: reload\r\n");
     if let Some(password) = password {
         if password.contains(['\r', '\n']) {
@@ -52,7 +50,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         fields.push_str(&format!("Authorization: Bearer {password}\r\n"));
     }
-    let answer = operator::ask(&address, "POST", "/reload", &fields);
+    let answer = door.ask("POST", "/reload", &fields);
     let answer = answer.map_err(|error| {
         Failure::Failed(format!(
             "no answer from {address}: {error}. Is the server running? --address names another operators' port"
@@ -74,14 +72,6 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         [] => Ok(()),
         late => Err(Failure::Failed(format!("late to take it over: {}; the log says more", late.join(", ")))),
     }
-}
-
-/// A server that listens on every address is reached on this host's own.
-fn reachable(mut listen: SocketAddr) -> SocketAddr {
-    if listen.ip().is_unspecified() {
-        listen.set_ip(loopback_of(listen));
-    }
-    listen
 }
 
 fn summary(changed: &[String]) -> String {

@@ -56,9 +56,14 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
             "no client can connect: set client.token.hmac_secret, hooks.connect_endpoint or client.allow_anonymous, or try `tidegate serve --demo`"
         );
     }
-    let scheme = if config.client.tls.port.is_on() { "wss" } else { "ws" };
+    let scheme = |is_secure, plain: &'static str, secure: &'static str| if is_secure { secure } else { plain };
+    let schemes = Schemes {
+        clients: scheme(config.client.tls.port.is_on(), "ws", "wss"),
+        console: scheme(config.admin.tls.is_on(), "http", "https"),
+        api: scheme(config.api.tls.is_on(), "http", "https"),
+    };
     let start = Start { config, demo, load: Arc::new(load), passed };
-    let outcome = server::serve(start, |addresses| announce(addresses, scheme, demo));
+    let outcome = server::serve(start, |addresses| announce(addresses, &schemes, demo));
     log::flush();
     let outcome = outcome.map_err(|error| Failure::Failed(error.to_string()))?;
     match outcome {
@@ -74,17 +79,24 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
+/// How the URLs of ports begin.
+struct Schemes {
+    clients: &'static str,
+    console: &'static str,
+    api: &'static str,
+}
+
 /// Tells where everything is, once it is there.
-fn announce(addresses: &Addresses, scheme: &str, demo: bool) {
-    let clients = format!("{scheme}://{}/connection/websocket", addresses.client);
-    let console = format!("http://{}/", addresses.admin);
+fn announce(addresses: &Addresses, schemes: &Schemes, demo: bool) {
+    let clients = format!("{}://{}/connection/websocket", schemes.clients, addresses.client);
+    let console = format!("{}://{}/", schemes.console, addresses.admin);
     let producers: Vec<String> = addresses
         .ingest
         .iter()
         .map(ToString::to_string)
         .chain(addresses.ingest_unix.iter().map(|path| path.display().to_string()))
         .collect();
-    let api = addresses.api.map(|api| format!("http://{api}/api"));
+    let api = addresses.api.map(|api| format!("{}://{api}/api", schemes.api));
     tracing::info!(clients, producers = producers.join(" "), console, api, "ready");
     if demo {
         let push = match addresses.ingest {

@@ -5,6 +5,7 @@
 use std::{
     io::{self, BufWriter, Write},
     net::TcpStream,
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -19,6 +20,7 @@ use super::{
     producer::connect_tcp,
     publish::loopback_of,
     say,
+    security::{self, Stream, Trust, TrustArguments},
     settings::Source,
     subscriber::{Event, Publication, Subscriber, end_of},
     token::{mint_for_user, parse_channel, parse_user},
@@ -47,15 +49,18 @@ Examples:
   tidegate tail demo:ticks
   tidegate tail demo:ticks --json | jq .offset
   tidegate tail news:eu --user 42 --config tidegate.toml
-  tidegate tail news:eu --url ws://push.example.com --token \"$TOKEN\"")]
+  tidegate tail news:eu --url wss://push.example.com --token \"$TOKEN\"")]
 pub(super) struct Arguments {
     /// Channel, such as news:eu
     #[arg(value_parser = parse_channel)]
     channel: String,
 
     /// Server, instead of the configuration's client.listen; the path is /connection/websocket unless given
-    #[arg(long, value_name = "ws://HOST[:PORT]", value_parser = parse_url)]
+    #[arg(long, value_name = "ws[s]://HOST[:PORT]", value_parser = parse_url)]
     url: Option<String>,
+
+    #[command(flatten)]
+    trust: TrustArguments,
 
     /// Connection token; without one the client is anonymous
     #[arg(long)]
@@ -75,8 +80,16 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = arguments.source.load_config()?;
+    let configured = Trust::configured(&config.client.tls.port);
+    let trust = match (&arguments.url, arguments.trust.given()) {
+        (Some(url), _) if url.starts_with("ws://") => None,
+        (_, Some(given)) => Some(given),
+        (Some(_), None) => Some(Trust::Host),
+        (None, None) => configured,
+    };
     let mut tail = Tail {
         url: arguments.url.unwrap_or_else(|| url_of(&config)),
+        security: trust.map(|trust| trust.client_config()).transpose()?,
         identity: match (arguments.token, arguments.user) {
             (Some(token), _) => Identity::Token(token),
             (None, Some(user)) => Identity::User(user, Box::new(config.client)),
@@ -107,6 +120,8 @@ enum Identity {
 
 struct Tail {
     url: String,
+    /// By which TLS is spoken, if it is.
+    security: Option<Arc<rustls::ClientConfig>>,
     identity: Identity,
     subscriber: Subscriber,
     channel: String,
@@ -116,7 +131,12 @@ struct Tail {
     failures: u32,
 }
 
-type Socket = WebSocket<TcpStream>;
+/// A connection.
+struct Socket {
+    websocket: WebSocket<Box<dyn Stream>>,
+    /// The socket beneath, for its time limits.
+    tcp: TcpStream,
+}
 
 impl Tail {
     /// Follows the channel on one connection to its end; why another should be tried.
@@ -126,18 +146,18 @@ impl Tail {
             Identity::Token(token) => Some(token.clone()),
             Identity::User(user, client) => Some(mint_for_user(user, &client.token)?),
         };
-        let mut socket = match connect(&self.url) {
+        let mut socket = match connect(&self.url, self.security.as_ref()) {
             Ok(socket) => socket,
             Err(error) => return self.connect_failure(error),
         };
         let mut to_send = vec![self.subscriber.connect_command(token.as_deref())];
         loop {
             for text in to_send.drain(..) {
-                if let Err(error) = socket.send(Message::text(text)) {
+                if let Err(error) = socket.websocket.send(Message::text(text)) {
                     return Ok(format!("connection lost: {error}"));
                 }
             }
-            let events = match socket.read() {
+            let events = match socket.websocket.read() {
                 Ok(Message::Text(text)) => self.subscriber.receive(&text),
                 Ok(Message::Close(frame)) => vec![match frame {
                     Some(frame) => end_of(u16::from(frame.code).into(), &frame.reason),
@@ -170,7 +190,7 @@ impl Tail {
         self.failures = 0;
         let patience = ping_ms.map(|ping_ms| Duration::from_millis(ping_ms) + PING_PATIENCE);
         // If it cannot be set, the old one stays, which is shorter: the worst is a needless reconnect.
-        let _ = socket.get_ref().set_read_timeout(patience);
+        let _ = socket.tcp.set_read_timeout(patience);
     }
 
     fn print(&mut self, publication: &Publication) -> Result<(), Failure> {
@@ -189,6 +209,10 @@ impl Tail {
             tungstenite::Error::Url(_) | tungstenite::Error::HttpFormat(_) => {
                 Err(Failure::Usage(format!("{} cannot be used: {error}", self.url)))
             }
+            // Who it is does not change by asking again.
+            tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Err(Failure::Failed(format!("{} cannot be used: {error}", self.url)))
+            }
             tungstenite::Error::Io(error) => Ok(format!("cannot connect to {}: {}", self.url, reason_of(error))),
             tungstenite::Error::Protocol(_) => {
                 Err(Failure::Failed(format!("what answers at {} is no WebSocket server: {error}", self.url)))
@@ -198,13 +222,20 @@ impl Tail {
     }
 }
 
-fn connect(url: &str) -> Result<Socket, tungstenite::Error> {
+fn connect(url: &str, security: Option<&Arc<rustls::ClientConfig>>) -> Result<Socket, tungstenite::Error> {
     let uri: Uri = url.parse()?;
     let host = uri.host().unwrap_or_default();
-    let stream = connect_tcp(&format!("{host}:{}", uri.port_u16().unwrap_or(80)))?;
-    stream.set_read_timeout(Some(CONNECT_PATIENCE))?;
+    let usual_port = if security.is_some() { 443 } else { 80 };
+    let address = format!("{host}:{}", uri.port_u16().unwrap_or(usual_port));
+    let tcp = connect_tcp(&address)?;
+    tcp.set_read_timeout(Some(CONNECT_PATIENCE))?;
+    let plain = tcp.try_clone()?;
+    let stream: Box<dyn Stream> = match security {
+        None => Box::new(plain),
+        Some(config) => Box::new(security::secure(plain, &address, config)?),
+    };
     match tungstenite::client(uri, stream) {
-        Ok((socket, _)) => Ok(socket),
+        Ok((websocket, _)) => Ok(Socket { websocket, tcp }),
         Err(HandshakeError::Failure(error)) => Err(error),
         // How tungstenite tells that a blocking socket's patience ended.
         Err(HandshakeError::Interrupted(_)) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
@@ -245,20 +276,20 @@ fn url_of(config: &Config) -> String {
     if listen.ip().is_unspecified() {
         listen.set_ip(loopback_of(listen));
     }
-    format!("ws://{listen}{PATH}")
+    let scheme = if config.client.tls.port.is_on() { "wss" } else { "ws" };
+    format!("{scheme}://{listen}{PATH}")
 }
 
 fn parse_url(text: &str) -> Result<String, String> {
-    const EXPECTED: &str = "expected a URL like ws://127.0.0.1:8000";
+    const EXPECTED: &str = "expected a URL like ws://127.0.0.1:8000 or wss://push.example.com";
     let uri: Uri = text.parse().map_err(|_| EXPECTED.to_owned())?;
     match (uri.scheme_str(), uri.host()) {
-        (Some("ws"), Some(_)) if uri.path() == "/" => {
+        (Some(scheme @ ("ws" | "wss")), Some(_)) if uri.path() == "/" => {
             let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
             let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-            Ok(format!("ws://{authority}{PATH}{query}"))
+            Ok(format!("{scheme}://{authority}{PATH}{query}"))
         }
-        (Some("ws"), Some(_)) => Ok(text.to_owned()),
-        (Some("wss"), _) => Err(format!("{EXPECTED}; TLS (wss) is not spoken here")),
+        (Some("ws" | "wss"), Some(_)) => Ok(text.to_owned()),
         _ => Err(EXPECTED.to_owned()),
     }
 }
@@ -274,10 +305,11 @@ mod tests {
             ("ws://127.0.0.1:8000/", "ws://127.0.0.1:8000/connection/websocket"),
             ("ws://push.example.com/elsewhere", "ws://push.example.com/elsewhere"),
             ("ws://[::1]:8000", "ws://[::1]:8000/connection/websocket"),
+            ("wss://push.example.com", "wss://push.example.com/connection/websocket"),
         ] {
             assert_eq!(parse_url(text).as_deref(), Ok(url));
         }
-        for text in ["", "127.0.0.1:8000", "http://127.0.0.1:8000", "ws://", "wss://push.example.com", "ws://a b"] {
+        for text in ["", "127.0.0.1:8000", "http://127.0.0.1:8000", "ws://", "https://push.example.com", "ws://a b"] {
             assert!(parse_url(text).is_err(), "{text}");
         }
     }

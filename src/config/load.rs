@@ -16,8 +16,8 @@ use std::{
 
 use super::{
     AdminConfig, ApiConfig, AttributesConfig, ClientConfig, ClientTlsConfig, Config, HooksConfig, IngestConfig,
-    IngestTlsConfig, LimitsConfig, LogConfig, Namespace, Namespaces, ShardsConfig, ShutdownConfig, TokenConfig,
-    TracingConfig,
+    IngestTlsConfig, LimitsConfig, LogConfig, Namespace, Namespaces, ShardsConfig, ShutdownConfig, TlsConfig,
+    TokenConfig, TracingConfig,
     cores::cores_available,
     problem::{Errors, Mistake, Place, Problem},
     raw::{Entry, Raw, Value, read_document, read_list},
@@ -171,7 +171,7 @@ impl Draft {
                 zstd_dictionaries: Vec::new(),
                 tls: IngestTlsConfig::default(),
             },
-            admin: AdminConfig { listen, allow_public: false, password: None },
+            admin: AdminConfig { listen, allow_public: false, password: None, tls: TlsConfig::default() },
             api: ApiConfig::default(),
             hooks: HooksConfig::default(),
             shards: ShardsConfig {

@@ -266,6 +266,8 @@ pub struct AdminConfig {
     pub allow_public: bool,
     /// Password of commands to a running server; none: they are taken from this host only. Default none.
     pub password: Option<Secret>,
+    /// TLS; without certificates it speaks none. Default none.
+    pub tls: TlsConfig,
 }
 
 /// `[api]`: the server API (protocol.md section 19).
@@ -281,6 +283,8 @@ pub struct ApiConfig {
     pub insecure: bool,
     /// How failures are told, unless a request says it. Default: in the body of a 200.
     pub error_mode: ErrorMode,
+    /// TLS on the port of its own; without certificates it speaks none. Default none.
+    pub tls: TlsConfig,
 }
 
 impl ApiConfig {

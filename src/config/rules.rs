@@ -272,11 +272,10 @@ impl Rules<'_> {
             !config.api.on_client_port || !client.tls.port.is_on(),
             || "cannot be had while clients speak TLS; give the server API a port of its own: api.listen".to_owned(),
         );
-        let (balancers, certificates) = ("client.proxy_protocol_from", "client.tls.certificates");
         self.require(
-            &[balancers, certificates],
-            client.proxy_protocol_from.is_empty() || !client.tls.port.is_on(),
-            || "cannot be had while clients speak TLS; let the balancer end TLS, or pass connections on without the protocol".to_owned(),
+            &["api.tls.certificates", "api.listen"],
+            !config.api.tls.is_on() || config.api.listen.is_some(),
+            || "is set, but the server API has no port of its own; set api.listen, or [admin.tls] for the operators' port".to_owned(),
         );
         self.require(
             &["ingest.tls.client_authority", "ingest.tls.certificates"],

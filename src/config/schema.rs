@@ -133,11 +133,13 @@ pub(super) static SECTIONS: &[Section] = &[
         keys: Keys::Server(INGEST_TLS),
     },
     Section { name: "admin", doc: "The operators' port: console, /metrics, /health.", keys: Keys::Server(ADMIN) },
+    Section { name: "admin.tls", doc: "TLS on the operators' port (https://).", keys: Keys::Server(ADMIN_TLS) },
     Section {
         name: "api",
         doc: "The server API: what a back end asks over HTTP, at /api on the operators' port, or on a port of its own.",
         keys: Keys::Server(API),
     },
+    Section { name: "api.tls", doc: "TLS on the server API's own port, api.listen.", keys: Keys::Server(API_TLS) },
     Section {
         name: "hooks",
         doc: "The application's back end, asked over HTTP about what clients do; docs/hooks.md has each question with \
@@ -559,6 +561,19 @@ static INGEST_TLS: &[Key<Draft>] = &[
         "File with the certificates of authorities, in PEM: each producer must show a certificate of one of them. Unset: \
          producers need none.",
     )),
+    key(
+        "handshake_timeout",
+        Duration(|draft| &mut draft.config.ingest.tls.handshake_ms_max, 100..=MINUTE),
+        "5s",
+        "Time for a producer's handshake, from accept on.",
+    ),
+    key(
+        "handshakes_max",
+        Count(|draft| &mut draft.config.ingest.tls.handshakes_max, 1..=65_535),
+        "256",
+        "Handshakes of producers under way at a time, each with kilobytes of memory. Producers beyond are turned away, \
+         so that those who say nothing do not take all of ingest.connections_max.",
+    ),
 ];
 
 static ADMIN: &[Key<Draft>] = &[
@@ -582,6 +597,36 @@ static ADMIN: &[Key<Draft>] = &[
         "Password of commands to the running server (`tidegate drain`). Unset: they are taken from this host only, \
          from any of its users. The console, /metrics and /health need none.",
     ),
+];
+
+static ADMIN_TLS: &[Key<Draft>] = &[
+    at_start(unset(
+        "certificates",
+        Certificates(|draft| &mut draft.config.admin.tls.certificates),
+        CERTIFICATES_EXAMPLE,
+        "As in [client.tls]. Commands such as `tidegate drain` speak TLS too then, and trust these certificates.",
+    )),
+    at_start(key(
+        "minimum_version",
+        TlsVersion(|draft| &mut draft.config.admin.tls.version_min),
+        "1.2",
+        "As in [client.tls].",
+    )),
+];
+
+static API_TLS: &[Key<Draft>] = &[
+    at_start(unset(
+        "certificates",
+        Certificates(|draft| &mut draft.config.api.tls.certificates),
+        CERTIFICATES_EXAMPLE,
+        "As in [client.tls].",
+    )),
+    at_start(key(
+        "minimum_version",
+        TlsVersion(|draft| &mut draft.config.api.tls.version_min),
+        "1.2",
+        "As in [client.tls].",
+    )),
 ];
 
 static API: &[Key<Draft>] = &[

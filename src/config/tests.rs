@@ -82,7 +82,8 @@ fn the_embedded_defaults_are_those_documented_beside_the_values() {
     assert_eq!((&config.client.personal_channel_namespace, config.client.user_connections_max), (&None, 0));
     assert_eq!(config.ingest.listen.map(|listen| listen.to_string()).as_deref(), Some("127.0.0.1:7400"));
     assert_eq!((config.client.tls.handshakes_max, config.client.tls.handshakes_per_second_max), (1_024, 2_000));
-    assert!(config.client.tls.port == TlsConfig::default() && config.ingest.tls == IngestTlsConfig::default());
+    assert!(config.client.tls.port == TlsConfig::default() && config.ingest.tls.port == TlsConfig::default());
+    assert_eq!((config.ingest.tls.handshake_ms_max, config.ingest.tls.handshakes_max), (5_000, 256));
     assert_eq!(config.ingest.unix, None);
     assert_eq!(config.ingest.payload_bytes_max, 1 << 20);
     assert_eq!(config.ingest.connections_max, 1_024);
@@ -185,15 +186,21 @@ fn other_values() -> Config {
             connections_max: 0,
             idempotency_ms: 0,
             zstd_dictionaries: vec![Dictionary::read(&format!("{KEYS}ticks.dictionary")).expect("a dictionary")],
-            tls: IngestTlsConfig { port: tls(), client_authority: Some(PathBuf::new()) },
+            tls: IngestTlsConfig {
+                port: tls(),
+                client_authority: Some(PathBuf::new()),
+                handshake_ms_max: 0,
+                handshakes_max: 0,
+            },
         },
-        admin: AdminConfig { listen, allow_public: true, password: Some("".into()) },
+        admin: AdminConfig { listen, allow_public: true, password: Some("".into()), tls: tls() },
         api: ApiConfig {
             listen: Some(listen),
             on_client_port: true,
             keys: vec!["".into()],
             insecure: true,
             error_mode: ErrorMode::Transport,
+            tls: tls(),
         },
         hooks: HooksConfig {
             connect: hook(),
@@ -1054,6 +1061,11 @@ fn certificates_are_pairs_of_absolute_paths() {
     let variable = r#"[{"certificate": "/a.pem", "key": "/a.key"}]"#;
     let loaded = load_with("", &[("TIDEGATE_INGEST_TLS_CERTIFICATES", variable)]).expect("a list in JSON");
     assert_eq!(loaded.config.ingest.tls.port.certificates, [files("/a.pem", "/a.key")]);
+    let api = "[api.tls]\ncertificates = [{ certificate = \"/a.pem\", key = \"/a.key\" }]\n";
+    let errors = errors_of(api, &[]);
+    assert!(errors.contains("the server API has no port of its own; set api.listen"), "{errors}");
+    let config = config_of(&format!("{api}[api]\nlisten = \"127.0.0.1:9001\"\n"));
+    assert!(config.api.tls.is_on() && !config.admin.tls.is_on());
 }
 
 #[test]

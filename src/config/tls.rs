@@ -30,6 +30,10 @@ pub struct IngestTlsConfig {
     pub port: TlsConfig,
     /// The file of the authorities of which producers must show a certificate; none: they need not.
     pub client_authority: Option<PathBuf>,
+    /// Milliseconds that a producer has for its handshake, from accept on. Default 5 s.
+    pub handshake_ms_max: u32,
+    /// Handshakes that are under way at most; further producers are turned away. Default 256.
+    pub handshakes_max: u32,
 }
 
 /// Two files that belong together.

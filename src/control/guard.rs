@@ -73,7 +73,8 @@ impl Refusal {
     }
 }
 
-/// The host that the request addresses, without its port, if it is answered.
+/// The host that the request addresses, without its port, if it is answered. Under TLS (`is_secure`) any name is: a browser
+/// has seen a certificate for it, which nobody has who makes a name of his own point here.
 ///
 /// # Errors
 /// [`Refusal::NoHost`], [`Refusal::ForeignHost`].
@@ -82,6 +83,7 @@ pub fn check_host(
     uri: &Uri,
     headers: &HeaderMap,
     listen: SocketAddr,
+    is_secure: bool,
     path: &str,
 ) -> Result<String, Refusal> {
     let mut named = headers.get_all(header::HOST).iter();
@@ -99,7 +101,11 @@ pub fn check_host(
     // On a port that other machines reach anyway, a scraper may use the host's name: these pages
     // hold no secret that it could not read by address.
     let by_any_name = !listen.ip().is_loopback() && matches!(path, "/metrics" | "/health");
-    if by_any_name || cannot_be_rebound(host, listen.ip()) { Ok(host.to_owned()) } else { Err(Refusal::ForeignHost) }
+    if is_secure || by_any_name || cannot_be_rebound(host, listen.ip()) {
+        Ok(host.to_owned())
+    } else {
+        Err(Refusal::ForeignHost)
+    }
 }
 
 /// Whose page sent a request, as far as its headers tell.
@@ -119,7 +125,9 @@ pub fn sender(headers: &HeaderMap) -> Sender {
     let text = |name| headers.get(name).map(|value: &header::HeaderValue| value.to_str().unwrap_or("?"));
     let host = text(header::HOST);
     let own_origin = text(header::ORIGIN).map(|origin| {
-        host.is_some_and(|host| origin.strip_prefix("http://").is_some_and(|from| from.eq_ignore_ascii_case(host)))
+        // The port speaks one of both, so no page can come from it by the other.
+        let from = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        host.is_some_and(|host| from.is_some_and(|from| from.eq_ignore_ascii_case(host)))
     });
     let own_site = text(header::HeaderName::from_static("sec-fetch-site")).map(|site| site == "same-origin");
     if own_site == Some(false) || own_origin == Some(false) {
@@ -197,7 +205,7 @@ mod tests {
 
     fn host(host: &'static str, listen: &str, path: &str) -> Result<String, Refusal> {
         let uri = Uri::from_static("/");
-        check_host(Version::HTTP_11, &uri, &headers(&[("host", host)]), listen.parse().unwrap(), path)
+        check_host(Version::HTTP_11, &uri, &headers(&[("host", host)]), listen.parse().unwrap(), false, path)
     }
 
     #[test]
@@ -229,6 +237,10 @@ mod tests {
         }
         assert_eq!(host("tide.internal:9000", "0.0.0.0:9000", "/"), Err(Refusal::ForeignHost));
         assert_eq!(host("tide.internal:9000", "0.0.0.0:9000", "/metrics"), Ok("tide.internal".into()));
+        let named = headers(&[("host", "tide.internal")]);
+        let listen = "10.1.2.3:9000".parse().unwrap();
+        let secure = check_host(Version::HTTP_11, &Uri::from_static("/"), &named, listen, true, "/");
+        assert_eq!(secure, Ok("tide.internal".into()), "its certificate says that it is us");
     }
 
     #[test]
@@ -237,7 +249,7 @@ mod tests {
             assert_eq!(host(named, "127.0.0.1:9000", "/"), Err(Refusal::NoHost), "{named}");
         }
         let check = |version, fields: &[(&'static str, &'static str)], uri| {
-            check_host(version, &Uri::from_static(uri), &headers(fields), "127.0.0.1:9000".parse().unwrap(), "/")
+            check_host(version, &Uri::from_static(uri), &headers(fields), "127.0.0.1:9000".parse().unwrap(), false, "/")
         };
         assert_eq!(check(Version::HTTP_11, &[], "/"), Err(Refusal::NoHost));
         assert_eq!(check(Version::HTTP_10, &[], "/"), Ok("127.0.0.1".into()));
@@ -252,7 +264,8 @@ mod tests {
     fn own_and_foreign_pages_are_told_apart() {
         let own = ("host", "127.0.0.1:9000");
         let all = [own, ("sec-fetch-site", "same-origin"), ("origin", "http://127.0.0.1:9000"), (CONSOLE_HEADER, "1")];
-        for fields in [&[own, all[1]][..], &[own, all[2]], &[own, all[3]], &all] {
+        let secure = ("origin", "https://127.0.0.1:9000");
+        for fields in [&[own, all[1]][..], &[own, all[2]], &[own, all[3]], &all, &[own, secure]] {
             assert_eq!(sender(&headers(fields)), Sender::OwnPage, "{fields:?}");
         }
         for fields in [

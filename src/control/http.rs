@@ -85,13 +85,14 @@ pub fn router(handlers: Handlers) -> Router {
         .merge(api_routes())
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found);
-    let listen = handlers.config().admin.listen;
-    guard_routes(routes, handlers, listen)
+    let admin = &handlers.config().admin;
+    let (listen, is_secure) = (admin.listen, admin.tls.is_on());
+    guard_routes(routes, handlers, listen, is_secure)
 }
 
-/// The routes of the server API alone, on the port at this address.
-pub fn api_router(handlers: Handlers, listen: SocketAddr) -> Router {
-    guard_routes(api_routes().fallback(api_not_found), handlers, listen)
+/// The routes of the server API alone, on the port at this address, which speaks TLS or does not.
+pub fn api_router(handlers: Handlers, listen: SocketAddr, is_secure: bool) -> Router {
+    guard_routes(api_routes().fallback(api_not_found), handlers, listen, is_secure)
 }
 
 fn api_routes() -> Router<Handlers> {
@@ -102,8 +103,8 @@ fn api_routes() -> Router<Handlers> {
 }
 
 /// Routes of the port at this address.
-fn guard_routes(routes: Router<Handlers>, handlers: Handlers, listen: SocketAddr) -> Router {
-    let port = Port { config: handlers.config.clone(), listen };
+fn guard_routes(routes: Router<Handlers>, handlers: Handlers, listen: SocketAddr, is_secure: bool) -> Router {
+    let port = Port { config: handlers.config.clone(), listen, is_secure };
     routes.layer(middleware::from_fn_with_state(port, guarded)).with_state(handlers)
 }
 
@@ -111,6 +112,8 @@ fn guard_routes(routes: Router<Handlers>, handlers: Handlers, listen: SocketAddr
 #[derive(Clone)]
 struct Port {
     listen: SocketAddr,
+    /// Whether it speaks TLS.
+    is_secure: bool,
     /// It says whether requests to the server API have to show a key.
     config: watch::Receiver<Arc<Config>>,
 }
@@ -126,7 +129,8 @@ async fn guarded(State(port): State<Port>, mut request: Request, next: Next) -> 
     let needs_key = !port.config.borrow().api.insecure;
     let shows_key = needs_key && (path == "/api" || path.starts_with("/api/"));
     let path_asked = path.to_owned();
-    let mut response = match guard::check_host(request.version(), uri, request.headers(), port.listen, path) {
+    let host = guard::check_host(request.version(), uri, request.headers(), port.listen, port.is_secure, path);
+    let mut response = match host {
         Ok(host) => {
             request.extensions_mut().insert(AddressedHost(host));
             next.run(request).await

@@ -26,7 +26,8 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-use crate::{limits::ADMIN_IDLE_MS_MAX, mesh::ApiConnection};
+use super::transport::Transport;
+use crate::{limits::ADMIN_IDLE_MS_MAX, mesh::ApiConnection, tls::Port};
 
 const IDLE_TIME_MAX: Duration = Duration::from_millis(ADMIN_IDLE_MS_MAX);
 
@@ -34,6 +35,8 @@ const IDLE_TIME_MAX: Duration = Duration::from_millis(ADMIN_IDLE_MS_MAX);
 pub struct BoundedListener {
     listener: TcpListener,
     room: Arc<Semaphore>,
+    /// If it speaks TLS.
+    tls: Option<Arc<Port>>,
 }
 
 impl BoundedListener {
@@ -41,9 +44,10 @@ impl BoundedListener {
     ///
     /// # Errors
     /// When the listener cannot be polled.
-    pub fn new(listener: std::net::TcpListener, connections_max: usize) -> io::Result<Self> {
+    pub fn new(listener: std::net::TcpListener, connections_max: usize, tls: Option<Arc<Port>>) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self { listener: TcpListener::from_std(listener)?, room: Arc::new(Semaphore::new(connections_max)) })
+        let room = Arc::new(Semaphore::new(connections_max));
+        Ok(Self { listener: TcpListener::from_std(listener)?, room, tls })
     }
 }
 
@@ -79,7 +83,7 @@ impl Listener for HandedListener {
             if let (Ok(peer), Ok(())) = (peer, stream.set_nonblocking(true))
                 && let Ok(stream) = TcpStream::from_std(stream)
             {
-                return (BoundedStream::new(stream, received.into(), permit), peer);
+                return (BoundedStream::new(stream, None, received.into(), permit), peer);
             }
         }
     }
@@ -97,7 +101,7 @@ impl Listener for BoundedListener {
         let permit = Arc::clone(&self.room).acquire_owned().await.expect("the semaphore is never closed");
         // axum's own accept: it waits a second and tries again when descriptors have run out.
         let (stream, peer) = Listener::accept(&mut self.listener).await;
-        (BoundedStream::new(stream, Bytes::new(), permit), peer)
+        (BoundedStream::new(stream, self.tls.as_ref(), Bytes::new(), permit), peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -121,9 +125,9 @@ impl Connected<IncomingStream<'_, HandedListener>> for Peer {
     }
 }
 
-/// A connection that fails its read when it has been idle for too long.
+/// A connection that fails its read when it has been idle for too long, or shakes hands for as long.
 pub struct BoundedStream {
-    stream: TcpStream,
+    stream: Transport,
     /// What had arrived before it was ours.
     received: Bytes,
     idle: Pin<Box<Sleep>>,
@@ -131,9 +135,10 @@ pub struct BoundedStream {
 }
 
 impl BoundedStream {
-    fn new(stream: TcpStream, received: Bytes, permit: OwnedSemaphorePermit) -> Self {
+    fn new(stream: TcpStream, tls: Option<&Arc<Port>>, received: Bytes, permit: OwnedSemaphorePermit) -> Self {
         // It fails only on a socket that is gone already, which the first read will tell.
         let _ = stream.set_nodelay(true);
+        let stream = Transport::new(stream, tls);
         Self { stream, received, idle: Box::pin(sleep(IDLE_TIME_MAX)), _permit: permit }
     }
 

@@ -39,6 +39,7 @@ mod stop;
 mod trace_assembly;
 mod trace_queue;
 mod traces;
+mod transport;
 mod user_search;
 
 use std::{
@@ -91,7 +92,7 @@ use crate::{
     mesh::{ApiConnection, Bell, ChannelHasher, ControlMesh, ToControl, ToIngest, ToShard},
     protocol::KeySet,
     systemd::ServiceManager,
-    tls::Ports,
+    tls::{Port, Ports},
 };
 
 /// Mints a short-lived connection token for the operator's own console page.
@@ -169,6 +170,7 @@ impl Control {
         let doors = Doors {
             listener: self.listener,
             api_listener: self.api_listener,
+            tls: self.tls.clone(),
             operator_token: self.operator_token,
             demo: self.demo,
         };
@@ -250,6 +252,7 @@ fn renew_certificates(ports: &Ports) {
 struct Doors {
     listener: TcpListener,
     api_listener: Option<TcpListener>,
+    tls: Ports,
     operator_token: OperatorToken,
     demo: bool,
 }
@@ -293,15 +296,15 @@ impl Doors {
             deny_commands,
             stop_requests,
         };
-        let api_connections = serve_api(&handlers, self.api_listener)?;
-        serve_operators(handlers, self.listener)?;
+        let api_connections = serve_api(&handlers, self.api_listener, self.tls.api)?;
+        serve_operators(handlers, self.listener, self.tls.admin)?;
         Ok(Asked { questions, inquiry, deny_command, overview, console_opened, api_connections })
     }
 }
 
 /// Serves the operators' port.
-fn serve_operators(handlers: Handlers, listener: TcpListener) -> io::Result<()> {
-    let listener = BoundedListener::new(listener, ADMIN_CONNECTIONS_MAX)?;
+fn serve_operators(handlers: Handlers, listener: TcpListener, tls: Option<Arc<Port>>) -> io::Result<()> {
+    let listener = BoundedListener::new(listener, ADMIN_CONNECTIONS_MAX, tls)?;
     let service = http::router(handlers).into_make_service_with_connect_info::<Peer>();
     tokio::spawn(axum::serve(listener, service).into_future());
     Ok(())
@@ -309,22 +312,31 @@ fn serve_operators(handlers: Handlers, listener: TcpListener) -> io::Result<()> 
 
 /// Serves the API where it is configured besides the operators' port: to whoever comes to the listener, and to those whom
 /// shards hand over.
-fn serve_api(handlers: &Handlers, listener: Option<TcpListener>) -> io::Result<mpsc::Sender<ApiConnection>> {
+fn serve_api(
+    handlers: &Handlers,
+    listener: Option<TcpListener>,
+    tls: Option<Arc<Port>>,
+) -> io::Result<mpsc::Sender<ApiConnection>> {
     if let Some(listener) = listener {
         let listen = listener.local_addr()?;
-        let listener = BoundedListener::new(listener, API_CONNECTIONS_MAX)?;
-        tokio::spawn(axum::serve(listener, api_service(handlers, listen)).into_future());
+        let is_secure = tls.is_some();
+        let listener = BoundedListener::new(listener, API_CONNECTIONS_MAX, tls)?;
+        tokio::spawn(axum::serve(listener, api_service(handlers, listen, is_secure)).into_future());
     }
     let (api_connections, handed) = mpsc::channel(API_CONNECTIONS_WAITING_MAX);
     // Whether shards hand any over may change with a reload.
     let listen = handlers.config().client.listen;
     let listener = HandedListener::new(handed, API_CONNECTIONS_MAX, listen);
-    tokio::spawn(axum::serve(listener, api_service(handlers, listen)).into_future());
+    tokio::spawn(axum::serve(listener, api_service(handlers, listen, false)).into_future());
     Ok(api_connections)
 }
 
-fn api_service(handlers: &Handlers, listen: SocketAddr) -> IntoMakeServiceWithConnectInfo<Router, Peer> {
-    http::api_router(handlers.clone(), listen).into_make_service_with_connect_info::<Peer>()
+fn api_service(
+    handlers: &Handlers,
+    listen: SocketAddr,
+    is_secure: bool,
+) -> IntoMakeServiceWithConnectInfo<Router, Peer> {
+    http::api_router(handlers.clone(), listen, is_secure).into_make_service_with_connect_info::<Peer>()
 }
 
 const ROUND_INTERVAL_MIN: Duration = Duration::from_millis(OBSERVE_INTERVAL_MS_MIN);

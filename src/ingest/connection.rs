@@ -3,7 +3,7 @@
 //! They are two so that a producer that writes everything before it reads anything is served; what
 //! that may cost is bounded by [`Producer::has_room`].
 
-use std::{cell::RefCell, io, rc::Rc};
+use std::{cell::RefCell, future::Future, io, rc::Rc};
 
 use bytes::BytesMut;
 use monoio::{
@@ -70,7 +70,10 @@ impl Reader<'_> {
             self.reserve();
             let start = self.buffer.len();
             let free = std::mem::take(&mut self.buffer).slice_mut(start..);
-            let (result, free) = input.cancelable_read(free, stopped.clone()).await;
+            let read = input.cancelable_read(free, stopped.clone());
+            let Some((result, free)) = self.in_time(read).await else {
+                return self.state.borrow_mut().counters.count_reason("tls_handshake_timeout");
+            };
             self.buffer = free.into_inner();
             match result {
                 Ok(0) => return,
@@ -85,6 +88,15 @@ impl Reader<'_> {
         }
     }
 
+    /// Waits for a read, no longer than a TLS handshake that is under way may take; none: it has taken longer. How fast
+    /// anything arrives does not matter.
+    async fn in_time<T>(&self, read: impl Future<Output = T>) -> Option<T> {
+        match self.connection.handshake_ends_at() {
+            None => Some(read.await),
+            Some(ends_at) => monoio::time::timeout_at(ends_at.into(), read).await.ok(),
+        }
+    }
+
     /// Where the port speaks TLS: what was received, from `start` on, becomes what it means. Whether nothing more comes.
     fn open_received(&mut self, start: usize) -> bool {
         let Some(tls) = &self.connection.tls else { return false };
@@ -95,6 +107,9 @@ impl Reader<'_> {
         self.buffer.extend_from_slice(&plaintext);
         if !tls.borrow().output().is_empty() {
             self.connection.output.raise();
+        }
+        if tls.borrow().is_established() {
+            self.state.borrow_mut().end_handshake(self.connection);
         }
         match heard {
             Ok(heard) => heard == Heard::End,

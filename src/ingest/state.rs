@@ -1,6 +1,11 @@
 //! The ingest thread's state: its end of the mesh, its producers, its figures.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::Instant};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -33,6 +38,8 @@ pub(super) struct IngestState {
     mesh: IngestMesh,
     connections: HashMap<u64, Rc<Connection>>,
     connections_so_far: u64,
+    /// Of the connections, those whose TLS handshake is under way.
+    handshakes: usize,
     /// Whether a full queue keeps producers from being read.
     was_holding: bool,
     is_stopping: bool,
@@ -48,6 +55,15 @@ pub(super) struct Connection {
     pub(super) room: Signal,
     /// What lies between its bytes and its socket, if the port speaks TLS.
     pub(super) tls: Option<RefCell<Channel>>,
+    /// When its TLS handshake must be over; none: it is, or there is none.
+    handshake_ends_at: Cell<Option<Instant>>,
+}
+
+impl Connection {
+    /// When its TLS handshake must be over, if one is under way.
+    pub(super) fn handshake_ends_at(&self) -> Option<Instant> {
+        self.handshake_ends_at.get()
+    }
 }
 
 impl IngestState {
@@ -66,28 +82,36 @@ impl IngestState {
             mesh,
             connections: HashMap::new(),
             connections_so_far: 0,
+            handshakes: 0,
             was_holding: false,
             is_stopping: false,
             is_out_of_time: false,
         }
     }
 
-    /// A producer has connected; none: there are too many.
+    /// A producer has connected; none: there are too many, or too many that have not shaken hands.
     pub(super) fn connect(&mut self, address: String, tls: Option<&Arc<Port>>) -> Option<Rc<Connection>> {
         self.counters.accepted += 1;
         if self.connections.len() >= self.config.ingest.connections_max as usize {
             self.counters.count_reason("too_many_connections");
             return None;
         }
+        if tls.is_some() && self.handshakes >= self.config.ingest.tls.handshakes_max as usize {
+            self.counters.count_reason("tls_handshakes_exhausted");
+            return None;
+        }
         self.connections_so_far += 1;
         let id = self.connections_so_far;
         let ingest = &self.config.ingest;
+        let handshake_time_max = Duration::from_millis(ingest.tls.handshake_ms_max.into());
+        self.handshakes += usize::from(tls.is_some());
         let producer = Producer::new(id, address, ingest.password.is_some(), ingest.payload_bytes_max as usize);
         let connection = Rc::new(Connection {
             producer: RefCell::new(producer),
             output: Signal::default(),
             room: Signal::default(),
             tls: tls.map(|port| RefCell::new(Channel::new(port))),
+            handshake_ends_at: Cell::new(tls.map(|_| Instant::now() + handshake_time_max)),
         });
         self.connections.insert(id, Rc::clone(&connection));
         Some(connection)
@@ -100,7 +124,14 @@ impl IngestState {
 
     /// A producer's connection has ended. What shards still answer it goes nowhere.
     pub(super) fn disconnect(&mut self, id: u64) {
-        self.connections.remove(&id);
+        if let Some(connection) = self.connections.remove(&id) {
+            self.end_handshake(&connection);
+        }
+    }
+
+    /// A connection's TLS handshake is over, well or not.
+    pub(super) fn end_handshake(&mut self, connection: &Connection) {
+        self.handshakes -= usize::from(connection.handshake_ends_at.take().is_some());
     }
 
     /// What a payload was before its producer compressed it.

@@ -218,7 +218,7 @@ impl State {
         Ok(())
     }
 
-    /// What a balancer sends first: whose connection it is. The session hears what follows.
+    /// What a balancer sends first: whose connection it is. What follows is the client's.
     pub fn hear_balancer(&mut self, index: u32, input: &[u8]) {
         let connection = self.connection_mut(index);
         if connection.has(Flag::Left) {
@@ -238,8 +238,10 @@ impl State {
         {
             return self.turn_away(index, why);
         }
-        if received.len() > bytes {
-            self.converse_with_input(index, &mut received[bytes..]);
+        match &mut received[bytes..] {
+            [] => {}
+            input if self.tls.is_some() => self.receive_sealed(index, input),
+            input => self.converse_with_input(index, input),
         }
     }
 

@@ -104,7 +104,7 @@ impl State {
             users_connected: counters.users,
             channels: self.topics.channels() as u64,
             subscriptions: self.topics.subscriptions(),
-            outbox_bytes: self.outbox_bytes,
+            outbox_bytes: self.waiting_bytes(),
             outboxes: self.backlogged.len() as u64,
             connection_bytes: self.connection_bytes() + tls.bytes,
             tls_handshakes_under_way: tls.under_way,

@@ -32,6 +32,8 @@ pub struct TlsState {
     port: Arc<Port>,
     /// By slab index.
     channels: Vec<Option<Box<Channel>>>,
+    /// Of all of them: sealed, and no socket has taken it yet.
+    waiting_bytes: u64,
     handshakes: Handshakes,
     /// What was opened last; kept for its memory.
     plaintext: Vec<u8>,
@@ -85,7 +87,7 @@ impl TlsState {
             begun: 0,
             ended: 0,
         };
-        Self { port, channels: Vec::new(), handshakes, plaintext: Vec::new(), sealed: Vec::new() }
+        Self { port, channels: Vec::new(), waiting_bytes: 0, handshakes, plaintext: Vec::new(), sealed: Vec::new() }
     }
 
     /// A client was accepted at this slab index.
@@ -99,8 +101,14 @@ impl TlsState {
 
     /// Its connection is gone.
     pub fn end(&mut self, index: u32) {
-        let channel = self.channels[index as usize].take();
-        self.handshakes.under_way -= usize::from(channel.is_some_and(|channel| channel.is_shaking_hands()));
+        let Some(channel) = self.channels[index as usize].take() else { return };
+        self.waiting_bytes -= channel.output().len() as u64;
+        self.handshakes.under_way -= usize::from(channel.is_shaking_hands());
+    }
+
+    /// Bytes that are sealed and wait for sockets to take them.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.waiting_bytes
     }
 
     /// Whether a connection that has something to say has to wait: then it is looked at again in a later turn.
@@ -147,7 +155,9 @@ impl TlsState {
         self.plaintext.clear();
         let channel = self.channels[index as usize].as_mut().expect("it was just received from");
         let (was_shaking, was_established) = (channel.is_shaking_hands(), channel.is_established());
+        self.waiting_bytes -= channel.output().len() as u64;
         let heard = channel.receive(received, &mut self.plaintext);
+        self.waiting_bytes += channel.output().len() as u64;
         let (is_shaking, is_established) = (channel.is_shaking_hands(), channel.is_established());
         let handshakes = &mut self.handshakes;
         handshakes.begun += u64::from(!was_shaking && !was_established && (is_shaking || is_established));
@@ -159,14 +169,21 @@ impl TlsState {
     /// Seals what one connection is given, behind what waits of it sealed, at the end of the buffer. How much plaintext
     /// was taken: what can still be dropped stays as it is.
     fn seal(&mut self, index: u32, plaintext: &[u8]) -> usize {
-        let Self { channels, sealed, .. } = self;
+        let Self { channels, sealed, waiting_bytes, .. } = self;
         let channel = channels[index as usize].as_mut().expect("a connection is given something while it lasts");
+        *waiting_bytes -= channel.output().len() as u64;
         let bytes = if channel.is_established() { plaintext.len().min(TLS_SEALED_BYTES_MAX) } else { 0 };
         if bytes > 0 {
             channel.seal(&plaintext[..bytes]);
         }
         sealed.extend_from_slice(&channel.take_output());
         bytes
+    }
+
+    /// What a socket did not take of what was sealed for it waits.
+    fn keep(&mut self, index: u32, rest: &[u8]) {
+        self.channel_mut(index).keep_output(rest);
+        self.waiting_bytes += rest.len() as u64;
     }
 }
 
@@ -195,8 +212,11 @@ impl Handshakes {
 }
 
 impl State {
-    /// Bytes of a client: opened, they are its session's.
+    /// Bytes of a client: opened, they are its session's. What a balancer says before them is not sealed.
     pub fn receive_sealed(&mut self, index: u32, received: &mut [u8]) {
+        if self.connection(index).awaits_proxy_header() {
+            return self.hear_balancer(index, received);
+        }
         let tls = self.tls.as_mut().expect("the port speaks TLS");
         // Whoever was refused before the handshake is not told more, as that would cost one.
         if self.connections[index as usize].has(Flag::Left) && !tls.channel_mut(index).is_established() {
@@ -222,10 +242,15 @@ impl State {
         }
     }
 
+    /// Bytes that are sealed for a connection and wait.
+    pub fn sealed_bytes(&self, index: u32) -> usize {
+        let channel = self.tls.as_ref().and_then(|tls| tls.channels[index as usize].as_ref());
+        channel.map_or(0, |channel| channel.output().len())
+    }
+
     /// Whether something sealed waits for a connection.
     pub fn has_sealed(&self, index: u32) -> bool {
-        let channel = self.tls.as_ref().and_then(|tls| tls.channels[index as usize].as_ref());
-        channel.is_some_and(|channel| !channel.output().is_empty())
+        self.sealed_bytes(index) > 0
     }
 
     /// Whether a connection's TLS is not established yet.
@@ -242,7 +267,9 @@ impl State {
 
     /// What waits sealed for a connection is not sent.
     pub fn drop_sealed(&mut self, index: u32) {
-        if let Some(channel) = self.tls.as_mut().and_then(|tls| tls.channels[index as usize].as_mut()) {
+        let Some(tls) = &mut self.tls else { return };
+        if let Some(channel) = &mut tls.channels[index as usize] {
+            tls.waiting_bytes -= channel.output().len() as u64;
             channel.drop_output();
         }
     }
@@ -317,7 +344,7 @@ impl State {
         let sent = outcome.unwrap_or(0);
         self.counters.bytes_sent += sent as u64;
         if sent < sealed.len() {
-            self.tls_mut().channel_mut(index).keep_output(&sealed[sent..]);
+            self.tls_mut().keep(index, &sealed[sent..]);
             self.hold_behind_sealed(index);
         }
         match outcome {
@@ -418,6 +445,8 @@ impl State {
             let Some(connection) = self.connections.get(*index as usize) else { continue };
             let goes = connection.has(Flag::Dropping) || connection.has(Flag::Shutting);
             if goes && !connection.has(Flag::Backlogged) {
+                let waiting = tls.channel_mut(*index).output().len() as u64;
+                tls.waiting_bytes -= waiting;
                 let channel = tls.channel_mut(*index);
                 channel.say_end();
                 ends.push((connection.socket, channel.take_output()));

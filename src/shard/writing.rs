@@ -191,20 +191,25 @@ impl State {
     /// While outboxes take more than the shard may spend on them, the connection with the most goes.
     fn shed_worst(&mut self) {
         let bytes_max = self.config.shards.outboxes_bytes_max;
-        if self.outbox_bytes <= bytes_max {
+        if self.waiting_bytes() <= bytes_max {
             return;
         }
         for (_, index) in self.outboxes_by_size() {
-            if self.outbox_bytes <= bytes_max {
+            if self.waiting_bytes() <= bytes_max {
                 return;
             }
             self.close_with_outbox(index);
         }
     }
 
+    /// Bytes that wait for slow clients: in outboxes, and sealed already.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.outbox_bytes + self.tls.as_ref().map_or(0, |tls| tls.waiting_bytes())
+    }
+
     /// Connections that something waits for, those with the most first, with its bytes.
     pub fn outboxes_by_size(&self) -> Vec<(usize, u32)> {
-        let bytes = |index: u32| self.outbox(index).map_or(0, Outbox::bytes);
+        let bytes = |index: u32| self.outbox(index).map_or(0, Outbox::bytes) + self.sealed_bytes(index);
         let mut worst: Vec<(usize, u32)> = self.backlogged.iter().map(|index| (bytes(*index), *index)).collect();
         worst.sort_unstable_by(|left, right| right.cmp(left));
         worst
@@ -289,11 +294,12 @@ impl State {
 
     /// Gives a connection an outbox; everything new goes there until it is empty.
     pub fn begin_backlog(&mut self, index: u32, outbox: Outbox) {
+        let depth = outbox.bytes() + self.sealed_bytes(index);
         let connection = &mut self.connections[index as usize];
         let was_set = connection.set(Flag::Backlogged);
         assert!(!was_set, "a connection has one outbox");
         self.outbox_bytes += outbox.bytes() as u64;
-        self.counters.outbox_depth.record(outbox.bytes() as u64);
+        self.counters.outbox_depth.record(depth as u64);
         connection.extra_mut().outbox = Some(Box::new(outbox));
         self.backlogged.insert(index);
     }

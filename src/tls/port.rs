@@ -34,6 +34,8 @@ pub struct Port {
     client_authority: Option<PathBuf>,
     version_min: TlsVersion,
     protocols: Vec<Vec<u8>>,
+    /// Whether the library keeps a connection to its end; otherwise its secrets are taken over after the handshake.
+    is_library_run: bool,
     /// What a peer is told that does not speak TLS, in what it may speak instead.
     pub(super) plain_answer: &'static str,
     provider: Arc<CryptoProvider>,
@@ -68,7 +70,15 @@ impl Port {
     /// # Errors
     /// The first file that is not as it must be.
     pub fn for_clients(settings: &ClientTlsConfig) -> Result<Self, Problem> {
-        Self::new(&settings.port, None, vec![b"http/1.1".to_vec()], HTTP_ANSWER)
+        Self::new(&settings.port, None, vec![b"http/1.1".to_vec()], HTTP_ANSWER, false)
+    }
+
+    /// A port that the library serves over HTTP: the operators', or the server API's own.
+    ///
+    /// # Errors
+    /// See [`Port::for_clients`].
+    pub fn for_http(settings: &TlsConfig) -> Result<Self, Problem> {
+        Self::new(settings, None, vec![b"http/1.1".to_vec()], HTTPS_ANSWER, true)
     }
 
     /// The producers' port.
@@ -76,7 +86,7 @@ impl Port {
     /// # Errors
     /// See [`Port::for_clients`].
     pub fn for_producers(settings: &IngestTlsConfig) -> Result<Self, Problem> {
-        Self::new(&settings.port, settings.client_authority.clone(), Vec::new(), RESP_ANSWER)
+        Self::new(&settings.port, settings.client_authority.clone(), Vec::new(), RESP_ANSWER, false)
     }
 
     fn new(
@@ -84,15 +94,17 @@ impl Port {
         client_authority: Option<PathBuf>,
         protocols: Vec<Vec<u8>>,
         plain_answer: &'static str,
+        is_library_run: bool,
     ) -> Result<Self, Problem> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let files = Files::read(&settings.certificates, client_authority.as_deref())?;
-        let current = Current::new(&files, settings.version_min, &protocols, &provider)?;
+        let current = Current::new(&files, settings.version_min, &protocols, &provider, is_library_run)?;
         Ok(Self {
             certificates: settings.certificates.clone(),
             client_authority,
             version_min: settings.version_min,
             protocols,
+            is_library_run,
             plain_answer,
             provider,
             current: RwLock::new(current),
@@ -111,7 +123,9 @@ impl Port {
             self.set_refused(None);
             return Reloaded::Unchanged;
         }
-        let next = files.and_then(|files| Current::new(&files, self.version_min, &self.protocols, &self.provider));
+        let next = files.and_then(|files| {
+            Current::new(&files, self.version_min, &self.protocols, &self.provider, self.is_library_run)
+        });
         match next {
             Ok(next) => {
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = next;
@@ -132,8 +146,13 @@ impl Port {
         self.current.read().unwrap_or_else(PoisonError::into_inner).certificates.facts().cloned().collect()
     }
 
+    /// What a peer is told that does not speak TLS.
+    pub fn plain_answer(&self) -> &'static str {
+        self.plain_answer
+    }
+
     /// What the next handshake goes by.
-    pub(super) fn server_config(&self) -> Arc<ServerConfig> {
+    pub fn server_config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).config)
     }
 
@@ -150,12 +169,17 @@ const RESP_ANSWER: &str = "-ERR this port speaks TLS; connect with it, like redi
 const HTTP_ANSWER: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\
                            Content-Length: 47\r\n\r\nthis port speaks TLS: write wss:// or https://\n";
 
+/// What speaks HTTP to one without WebSocket hears.
+const HTTPS_ANSWER: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\
+                            Content-Length: 37\r\n\r\nthis port speaks TLS: write https://\n";
+
 impl Current {
     fn new(
         files: &Files,
         version_min: TlsVersion,
         protocols: &[Vec<u8>],
         provider: &Arc<CryptoProvider>,
+        is_library_run: bool,
     ) -> Result<Self, Problem> {
         let certificates = Arc::new(files.certificates(provider)?);
         let verifier: Arc<dyn ClientCertVerifier> =
@@ -175,8 +199,10 @@ impl Current {
         config.ticketer = aws_lc_rs::Ticketer::new().expect("the kernel gives random bytes once it has booted");
         config.session_storage = ServerSessionMemoryCache::new(TLS_SESSIONS_MAX);
         config.send_tls13_tickets = 1;
-        config.enable_secret_extraction = true;
-        config.key_log = Arc::new(SecretCatcher);
+        if !is_library_run {
+            config.enable_secret_extraction = true;
+            config.key_log = Arc::new(SecretCatcher);
+        }
         Ok(Self { config: Arc::new(config), certificates, fingerprint: files.fingerprint() })
     }
 }
@@ -197,14 +223,18 @@ pub struct Ports {
     pub client: Option<Arc<Port>>,
     /// The producers'.
     pub ingest: Option<Arc<Port>>,
+    /// The operators'.
+    pub admin: Option<Arc<Port>>,
+    /// The server API's own.
+    pub api: Option<Arc<Port>>,
 }
 
 impl Ports {
     /// Each with the section that configures it.
     pub fn each(&self) -> impl Iterator<Item = (&'static str, &Arc<Port>)> {
-        [("client.tls", &self.client), ("ingest.tls", &self.ingest)]
-            .into_iter()
-            .filter_map(|(section, port)| port.as_ref().map(|port| (section, port)))
+        let ports = [&self.client, &self.ingest, &self.admin, &self.api];
+        let sections = ["client.tls", "ingest.tls", "admin.tls", "api.tls"];
+        sections.into_iter().zip(ports).filter_map(|(section, port)| port.as_ref().map(|port| (section, port)))
     }
 
     /// Renews the certificates whose files have changed, and tells the log what has become of it. Connections go on.
@@ -257,12 +287,14 @@ impl Ports {
         let (client, ingest) = (&config.client.tls, &config.ingest.tls);
         let client = client.port.is_on().then(|| ("client.tls", Port::for_clients(client)));
         let ingest = ingest.port.is_on().then(|| ("ingest.tls", Port::for_producers(ingest)));
+        let http = |section, settings: &TlsConfig| settings.is_on().then(|| (section, Port::for_http(settings)));
+        let (admin, api) = (http("admin.tls", &config.admin.tls), http("api.tls", &config.api.tls));
         let mut problems = Vec::new();
         let mut opened = |port: Option<(_, Result<Port, Problem>)>| {
             let (section, port) = port?;
             port.map(Arc::new).map_err(|problem| problems.push((section, problem))).ok()
         };
-        let ports = Self { client: opened(client), ingest: opened(ingest) };
+        let ports = Self { client: opened(client), ingest: opened(ingest), admin: opened(admin), api: opened(api) };
         if problems.is_empty() { Ok(ports) } else { Err(Problems(problems)) }
     }
 }

@@ -387,6 +387,7 @@ fn producers_show_a_certificate_of_the_authority() {
     let settings = IngestTlsConfig {
         port: TlsConfig { certificates: vec![server.clone()], version_min: TlsVersion::Tls12 },
         client_authority: Some(authority.certificate.clone()),
+        ..IngestTlsConfig::default()
     };
     let port = Arc::new(Port::for_producers(&settings).unwrap());
     for suite in [SUITES[0], SUITES[3]] {

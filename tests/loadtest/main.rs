@@ -8,4 +8,5 @@ mod compression;
 mod failures;
 mod peers;
 mod scenarios;
+mod secure;
 mod tester;

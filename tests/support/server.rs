@@ -120,6 +120,11 @@ impl Server {
         self.folder.join("ingest.sock")
     }
 
+    /// Its configuration.
+    pub fn configuration_file(&self) -> PathBuf {
+        self.folder.join("tidegate.toml")
+    }
+
     /// Where operators look.
     pub fn admin_address(&self) -> SocketAddr {
         self.admin
@@ -202,7 +207,9 @@ impl Server {
             if let Some(status) = self.child.try_wait().expect("the server is our child") {
                 panic!("the server ended at its start with {status}");
             }
-            http::get(self.admin, "/health").ok().filter(|response| response.status == 200)
+            let response = http::get(self.admin, "/health").ok()?;
+            // The operators' port is opened last, and where it speaks TLS it says so.
+            (response.status == 200 || response.body.contains("this port speaks TLS")).then_some(())
         });
     }
 }

@@ -1,4 +1,5 @@
-//! Many subscribers in one thread: non-blocking sockets under epoll, WebSocket and JSON read with the least effort.
+//! Many subscribers in one thread: non-blocking sockets under epoll, WebSocket and JSON read with the least effort, over
+//! TLS if a test wants it.
 //!
 //! Owns the connections and what each received, in order. What they should have received is the test's business.
 
@@ -6,6 +7,7 @@ use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     os::fd::AsFd,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,6 +15,7 @@ use nix::sys::{
     epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
     resource::{Resource, getrlimit, setrlimit},
 };
+use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -32,17 +35,22 @@ pub struct Received {
 /// Subscribers.
 pub struct Swarm {
     epoll: Epoll,
+    /// By which its members speak TLS, to a server whose name is `localhost`.
+    security: Option<Arc<ClientConfig>>,
     members: Vec<Member>,
 }
 
 /// One subscriber.
 pub struct Member {
     stream: TcpStream,
+    tls: Option<Box<ClientConnection>>,
     state: State,
     input: Vec<u8>,
     channels: Vec<String>,
     /// What it received so far, in order.
     pub received: Vec<Received>,
+    /// When it received the last of it.
+    pub received_at: Instant,
     /// Offset in each subscribe reply, by the order of its channels.
     pub positions: Vec<Option<u64>>,
 }
@@ -91,24 +99,43 @@ impl Swarm {
     pub fn new(members_max: usize) -> Self {
         raise_descriptors_to(members_max as u64 + 100);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("epoll is there");
-        Self { epoll, members: Vec::with_capacity(members_max) }
+        Self { epoll, security: None, members: Vec::with_capacity(members_max) }
+    }
+
+    /// The same, whose members speak TLS.
+    pub fn secure(members_max: usize, security: Arc<ClientConfig>) -> Self {
+        Self { security: Some(security), ..Self::new(members_max) }
     }
 
     /// Connects one more, which will subscribe to these channels.
     pub fn add(&mut self, address: SocketAddr, channels: Vec<String>) {
         let mut stream = TcpStream::connect(address).expect("the client port accepts");
+        let mut tls = self.security.as_ref().map(|security| {
+            let name = ServerName::try_from("localhost").expect("it is a name");
+            Box::new(ClientConnection::new(Arc::clone(security), name).expect("a client"))
+        });
+        if let Some(tls) = &mut tls {
+            tls.complete_io(&mut stream).expect("the server shakes hands");
+        }
         let upgrade = format!(
             "GET {PATH} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
-        stream.write_all(upgrade.as_bytes()).expect("the server reads");
+        write_all(&mut stream, tls.as_deref_mut(), upgrade.as_bytes());
         stream.set_nonblocking(true).expect("the mode can be set");
         let event = EpollEvent::new(EpollFlags::EPOLLIN, self.members.len() as u64);
         self.epoll.add(stream.as_fd(), event).expect("epoll takes sockets");
         let positions = vec![None; channels.len()];
-        let member =
-            Member { stream, state: State::Upgrading, input: Vec::new(), channels, received: Vec::new(), positions };
-        self.members.push(member);
+        self.members.push(Member {
+            stream,
+            tls,
+            state: State::Upgrading,
+            input: Vec::new(),
+            channels,
+            received: Vec::new(),
+            received_at: Instant::now(),
+            positions,
+        });
     }
 
     /// Its members, in the order in which they were added.
@@ -159,12 +186,20 @@ impl Member {
     fn read(&mut self) {
         let mut chunk = [0; 64 * 1024];
         loop {
-            match self.stream.read(&mut chunk) {
+            let read = match &mut self.tls {
+                None => self.stream.read(&mut chunk).inspect(|read| self.input.extend_from_slice(&chunk[..*read])),
+                Some(tls) => tls.read_tls(&mut self.stream).inspect(|_| {
+                    tls.process_new_packets().expect("the server seals as it must");
+                    // That there is no more for now is no failure.
+                    let _ = tls.reader().read_to_end(&mut self.input);
+                }),
+            };
+            match read {
                 Ok(0) => {
                     self.state = State::Ended;
                     return;
                 }
-                Ok(read) => self.input.extend_from_slice(&chunk[..read]),
+                Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => panic!("{error}"),
             }
@@ -208,6 +243,7 @@ impl Member {
             assert!(message.error.is_none(), "{line}");
             match (message.push, message.id) {
                 (Some(Push { channel: Some(channel), publication: Some(publication) }), _) => {
+                    self.received_at = Instant::now();
                     self.received.push(Received {
                         channel: channel.to_owned(),
                         offset: publication.offset,
@@ -237,7 +273,16 @@ impl Member {
         }
         bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(text.as_bytes());
-        self.stream.write_all(&bytes).expect("the send buffer takes a short message");
+        write_all(&mut self.stream, self.tls.as_deref_mut(), &bytes);
+    }
+}
+
+/// Writes so little that the send buffer takes it.
+fn write_all(stream: &mut TcpStream, tls: Option<&mut ClientConnection>, bytes: &[u8]) {
+    let Some(tls) = tls else { return stream.write_all(bytes).expect("the send buffer takes a short message") };
+    tls.writer().write_all(bytes).expect("it is short");
+    while tls.wants_write() {
+        tls.write_tls(stream).expect("the send buffer takes a short message");
     }
 }
 

@@ -43,7 +43,7 @@ pub fn run(arguments: &StormArguments, target: &Target, report: &mut Report) -> 
     let mut points = Vec::new();
     let result = stage.play(&mut points, |stage| {
         let setup = stage.open("opening clients", true, &Positions::default())?;
-        storm::record_setup("opening clients", &setup, stage, report);
+        storm::record_setup("opening clients", &setup, stage, common, report);
         stage.fleet.mark(&mut stage.watch)?;
         let pace = Pace::until_stopped(arguments.rate);
         let mut feeds = [Feed { source: &mut *producer, warmup: pace, pace }];
@@ -74,7 +74,7 @@ fn play_storms(arguments: &StormArguments, stage: &mut Stage, report: &mut Repor
         stage.wait(arguments.away_seconds)?;
         let what = format!("storm {round}");
         let setup = stage.reopen(&what)?;
-        storm::record_setup(&what, &setup, stage, report);
+        storm::record_setup(&what, &setup, stage, &arguments.common, report);
         stage.wait(CALM_SECONDS)?;
     }
     Ok(())

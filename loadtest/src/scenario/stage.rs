@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::{
     arguments::CommonArguments,
     dialect::Dialect,
-    fleet::Fleet,
+    fleet::{Fleet, Opened},
     floor_process::FloorProcess,
     link::{FloorAddressees, Reading},
     proc::cpu::CpuTimes,
@@ -39,6 +39,8 @@ pub struct Setup {
     pub cpu_us: Option<f64>,
     /// Of each client.
     pub durations: Option<Summary>,
+    /// Of the TLS handshakes, those that resumed a session.
+    pub resumed: u64,
 }
 
 impl Stage {
@@ -97,9 +99,9 @@ impl Stage {
         let before = self.cpu();
         let started = Instant::now();
         self.watch.show_opening(what, self.fleet.clients());
-        let durations = self.fleet.open(attend, positions, &mut self.watch)?;
+        let Opened { durations, resumed } = self.fleet.open(attend, positions, &mut self.watch)?;
         let seconds = started.elapsed().as_secs_f64();
-        Ok(Setup { seconds, cpu_us: self.cpu_us_since(before.as_ref()), durations })
+        Ok(Setup { seconds, cpu_us: self.cpu_us_since(before.as_ref()), durations, resumed })
     }
 
     /// Lets time pass.

@@ -44,7 +44,7 @@ pub fn run(arguments: &StormArguments, target: &Target, report: &mut Report) -> 
         for round in 0..=arguments.rounds {
             let what = if round == 0 { "opening clients".to_owned() } else { format!("storm {round}") };
             let setup = stage.open(&what, true, &positions)?;
-            record_setup(&what, &setup, stage, report);
+            record_setup(&what, &setup, stage, common, report);
             let mut feeds = [Feed { source: &mut *producer, warmup: check, pace: check }];
             let delivery = delivery::measure_warm(stage, &mut feeds, &receivers, "checking")?;
             faults.add(&delivery.findings.faults);
@@ -64,13 +64,16 @@ pub fn run(arguments: &StormArguments, target: &Target, report: &mut Report) -> 
 }
 
 /// What it took until all clients were subscribed.
-pub fn record_setup(what: &str, setup: &Setup, stage: &Stage, report: &mut Report) {
+pub fn record_setup(what: &str, setup: &Setup, stage: &Stage, common: &CommonArguments, report: &mut Report) {
     let clients = f64::from(stage.fleet.clients());
     report.add_distribution(&format!("{what}: subscribed after"), setup.durations);
     report.set_server(&format!("{what}: until all are subscribed"), "s", setup.seconds);
     report.set_server(&format!("{what}: clients per second"), "1/s", clients / setup.seconds);
     if let Some(cpu_us) = setup.cpu_us {
         report.set_server(&format!("{what}: CPU per client"), "us", cpu_us / clients);
+    }
+    if common.tls.tls_resume {
+        report.set_server(&format!("{what}: TLS sessions resumed"), "", setup.resumed as f64);
     }
     if let Some(resident) = stage.pid.and_then(user_memory::resident_bytes) {
         report.set_server(&format!("{what}: resident memory"), "MiB", resident as f64 / f64::from(1 << 20));

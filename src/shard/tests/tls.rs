@@ -180,6 +180,48 @@ fn what_a_socket_does_not_take_comes_later_in_order() {
 }
 
 #[test]
+fn what_is_sealed_and_waits_is_counted_and_bounded() {
+    let certificate = Certificate::new("counted");
+    let mut stage = certificate.stage(|config| {
+        config.shards.outbox_bytes_max = 60_000;
+        config.shards.outboxes_bytes_max = 100_000;
+    });
+    let mut clients: Vec<_> = (0..3).map(|_| certificate.client(&stage, 5_000)).collect();
+    for client in &mut clients {
+        client.connect(&mut stage);
+        client.say_text(r#"{"id":2,"subscribe":{"channel":"plain:1"}}"#);
+        client.settle(&mut stage, ROOM);
+        client.texts();
+    }
+    assert_eq!(stage.shards[0].figures().outbox_bytes, 0);
+    let filling = "x".repeat(40_000);
+    stage.publish("plain:1", &format!(r#"{{"x":"{filling}"}}"#), true);
+    stage.settle();
+    // Of each message, the socket holds its room, and the rest is sealed already; together it is too much for the shard.
+    let figures = stage.shards[0].figures();
+    assert_eq!((figures.outboxes, stage.count(0, "memory")), (2, 1));
+    assert!((70_000..80_000).contains(&figures.outbox_bytes), "{}", figures.outbox_bytes);
+    assert!(figures.outbox_depth.sum() > 100_000, "the depth of what waits is that of all of it");
+    for _ in 0..60 {
+        for client in &mut clients {
+            client.read(ROOM);
+        }
+        stage.settle();
+    }
+    let complete: usize = clients.iter_mut().map(|client| usize::from(client.texts().contains(&filling))).sum();
+    let figures = stage.shards[0].figures();
+    assert_eq!((complete, figures.outboxes, figures.outbox_bytes), (2, 0, 0));
+    // A reset takes what waits with it.
+    stage.publish("plain:1", &format!(r#"{{"x":"{filling}"}}"#), true);
+    stage.settle();
+    assert!(stage.shards[0].figures().outbox_bytes > 60_000);
+    clients.drain(..).for_each(|client| client.peer.reset());
+    stage.settle();
+    let figures = stage.shards[0].figures();
+    assert_eq!((figures.sockets, figures.outbox_bytes), (0, 0));
+}
+
+#[test]
 fn a_slow_client_still_loses_what_its_channels_policy_drops() {
     let certificate = Certificate::new("policy");
     let mut stage = certificate.stage(|config| config.shards.outbox_bytes_max = 200_000);
