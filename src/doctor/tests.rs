@@ -98,6 +98,7 @@ impl Drop for FakeHost {
 fn demand(connections: u64) -> Demand {
     Demand {
         tls_bytes: 0,
+        wants_kernel_tls: false,
         connections,
         source: "client.connections_max",
         shards: vec![0, 1, 2, 3],

@@ -117,6 +117,12 @@ impl State {
             tls_handshakes_waiting: tls.waiting,
             tls_handshakes_begun: tls.begun,
             tls_handshakes: tls.ended,
+            tls_connections: if self.tls.is_some() {
+                vec![("kernel", tls.by_kernel), ("server", tls.by_server)]
+            } else {
+                Vec::new()
+            },
+            tls_kernel_refusals: tls.refused_by_kernel,
             history_bytes,
             history_evicted,
             history_packed_payload_bytes: packer.payload_bytes,

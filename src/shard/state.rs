@@ -140,7 +140,7 @@ struct Drain {
 impl State {
     pub fn new(options: ShardOptions, now_ms: u64, now_unix_seconds: u64) -> Self {
         let connections = ConnectionSlab::for_connections(options.config.client.connections_max as usize);
-        let tls = options.tls.map(|port| TlsState::new(port, &options.config.client.tls, now_ms));
+        let tls = options.tls.map(|port| TlsState::new(port, &options.config.client.tls, options.kernel_tls, now_ms));
         Self {
             channels: Channels::new(Arc::clone(&options.config), options.mesh.shard, options.seed),
             admitting: Admitting::new(&options.config),

@@ -3,6 +3,7 @@
 //! Nothing here knows the server's code: it is driven through its ports, its signals and its exit code only.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub mod authority;
 pub mod bystander;
 pub mod client;
 pub mod http;
