@@ -402,10 +402,14 @@ impl State {
         self.write_sealed_outboxes(kernel);
         self.writable.extend(later);
         let turn = mem::take(&mut self.turn);
-        let entries = turn.entries().iter();
-        let (sealed, plain): (Vec<_>, Vec<_>) = entries.partition(|entry| self.seals(entry.connection));
-        self.write_entries(&turn, &plain, kernel);
-        self.write_sealed_entries(&turn, &sealed, kernel);
+        if self.tls_mut().handed_over == 0 {
+            self.write_sealed_entries(&turn, turn.entries(), kernel);
+        } else {
+            let entries = turn.entries().iter();
+            let (sealed, plain): (Vec<_>, Vec<_>) = entries.partition(|entry| self.seals(entry.connection));
+            self.write_entries(&turn, &plain, kernel);
+            self.write_sealed_entries(&turn, &sealed, kernel);
+        }
         self.turn = turn;
         self.hand_over_records(kernel);
     }

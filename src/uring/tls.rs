@@ -84,6 +84,10 @@ pub struct KernelTls {
 }
 
 impl KernelTls {
+    /// Of a kernel that offers everything, for a shard whose kernel then refuses it.
+    #[cfg(test)]
+    pub const EVERYTHING: Self = Self { offered: u8::MAX };
+
     /// Whether records of this version and cipher can be handed over.
     pub fn offers(self, is_tls13: bool, cipher: RecordCipher) -> bool {
         self.offered & bit(is_tls13, cipher) != 0

@@ -3,8 +3,9 @@
 #
 # Boots Debian's kernel as a process of the host (user-mode Linux), which sees the host's files and cannot change them,
 # loads its module `tls`, and runs there:
-#   tests/kernel_tls.rs, and tests/tls.rs with client.tls.kernel on and off;
+#   tests/kernel_tls.rs, and tests/tls.rs with client.tls.kernel on (the host runs it with client.tls.kernel off);
 #   a measurement of what an idle connection costs the server and the kernel, in each of these ways.
+# tests/tls.rs needs the tools of `make test-tools`.
 # Nothing is installed, and no setting of the host changes: the kernel is unpacked below target/million/, as for
 # `make million`.
 #

@@ -81,7 +81,7 @@ impl Stage {
                 seed: 1,
                 core: 0,
                 tls: tls.clone(),
-                kernel_tls: KernelTls::default(),
+                kernel_tls: KernelTls::EVERYTHING,
                 mesh,
             };
             let kernel = network.kernel(usize::from(options.mesh.shard));
