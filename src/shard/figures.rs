@@ -12,6 +12,14 @@ use crate::{
     uring::Kernel,
 };
 
+/// What becomes of publications that slow consumers do not take, by the names that operators give it.
+const POLICIES: [(&str, SlowConsumerPolicy); 4] = [
+    ("disconnect", SlowConsumerPolicy::Disconnect),
+    ("drop-oldest", SlowConsumerPolicy::DropOldest),
+    ("latest", SlowConsumerPolicy::Latest),
+    ("resync", SlowConsumerPolicy::Resync),
+];
+
 /// Totals since the shard's start.
 #[derive(Debug)]
 pub struct Counters {
@@ -92,12 +100,6 @@ impl State {
 
     pub fn figures<K: Kernel>(&self, kernel: &K) -> ShardFigures {
         let counters = &self.counters;
-        let policies = [
-            ("disconnect", SlowConsumerPolicy::Disconnect),
-            ("drop-oldest", SlowConsumerPolicy::DropOldest),
-            ("latest", SlowConsumerPolicy::Latest),
-            ("resync", SlowConsumerPolicy::Resync),
-        ];
         let (history_bytes, history_evicted) = self.channels.history_figures();
         let packer = self.channels.packer_figures();
         let tls = self.tls.as_ref().map(|tls| tls.figures(self.connections.len())).unwrap_or_default();
@@ -117,11 +119,7 @@ impl State {
             tls_handshakes_waiting: tls.waiting,
             tls_handshakes_begun: tls.begun,
             tls_handshakes: tls.ended,
-            tls_connections: if self.tls.is_some() {
-                vec![("kernel", tls.by_kernel), ("server", tls.by_server)]
-            } else {
-                Vec::new()
-            },
+            tls_connections: tls.connections,
             tls_kernel_refusals: tls.refused_by_kernel,
             history_bytes,
             history_evicted,
@@ -148,7 +146,7 @@ impl State {
             ingest_to_socket: counters.ingest_to_socket.clone(),
             turn_time: counters.turn_time.clone(),
             outbox_depth: counters.outbox_depth.clone(),
-            dropped: policies.map(|(name, policy)| (name, counters.dropped[policy as usize])).to_vec(),
+            dropped: POLICIES.map(|(name, policy)| (name, counters.dropped[policy as usize])).to_vec(),
             reasons: Reason::ALL.iter().map(|reason| (reason.label(), counters.reasons[*reason as usize])).collect(),
             mesh_held: self.mesh.to_shards.iter().map(Outlet::held_total).sum::<u64>()
                 + self.mesh.to_ingest.held_total()

@@ -74,17 +74,15 @@ struct Handshakes {
 }
 
 /// What is counted of TLS.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub struct TlsFigures {
     pub under_way: u64,
     pub waiting: u64,
     pub begun: u64,
     pub ended: u64,
     pub bytes: u64,
-    /// Connections whose records are the kernel's.
-    pub by_kernel: u64,
-    /// All others.
-    pub by_server: u64,
+    /// Connections by who seals and opens their records; none where no TLS is spoken.
+    pub connections: Vec<(&'static str, u64)>,
     /// Connections whose keys the kernel has refused so far.
     pub refused_by_kernel: u64,
 }
@@ -208,8 +206,7 @@ impl TlsState {
             begun: self.handshakes.begun,
             ended: self.handshakes.ended,
             bytes: (self.channels.capacity() * size_of::<usize>()) as u64 + by_server * size_of::<Channel>() as u64,
-            by_kernel: self.handed_over,
-            by_server,
+            connections: vec![("kernel", self.handed_over), ("server", by_server)],
             refused_by_kernel: self.refused,
         }
     }
