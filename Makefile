@@ -50,6 +50,9 @@ conformance: ## The Autobahn test suite against an echo server of our codec, in 
 test-systemd: ## The Debian package under a real systemd, in a guest that systemd-nspawn boots; needs root. PROFILE=dev packs the quick build.
 	@tests/systemd/run.sh
 
+test-kernel-tls: ## The tests of TLS in a guest whose kernel seals and opens records itself, and bytes per idle connection with and without.
+	@tests/kernel-tls/run.sh
+
 sdk-suites: ## The SDKs' own test suites, where registries publish them, against the release build; needs port 8000.
 	cargo build --release --package tidegate
 	@tests/suites/run.sh

@@ -23,7 +23,7 @@ use crate::{
     shard::{self, ShardOptions},
     systemd::{PassedSocket, PassedSockets, ServiceManager},
     tls,
-    uring::{self, HostError, Listener},
+    uring::{self, HostError, KernelTls, Listener},
 };
 
 /// How long an operator's token for the console is good.
@@ -125,6 +125,7 @@ pub fn serve(start: Start, ready: impl FnOnce(&Addresses)) -> Result<Outcome, St
     let config = Arc::new(with_bound(config, client, admin, api));
     let tls = tls::Ports::open(&config).map_err(|problems| StartError::Certificates(problems.to_string()))?;
     tls.warn_of_expired();
+    let kernel_tls = if tls.client.is_some() && config.client.tls.kernel { kernel_tls() } else { KernelTls::default() };
 
     let hasher = ChannelHasher::default();
     let admission = Admission::new(config.client.connections_max);
@@ -146,6 +147,7 @@ pub fn serve(start: Start, ready: impl FnOnce(&Addresses)) -> Result<Outcome, St
             admission,
             client_id_key,
             tls,
+            kernel_tls,
             seed: u64::from_le_bytes(random()),
             core,
         };
@@ -178,6 +180,23 @@ pub fn serve(start: Start, ready: impl FnOnce(&Addresses)) -> Result<Outcome, St
         manager,
     };
     Ok(control.run()?)
+}
+
+/// What of TLS the kernel can do, which is told.
+fn kernel_tls() -> KernelTls {
+    match uring::probe_tls() {
+        Ok(found) => {
+            tracing::info!("the kernel seals and opens records of {found}");
+            found
+        }
+        Err(error) => {
+            tracing::warn!(
+                "client.tls.kernel is on, but this kernel takes no TLS ({error}), so the server seals and opens records \
+                 itself. Load the module: modprobe tls, and to keep it: echo tls > /etc/modules-load.d/tls.conf"
+            );
+            KernelTls::default()
+        }
+    }
 }
 
 /// Listening sockets, and where they listen: the service manager's where it has passed any, otherwise our own.

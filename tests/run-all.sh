@@ -35,6 +35,7 @@ export TEST_SERVER_PROGRAM=$PWD/target/release/tidegate
 step "simulation and black-box tests" cargo test --no-fail-fast --test '*'
 step "Autobahn test suite, short" tests/conformance/run.sh short
 step "under systemd" make --no-print-directory test-systemd
+step "kernel TLS in a guest" make --no-print-directory test-kernel-tls
 step "bytes per connection" make --no-print-directory gate-memory
 step "20,000 clients in a guest" make --no-print-directory million N=20000 MACHINE=uml
 

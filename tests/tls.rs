@@ -14,49 +14,15 @@ use std::{
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 use support::{
     PATIENCE,
-    authority::{Authority, Pair, certificates},
+    authority::{Authority, Pair, certificates, openssl},
     script,
     server::Server,
     wait_for,
 };
-use tungstenite::{Message, WebSocket};
-
-type Client = WebSocket<StreamOwned<ClientConnection, TcpStream>>;
-
-/// A client that trusts the authority, upgraded and connected.
-fn client(authority: &Authority, server: &Server, name: &'static str) -> Client {
-    let name = ServerName::try_from(name).expect("a name");
-    let connection = ClientConnection::new(authority.client_config(), name).expect("a client");
-    let socket = TcpStream::connect(server.client_address()).expect("the server listens");
-    socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    let stream = StreamOwned::new(connection, socket);
-    let (mut client, _) =
-        tungstenite::client("ws://localhost/connection/websocket", stream).expect("the server upgrades");
-    client.send(Message::text(r#"{"id":1,"connect":{}}"#)).expect("the server listens");
-    let reply = client.read().expect("a reply").into_text().expect("a text");
-    assert!(reply.contains("connect"), "{reply}");
-    client
-}
+use tungstenite::Message;
 
 fn secure_url(server: &Server) -> String {
     format!("wss://localhost:{}/connection/websocket", server.client_address().port())
-}
-
-/// What `openssl s_client` prints; `said` is what it is given to say.
-fn openssl(server: &Server, authority: &Authority, arguments: &[&str], said: &str) -> String {
-    let mut child = Command::new("timeout")
-        .args(["30", "openssl", "s_client", "-connect", &server.client_address().to_string(), "-CAfile"])
-        .arg(authority.file())
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("openssl runs; `make test-tools` installs what the tests need");
-    // It may have ended already, refused.
-    let _ = child.stdin.take().expect("it is piped").write_all(said.as_bytes());
-    let output = child.wait_with_output().expect("it ends");
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 #[test]
@@ -174,7 +140,7 @@ fn certificates_are_renewed_while_clients_stay() {
     let authority = Authority::new();
     let pair = authority.issue("localhost");
     let server = Server::start(&certificates("client.tls", &[&pair]));
-    let mut lasting = client(&authority, &server, "localhost");
+    let mut lasting = authority.client(&server, "localhost");
     let renewals = |outcome: &str| {
         server.metrics().sum("tidegate_tls_certificate_renewals_total", &[("outcome", outcome)]).unwrap_or_default()
     };
@@ -182,14 +148,14 @@ fn certificates_are_renewed_while_clients_stay() {
     fs::write(&pair.certificate, "-----BEGIN CERTIFICATE-----\nno certificate\n").expect("it can be written");
     wait_for("the bad certificate to be refused", || (renewals("refused") == 1.0).then_some(()));
     assert!(server.log().contains("the certificates stay what they were"), "{}", server.log());
-    client(&authority, &server, "localhost");
+    authority.client(&server, "localhost");
     fs::write(&pair.certificate, good).expect("it can be written");
 
     authority.issue_with("localhost", |params| {
         params.subject_alt_names.push(rcgen::SanType::DnsName("renewed.example".try_into().expect("a name")));
     });
     wait_for("the certificate to be renewed", || (renewals("renewed") >= 1.0).then_some(()));
-    client(&authority, &server, "renewed.example");
+    authority.client(&server, "renewed.example");
     lasting.send(Message::text(r#"{"id":2,"subscribe":{"channel":"open:lasting"}}"#)).expect("it is connected still");
     let reply = lasting.read().expect("a reply").into_text().expect("a text");
     assert!(reply.contains("subscribe"), "{reply}");
@@ -204,7 +170,7 @@ fn handshakes_that_stall_or_are_garbage_hurt_nobody_else() {
     let pair = authority.issue("localhost");
     let settings = certificates("client.tls", &[&pair]) + "client.request_head_timeout = \"2s\"\n";
     let server = Server::start(&settings);
-    let mut lasting = client(&authority, &server, "localhost");
+    let mut lasting = authority.client(&server, "localhost");
     let connect = || TcpStream::connect(server.client_address()).expect("the server listens");
     let silent: Vec<TcpStream> = (0..100).map(|_| connect()).collect();
     let half_open: Vec<TcpStream> = (0..100)
@@ -219,7 +185,7 @@ fn handshakes_that_stall_or_are_garbage_hurt_nobody_else() {
         let garbage: Vec<u8> = (0..200).map(|byte: u8| byte.wrapping_mul(number | 1)).collect();
         socket.write_all(&[22, 3, 1, 0, 200]).and_then(|()| socket.write_all(&garbage)).expect("the server listens");
     }
-    client(&authority, &server, "localhost");
+    authority.client(&server, "localhost");
     lasting.send(Message::text(r#"{"id":2,"subscribe":{"channel":"open:lasting"}}"#)).expect("it is connected");
     assert!(lasting.read().expect("a reply").into_text().expect("a text").contains("subscribe"));
     server.wait_until_counted("tls_handshake_failed", 100);

@@ -18,7 +18,7 @@ use tidegate::{
     protocol::{Claims, Encoding, mint},
     session::Rules,
     shard::{Shard, ShardOptions, wheel::TICK_MS},
-    uring::{Event, Kernel, PathQuality, Receive, Send, Socket, Token},
+    uring::{Event, Kernel, KernelTls, PathQuality, Receive, Send, Socket, Token},
     websocket::frame::{self, Data, OpCode},
 };
 
@@ -46,6 +46,7 @@ impl Clients {
         let hasher = ChannelHasher::with_key([7; 16]);
         let (mut shards, ingest, control) = build(1).expect("descriptors for three bells");
         let options = ShardOptions {
+            kernel_tls: KernelTls::default(),
             tls: None,
             rules: Rules::new(Arc::clone(&config), b"nobody is an operator here", Vec::new()),
             hasher: hasher.clone(),

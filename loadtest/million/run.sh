@@ -38,7 +38,8 @@ stop() {
     exit 1
 }
 
-say() { printf 'host: %s\n' "$*"; }
+# shellcheck source=loadtest/million/packages.sh
+. loadtest/million/packages.sh
 
 has_qemu() { command -v qemu-system-x86_64 >/dev/null; }
 
@@ -59,20 +60,6 @@ check_host() {
             "fewer clients need less: make million N=$(((free_mib - 512 - guest_mib_min) * 9 / 10 * 1048576 / bytes_per_client))"
 }
 
-# fetch PACKAGE FOLDER: unpacks a Debian package of the host's own release, without installing it.
-fetch() {
-    local package=$1 folder=$2
-    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
-        stop "apt-get and dpkg-deb are not here to fetch $package: name files of your own," \
-            "  KERNEL=/boot/vmlinuz... BUSYBOX=/bin/busybox make million"
-    rm -rf "$folder.new" && mkdir -p "$folder.new"
-    (cd "$folder.new" && apt-get download "$package" >/dev/null 2>"../download.log") ||
-        stop "apt-get cannot fetch $package:" "$(<"$work/download.log")" "try 'apt-get update' first"
-    dpkg-deb --extract "$folder.new"/*.deb "$folder.new"
-    rm -f "$folder.new"/*.deb
-    rm -rf "$folder" && mv "$folder.new" "$folder"
-}
-
 find_kernel() {
     kernel=${KERNEL:-}
     if [ -z "$kernel" ]; then
@@ -87,21 +74,6 @@ find_kernel() {
         kernel=$(compgen -G "$work/kernel/boot/vmlinuz-*" | head -n 1)
     fi
     [ -r "$kernel" ] || stop "the kernel $kernel cannot be read"
-}
-
-find_user_mode_kernel() {
-    kernel=${KERNEL:-$work/user-mode/usr/bin/linux.uml}
-    if [ -z "${KERNEL:-}" ] && [ ! -x "$kernel" ]; then
-        say "fetching user-mode-linux"
-        fetch user-mode-linux "$work/user-mode"
-    fi
-    [ -x "$kernel" ] || stop "the kernel $kernel cannot be run"
-}
-
-find_busybox() {
-    busybox=${BUSYBOX:-$work/busybox/bin/busybox}
-    [ -n "${BUSYBOX:-}" ] || [ -x "$busybox" ] || fetch busybox-static "$work/busybox"
-    [ -x "$busybox" ] || stop "the shell $busybox cannot be run"
 }
 
 build_initramfs() {

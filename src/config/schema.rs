@@ -485,6 +485,13 @@ static CLIENT_TLS: &[Key<Draft>] = &[
         "Handshakes that a shard begins in a second; further clients wait in the same way. A certificate \
          for ECDSA P-256 makes them several times cheaper than one for RSA.",
     )),
+    at_start(key(
+        "kernel",
+        Boolean(|draft| &mut draft.config.client.tls.kernel),
+        "false",
+        "Let the kernel seal and open records after the handshake (kernel TLS), where it can: `modprobe tls`. An idle \
+         connection then costs nothing for TLS in the server, and kilobytes in the kernel; docs/tls.md compares.",
+    )),
 ];
 
 static INGEST: &[Key<Draft>] = &[

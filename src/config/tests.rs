@@ -175,7 +175,7 @@ fn other_values() -> Config {
             personal_channel_namespace: Some(String::new()),
             user_connections_max: 1,
             insecure: true,
-            tls: ClientTlsConfig { port: tls(), handshakes_max: 0, handshakes_per_second_max: 0 },
+            tls: ClientTlsConfig { port: tls(), handshakes_max: 0, handshakes_per_second_max: 0, kernel: true },
         },
         ingest: IngestConfig {
             listen: None,

@@ -21,6 +21,8 @@ pub struct ClientTlsConfig {
     pub handshakes_max: u32,
     /// Handshakes that one shard begins in a second at most; further clients wait. Default 2,000.
     pub handshakes_per_second_max: u32,
+    /// Whether the kernel seals and opens records, where it can. Default no.
+    pub kernel: bool,
 }
 
 /// `[ingest.tls]`.

@@ -189,6 +189,8 @@ const FAMILIES: &[Family] = &[
     Family { name: "tidegate_token_keys", kind: Gauge, help: "Published keys that verify tokens now.", source: Source::KeySets(|figures, _| Some(figures.keys as f64)) },
     Family { name: "tidegate_token_keys_age_seconds", kind: Gauge, help: "Time since published keys were fetched last.", source: Source::KeySets(|figures, now| figures.fetched_at.map(|at| now.saturating_duration_since(at).as_secs_f64())) },
 
+    Family { name: "tidegate_tls_connections", kind: Gauge, help: "Clients' connections that speak TLS now, those that shake hands among them, by who seals and opens their records: the kernel, or the server itself.", source: Source::ShardsBy("records", |figures| &figures.tls_connections) },
+    Family { name: "tidegate_tls_kernel_refusals_total", kind: Counter, help: "Connections whose records the server goes on to seal and open, or that ended, because the kernel refused their keys although client.tls.kernel is on.", source: Source::Shard(|figures| figures.tls_kernel_refusals) },
     Family { name: "tidegate_tls_certificate_expiry_timestamp_seconds", kind: Gauge, help: "Until when the certificate is valid, in seconds since 1970.", source: Source::Certificates(|facts| facts.ends_unix_seconds as f64) },
     Family { name: "tidegate_tls_certificate_renewals_total", kind: Counter, help: "Changes of the files of certificates: those that new handshakes have, and those that were refused, so that the old certificates go on.", source: Source::CertificateRenewals },
 

@@ -1,7 +1,8 @@
 //! What a host is examined for: the number of connections, and what the configuration takes beside them.
 
 use super::cost::{
-    OTHER_THREADS, PROCESS_BYTES, PROCESS_DESCRIPTORS, RING_LOCKED_BYTES, SHARD_BYTES, SHARD_DESCRIPTORS, TLS_BYTES,
+    KERNEL_TLS_BYTES, OTHER_THREADS, PROCESS_BYTES, PROCESS_DESCRIPTORS, RING_LOCKED_BYTES, SHARD_BYTES,
+    SHARD_DESCRIPTORS, TLS_BYTES,
 };
 use crate::{
     config::Config,
@@ -21,8 +22,10 @@ pub struct Demand {
     pub producers: u64,
     /// Connections to the operators' port and to the server API's at most.
     pub operators: u64,
-    /// Bytes that each client's connection keeps for TLS; 0 where clients speak none.
+    /// Bytes that each client's connection keeps for TLS, in the server or in the kernel; 0 where clients speak none.
     pub tls_bytes: u64,
+    /// Whether clients speak TLS and the kernel is to seal and open their records.
+    pub wants_kernel_tls: bool,
     /// Bytes that may wait for slow clients, in all shards together.
     pub outboxes_bytes: u64,
 }
@@ -31,12 +34,18 @@ impl Demand {
     /// What a configuration demands; `connections`, if given, in place of its `client.connections_max`.
     pub fn new(config: &Config, connections: Option<u32>) -> Self {
         let shards = config.shards.cores.clone();
+        let tls = &config.client.tls;
         Self {
             connections: u64::from(connections.unwrap_or(config.client.connections_max)),
             source: if connections.is_some() { "--connections" } else { "client.connections_max" },
             producers: u64::from(config.ingest.connections_max),
             operators: (ADMIN_CONNECTIONS_MAX + config.api.connections_max()) as u64,
-            tls_bytes: if config.client.tls.port.is_on() { TLS_BYTES } else { 0 },
+            tls_bytes: match (tls.port.is_on(), tls.kernel) {
+                (false, _) => 0,
+                (true, false) => TLS_BYTES,
+                (true, true) => KERNEL_TLS_BYTES,
+            },
+            wants_kernel_tls: tls.port.is_on() && tls.kernel,
             outboxes_bytes: config.shards.outboxes_bytes_max.saturating_mul(shards.len() as u64),
             shards,
         }

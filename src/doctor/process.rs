@@ -20,6 +20,7 @@ pub(super) fn findings(host: &Host, demand: &Demand) -> Vec<Finding> {
     vec![
         kernel(host),
         ring(host),
+        kernel_tls(host, demand),
         process_descriptors(host, demand),
         descriptors_allowed(host, demand),
         host_descriptors(host, demand),
@@ -55,6 +56,22 @@ fn ring(host: &Host) -> Finding {
             Finding::requirement(NAME, "not usable here".to_owned(), false, || Remedy::Change(text))
         }
     }
+}
+
+/// Asking the kernel for its ciphers could load a module, and nothing here changes the host; the server asks at its start.
+fn kernel_tls(host: &Host, demand: &Demand) -> Finding {
+    const NAME: &str = "kernel TLS";
+    let listed = host.text("proc/sys/net/ipv4/tcp_available_ulp");
+    let is_loaded = listed.is_some_and(|names| names.split_whitespace().any(|name| name == "tls"));
+    let found = match (is_loaded, demand.wants_kernel_tls) {
+        (true, true) => "the kernel's module is loaded",
+        (true, false) => "the kernel's module is loaded, and not used (client.tls.kernel)",
+        (false, true) => "the kernel's module is not loaded; the server seals and opens records itself",
+        (false, false) => "not loaded, and not used (client.tls.kernel)",
+    };
+    let state = if demand.wants_kernel_tls && !is_loaded { State::Advice } else { State::Ok };
+    let load = "modprobe tls; to keep it: echo tls > /etc/modules-load.d/tls.conf".to_owned();
+    Finding::setting(NAME, found.to_owned(), state, Remedy::Command(load))
 }
 
 fn process_descriptors(host: &Host, demand: &Demand) -> Finding {

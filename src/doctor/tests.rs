@@ -98,6 +98,7 @@ impl Drop for FakeHost {
 fn demand(connections: u64) -> Demand {
     Demand {
         tls_bytes: 0,
+        wants_kernel_tls: false,
         connections,
         source: "client.connections_max",
         shards: vec![0, 1, 2, 3],
@@ -436,4 +437,22 @@ fn values_grow_with_the_connections() {
     assert_eq!(CONNTRACK_MAX.value(20_000), "25000");
     assert_eq!([100, 20_000, 1_000_000].map(|connections| SOMAXCONN.value(connections)), ["4096", "32768", "65536"]);
     assert_eq!([1_000, 1 << 20, (1 << 20) + 1].map(descriptors), [1 << 20, 1 << 20, (1 << 20) + 65_536]);
+}
+
+#[test]
+fn kernel_tls_that_is_wanted_and_not_loaded_is_advised() {
+    let examine = |host: &FakeHost, wants_kernel_tls| {
+        let demand = Demand { wants_kernel_tls, ..demand(1_000) };
+        let report = examine(&Host::at(&host.root, host.ring), &demand);
+        let found = finding(&report, "kernel TLS");
+        (found.state, found.remedy.as_ref().map(Remedy::text).unwrap_or_default())
+    };
+    for ulps in ["", "mptcp", "espintcp mptcp tlsx"] {
+        let host = FakeHost::with("proc/sys/net/ipv4/tcp_available_ulp", ulps);
+        assert_eq!(examine(&host, false), (State::Ok, String::new()));
+        let (state, remedy) = examine(&host, true);
+        assert!(state == State::Advice && remedy.contains("modprobe tls"), "{ulps}: {remedy}");
+    }
+    let host = FakeHost::with("proc/sys/net/ipv4/tcp_available_ulp", "espintcp mptcp tls");
+    assert_eq!((examine(&host, true).0, examine(&host, false).0), (State::Ok, State::Ok));
 }

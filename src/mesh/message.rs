@@ -913,6 +913,10 @@ pub struct ShardFigures {
     pub tls_handshakes_begun: u64,
     /// Those that have ended well.
     pub tls_handshakes: u64,
+    /// Connections that speak TLS, by who seals and opens their records.
+    pub tls_connections: Vec<(&'static str, u64)>,
+    /// Connections whose keys the kernel has refused.
+    pub tls_kernel_refusals: u64,
     /// Bytes of history that this shard keeps as the home of channels.
     pub history_bytes: u64,
     /// Publications forgotten before their time for want of room.

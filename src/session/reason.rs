@@ -205,6 +205,8 @@ reasons! {
     TlsRenegotiation => "tls_renegotiation",
     /// The connection's keys have sealed all that they may.
     TlsKeysWornOut => "tls_keys_worn_out",
+    /// The peer has new keys, which the kernel has no way to.
+    TlsKeyUpdate => "tls_key_update",
 
     // Ends that the shard decides or sees.
     /// The client takes too little of what it is sent.
@@ -270,6 +272,7 @@ impl Reason {
             | Self::TlsHandshakeTimeout
             | Self::TlsPeerAlert
             | Self::TlsKeysWornOut
+            | Self::TlsKeyUpdate
             | Self::NodeUnknown
             | Self::TokenExpired
             | Self::TokenConnectionExpired

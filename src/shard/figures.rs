@@ -111,6 +111,8 @@ impl State {
             tls_handshakes_waiting: tls.waiting,
             tls_handshakes_begun: tls.begun,
             tls_handshakes: tls.ended,
+            tls_connections: tls.connections,
+            tls_kernel_refusals: tls.refused_by_kernel,
             history_bytes,
             history_evicted,
             history_packed_payload_bytes: packer.payload_bytes,

@@ -68,7 +68,7 @@ impl State {
         } else if self.is_expired(index) {
             return self.disconnect(index, Disconnect::CONNECTION_EXPIRED, Reason::ConnectionExpired);
         }
-        if self.is_worn_out(index) {
+        if self.is_worn_out(index, kernel) {
             return self.disconnect(index, Disconnect::FORCE_RECONNECT, Reason::TlsKeysWornOut);
         }
         let connection = self.connection_mut(index);

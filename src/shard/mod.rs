@@ -72,7 +72,7 @@ use crate::{
     limits::{RECEIVE_BATCH_MAX, RECEIVE_BYTES_MAX},
     mesh::{Admission, ChannelHasher, ShardMesh, ToControl},
     session::{Reason, Rules},
-    uring::{Event, Kernel, Receive, Socket, Token},
+    uring::{Event, Kernel, KernelTls, Receive, Socket, Token},
 };
 
 /// Batches of receives in one turn, so that other threads' messages and timers get their share.
@@ -104,6 +104,8 @@ pub struct ShardOptions {
     pub core: u32,
     /// The clients' port, if it speaks TLS.
     pub tls: Option<std::sync::Arc<crate::tls::Port>>,
+    /// What of TLS the kernel can do.
+    pub kernel_tls: KernelTls,
 }
 
 /// Whether a shard goes on.
@@ -303,13 +305,15 @@ impl<K: Kernel> Shard<K> {
                     Ok(bytes) => {
                         self.state.counters.bytes_received += bytes as u64;
                         let input = self.kernel.received(position, bytes);
-                        if self.state.tls.is_some() {
+                        // A receive ends before a record that is no data, which the kernel does not tell of by itself.
+                        let more = bytes == RECEIVE_BYTES_MAX || self.state.is_sealed_by_kernel(index);
+                        if self.state.seals(index) {
                             self.state.receive_sealed(index, input);
                         } else {
                             self.state.converse_with_input(index, input);
                         }
                         if !self.state.charge_received(index, bytes) {
-                            self.state.receive_again(index, bytes == RECEIVE_BYTES_MAX);
+                            self.state.receive_again(index, more);
                         }
                     }
                     Err(Errno::EAGAIN) => {
@@ -317,6 +321,9 @@ impl<K: Kernel> Shard<K> {
                         self.state.connection_mut(index).clear(Flag::Ended);
                     }
                     Err(Errno::EINTR | Errno::ENOBUFS | Errno::ENOMEM) => self.state.receive_again(index, true),
+                    Err(error) if self.state.is_sealed_by_kernel(index) => {
+                        self.state.receive_control(index, error, &self.kernel);
+                    }
                     Err(_) => self.state.peer_ended(index, Reason::PeerReset),
                 }
             }

@@ -144,7 +144,7 @@ struct Drain {
 impl State {
     pub fn new(options: ShardOptions, now_ms: u64, now_unix_seconds: u64) -> Self {
         let connections = ConnectionSlab::for_connections(options.config.client.connections_max as usize);
-        let tls = options.tls.map(|port| TlsState::new(port, &options.config.client.tls, now_ms));
+        let tls = options.tls.map(|port| TlsState::new(port, &options.config.client.tls, options.kernel_tls, now_ms));
         let sampler = Sampler::new(&options.config.tracing, options.mesh.shard.into(), options.hasher.clone());
         Self {
             sampler,

@@ -1,24 +1,31 @@
 //! A shard's connections that speak TLS: what is received is opened before their sessions see it, and what they are
-//! given is sealed as it is sent.
+//! given is sealed as it is sent. Where the kernel does both, they are received from and sent to as if there were no TLS.
 //!
-//! Owns how much work handshakes may bring. Leaves handshakes and records to `tls`, and the order of what waits to the
-//! outboxes.
+//! Owns how much work handshakes may bring, and when a connection's keys are handed over to the kernel. Leaves handshakes
+//! and records to `tls`, and the order of what waits to the outboxes.
 //!
 //! Invariants:
+//! - A connection has a channel, or its records are the kernel's: one of both, from its begin to its end. Its keys are
+//!   handed over once, when nothing is left that was received and not opened, or sealed and not sent; otherwise bytes
+//!   would be lost, or a nonce used twice.
 //! - A connection of which something sealed waits has an outbox, if an empty one: so everything new waits behind it, and
 //!   the connection does not go before.
 //! - A handshake that has to wait keeps its bytes in its socket; so waiting costs nothing, and its deadline goes on.
 
 use std::{collections::VecDeque, mem, sync::Arc};
 
+use nix::errno::Errno;
+
 use super::{connection::Flag, state::State};
 use crate::{
     config::ClientTlsConfig,
     fanout::{Entry, Outbox, Turn},
     limits::{SEND_BATCH_MAX, TLS_HANDSHAKES_PER_TURN_MAX, TLS_SEALED_BYTES_MAX},
+    log::Gate,
+    protocol::Disconnect,
     session::Reason,
-    tls::{Channel, Heard, Port, Refusal},
-    uring::{Kernel, Send},
+    tls::{Alert, CONTROL_BYTES_MAX, Channel, Control, Heard, Port, RECORDS_PER_KEY_MAX, Refusal},
+    uring::{HandOverError, Kernel, KernelTls, Send, Socket},
 };
 
 /// Bytes of buffers that are kept from turn to turn.
@@ -27,13 +34,24 @@ const BUFFER_BYTES_KEPT_MAX: usize = 256 * 1024;
 /// Milliseconds until a handshake is looked at again that waits for others to end.
 const WAIT_MS: u64 = 10;
 
+/// Lines in the log, in each of its windows, of keys that the kernel refuses.
+const REFUSAL_LINES_MAX: u64 = 1;
+
 /// What a shard has for connections that speak TLS.
 pub struct TlsState {
     port: Arc<Port>,
-    /// By slab index.
+    /// By slab index; none: the connection's records are the kernel's.
     channels: Vec<Option<Box<Channel>>>,
     /// Of all of them: sealed, and no socket has taken it yet.
     waiting_bytes: u64,
+    /// What the kernel can take over, if it is to.
+    kernel_tls: KernelTls,
+    /// Connections whose keys may be handed over at the turn's end.
+    to_hand_over: Vec<u32>,
+    /// Connections whose records are the kernel's.
+    handed_over: u64,
+    /// Connections whose keys the kernel has refused so far.
+    refused: u64,
     handshakes: Handshakes,
     /// What was opened last; kept for its memory.
     plaintext: Vec<u8>,
@@ -58,13 +76,17 @@ struct Handshakes {
 }
 
 /// What is counted of TLS.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub struct TlsFigures {
     pub under_way: u64,
     pub waiting: u64,
     pub begun: u64,
     pub ended: u64,
     pub bytes: u64,
+    /// Connections by who seals and opens their records; none where no TLS is spoken.
+    pub connections: Vec<(&'static str, u64)>,
+    /// Connections whose keys the kernel has refused so far.
+    pub refused_by_kernel: u64,
 }
 
 /// What one connection is sent: how far its part of the buffer goes, and how much plaintext is in it.
@@ -75,7 +97,8 @@ struct Sealed {
 }
 
 impl TlsState {
-    pub fn new(port: Arc<Port>, settings: &ClientTlsConfig, now_ms: u64) -> Self {
+    /// `kernel_tls`: what the kernel can do.
+    pub fn new(port: Arc<Port>, settings: &ClientTlsConfig, kernel_tls: KernelTls, now_ms: u64) -> Self {
         let handshakes = Handshakes {
             under_way: 0,
             under_way_max: settings.handshakes_max as usize,
@@ -87,7 +110,19 @@ impl TlsState {
             begun: 0,
             ended: 0,
         };
-        Self { port, channels: Vec::new(), waiting_bytes: 0, handshakes, plaintext: Vec::new(), sealed: Vec::new() }
+        let kernel_tls = if settings.kernel { kernel_tls } else { KernelTls::default() };
+        Self {
+            port,
+            channels: Vec::new(),
+            waiting_bytes: 0,
+            kernel_tls,
+            to_hand_over: Vec::new(),
+            handed_over: 0,
+            refused: 0,
+            handshakes,
+            plaintext: Vec::new(),
+            sealed: Vec::new(),
+        }
     }
 
     /// A client was accepted at this slab index.
@@ -101,14 +136,30 @@ impl TlsState {
 
     /// Its connection is gone.
     pub fn end(&mut self, index: u32) {
-        let Some(channel) = self.channels[index as usize].take() else { return };
-        self.waiting_bytes -= channel.output().len() as u64;
-        self.handshakes.under_way -= usize::from(channel.is_shaking_hands());
+        match self.channels[index as usize].take() {
+            Some(channel) => {
+                self.waiting_bytes -= channel.output().len() as u64;
+                self.handshakes.under_way -= usize::from(channel.is_shaking_hands());
+            }
+            None => self.handed_over -= 1,
+        }
     }
 
     /// Bytes that are sealed and wait for sockets to take them.
     pub fn waiting_bytes(&self) -> u64 {
         self.waiting_bytes
+    }
+
+    /// Whether a connection's records are sealed and opened here.
+    fn seals(&self, index: u32) -> bool {
+        self.channels[index as usize].is_some()
+    }
+
+    /// A connection may have come to a point where its keys can be handed over.
+    fn consider(&mut self, index: u32) {
+        if !self.kernel_tls.is_empty() && self.channel_mut(index).is_established() {
+            self.to_hand_over.push(index);
+        }
     }
 
     /// Whether a connection that has something to say has to wait: then it is looked at again in a later turn.
@@ -135,19 +186,44 @@ impl TlsState {
         (!handshakes.waiting.is_empty()).then_some(now_ms + wait_ms)
     }
 
+    /// Gives the kernel a connection's keys, and forgets them; none: they are gone already, or cannot go yet.
+    fn hand_over<K: Kernel>(&mut self, index: u32, socket: Socket, kernel: &K) -> Option<Result<(), HandOverError>> {
+        let channel = &mut self.channels[index as usize];
+        let keys = channel.as_ref()?.for_kernel()?;
+        let outcome = if self.kernel_tls.offers(keys.is_tls13, keys.cipher) {
+            kernel.hand_over_records(socket, &keys)
+        } else {
+            Err(HandOverError::Refused(Errno::EOPNOTSUPP))
+        };
+        match outcome {
+            Ok(()) => {
+                *channel = None;
+                self.handed_over += 1;
+            }
+            Err(_) => {
+                self.channel_mut(index).stay();
+                self.refused += 1;
+            }
+        }
+        Some(outcome)
+    }
+
     /// `connections`: those that the shard has.
     pub fn figures(&self, connections: usize) -> TlsFigures {
+        let by_server = connections as u64 - self.handed_over;
         TlsFigures {
             under_way: self.handshakes.under_way as u64,
             waiting: self.handshakes.waiting.len() as u64,
             begun: self.handshakes.begun,
             ended: self.handshakes.ended,
-            bytes: (self.channels.capacity() * size_of::<usize>() + connections * size_of::<Channel>()) as u64,
+            bytes: (self.channels.capacity() * size_of::<usize>()) as u64 + by_server * size_of::<Channel>() as u64,
+            connections: vec![("kernel", self.handed_over), ("server", by_server)],
+            refused_by_kernel: self.refused,
         }
     }
 
     fn channel_mut(&mut self, index: u32) -> &mut Channel {
-        self.channels[index as usize].as_mut().expect("every connection of the port has its TLS until it goes")
+        self.channels[index as usize].as_mut().expect("who asks has looked whether the kernel has its records")
     }
 
     /// Opens what was received into [`TlsState::plaintext`].
@@ -230,15 +306,11 @@ impl State {
         plaintext.shrink_to(BUFFER_BYTES_KEPT_MAX);
         self.tls_mut().plaintext = plaintext;
         self.queue_sealed(index);
+        self.tls_mut().consider(index);
         match heard {
             Ok(Heard::More) => {}
             Ok(Heard::End) => self.peer_ended(index, Reason::PeerClosed),
-            Err(refusal) => {
-                let reason = refusal.into();
-                self.count(index, reason, "");
-                self.forget_backlog(index);
-                self.drop_when_sent(index, Some(reason));
-            }
+            Err(refusal) => self.refuse_records(index, refusal),
         }
     }
 
@@ -260,9 +332,15 @@ impl State {
     }
 
     /// Whether a connection has to be made anew, because its keys have sealed all that they may.
-    pub fn is_worn_out(&self, index: u32) -> bool {
-        let channel = self.tls.as_ref().and_then(|tls| tls.channels[index as usize].as_ref());
-        channel.is_some_and(|channel| channel.is_worn_out())
+    pub fn is_worn_out<K: Kernel>(&self, index: u32, kernel: &K) -> bool {
+        let Some(tls) = &self.tls else { return false };
+        match &tls.channels[index as usize] {
+            Some(channel) => channel.is_worn_out(),
+            None => {
+                let records = kernel.records_sent(self.connection(index).socket);
+                records.is_some_and(|records| records >= RECORDS_PER_KEY_MAX)
+            }
+        }
     }
 
     /// What waits sealed for a connection is not sent.
@@ -272,6 +350,54 @@ impl State {
             tls.waiting_bytes -= channel.output().len() as u64;
             channel.drop_output();
         }
+    }
+
+    /// Whether a connection speaks TLS and its records are sealed and opened here.
+    pub fn seals(&self, index: u32) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.seals(index))
+    }
+
+    /// Whether its records are the kernel's.
+    pub fn is_sealed_by_kernel(&self, index: u32) -> bool {
+        self.tls.as_ref().is_some_and(|tls| !tls.seals(index))
+    }
+
+    /// A receive has failed on a connection whose records are the kernel's: what comes next is no data, or it was not
+    /// sealed by the peer, or the socket has failed.
+    pub fn receive_control<K: Kernel>(&mut self, index: u32, error: Errno, kernel: &K) {
+        let socket = self.connection(index).socket;
+        let mut bytes = [0; CONTROL_BYTES_MAX];
+        let control = match error {
+            Errno::EIO => match kernel.receive_record(socket, &mut bytes) {
+                Ok((content, length)) => Control::of(content, &bytes[..length]),
+                Err(_) => return self.peer_ended(index, Reason::PeerReset),
+            },
+            Errno::EBADMSG | Errno::EMSGSIZE | Errno::EINVAL => Control::Refused(Refusal::Record),
+            // Kernels from 6.14 on do not open more before they have the new key.
+            Errno::EKEYEXPIRED => Control::KeyUpdate,
+            _ => return self.peer_ended(index, Reason::PeerReset),
+        };
+        match control {
+            Control::Nothing => self.receive_again(index, true),
+            Control::End => self.peer_ended(index, Reason::PeerClosed),
+            // It was told its end already, and what it says now is under a key that is not known here.
+            Control::KeyUpdate | Control::Refused(_) if self.connection(index).has(Flag::Left) => self.let_go(index),
+            Control::KeyUpdate => self.disconnect(index, Disconnect::FORCE_RECONNECT, Reason::TlsKeyUpdate),
+            Control::Refused(refusal) => {
+                self.refuse_records(index, refusal);
+                if let Some(alert) = Alert::of(refusal) {
+                    // Whoever does not take it is on its way out all the same.
+                    let _ = kernel.send_record(socket, alert.content, &alert.bytes);
+                }
+            }
+        }
+    }
+
+    fn refuse_records(&mut self, index: u32, refusal: Refusal) {
+        let reason = refusal.into();
+        self.count(index, reason, "");
+        self.forget_backlog(index);
+        self.drop_when_sent(index, Some(reason));
     }
 
     /// What is sealed already goes out with the turn, and all else waits behind it.
@@ -293,8 +419,54 @@ impl State {
         self.tls.as_mut().expect("the port speaks TLS")
     }
 
+    /// Sends what waits and what the turn has brought, to each connection sealed or as it is, and hands over keys.
+    pub fn write_with_tls<K: Kernel>(&mut self, kernel: &mut K) {
+        let writable = mem::take(&mut self.writable);
+        let (sealed, plain) = writable.into_iter().partition(|index| self.seals_if_there(*index));
+        self.writable = plain;
+        self.write_outboxes(kernel);
+        let later = mem::replace(&mut self.writable, sealed);
+        self.write_sealed_outboxes(kernel);
+        self.writable.extend(later);
+        let turn = mem::take(&mut self.turn);
+        if self.tls_mut().handed_over == 0 {
+            self.write_sealed_entries(&turn, turn.entries(), kernel);
+        } else {
+            let entries = turn.entries().iter();
+            let (sealed, plain): (Vec<_>, Vec<_>) = entries.partition(|entry| self.seals(entry.connection));
+            self.write_entries(&turn, &plain, kernel);
+            self.write_sealed_entries(&turn, &sealed, kernel);
+        }
+        self.turn = turn;
+        self.hand_over_records(kernel);
+    }
+
+    /// The index may be one whose connection is gone.
+    fn seals_if_there(&self, index: u32) -> bool {
+        self.connections.contains(index as usize) && self.seals(index)
+    }
+
+    /// Gives the kernel the keys of those connections that have come to a point where it can go on.
+    fn hand_over_records<K: Kernel>(&mut self, kernel: &K) {
+        for index in mem::take(&mut self.tls_mut().to_hand_over) {
+            let connection = self.connections.get(index as usize).filter(|connection| !connection.has(Flag::Left));
+            let Some(socket) = connection.map(|connection| connection.socket) else { continue };
+            match self.tls_mut().hand_over(index, socket, kernel) {
+                None => {}
+                // What has arrived meanwhile was told of as bytes, and is not told of again as records.
+                Some(Ok(())) => self.receive_again(index, true),
+                Some(Err(HandOverError::Refused(error))) => warn_of_refusal(error),
+                Some(Err(HandOverError::Halfway(error))) => {
+                    warn_of_refusal(error);
+                    self.count(index, Reason::MemoryShort, "");
+                    self.let_go(index);
+                }
+            }
+        }
+    }
+
     /// Sends what outboxes hold, sealed, as far as sockets take it.
-    pub fn write_sealed_outboxes<K: Kernel>(&mut self, kernel: &mut K) {
+    fn write_sealed_outboxes<K: Kernel>(&mut self, kernel: &mut K) {
         let mut outcomes = mem::take(&mut self.send_outcomes);
         let mut plaintext = Vec::new();
         for index in mem::take(&mut self.writable) {
@@ -334,13 +506,7 @@ impl State {
     }
 
     /// After an attempt to send what was sealed for a connection: the rest waits.
-    fn sealed_sent<K: Kernel>(
-        &mut self,
-        index: u32,
-        sealed: &[u8],
-        outcome: Result<usize, nix::errno::Errno>,
-        kernel: &mut K,
-    ) {
+    fn sealed_sent<K: Kernel>(&mut self, index: u32, sealed: &[u8], outcome: Result<usize, Errno>, kernel: &mut K) {
         let sent = outcome.unwrap_or(0);
         self.counters.bytes_sent += sent as u64;
         if sent < sealed.len() {
@@ -348,7 +514,7 @@ impl State {
             self.hold_behind_sealed(index);
         }
         match outcome {
-            Ok(sent) if sent == sealed.len() => {}
+            Ok(sent) if sent == sealed.len() => self.tls_mut().consider(index),
             Ok(_) => self.park_writable(index, kernel),
             Err(error) => self.send_failed(index, error, kernel),
         }
@@ -370,14 +536,10 @@ impl State {
     }
 
     /// Sends what the turn has brought, sealed.
-    pub fn write_sealed_entries<K: Kernel>(&mut self, kernel: &mut K) {
-        if self.turn.entries().is_empty() {
-            return;
-        }
-        let turn = mem::take(&mut self.turn);
+    fn write_sealed_entries<K: Kernel>(&mut self, turn: &Turn, entries: &[Entry], kernel: &mut K) {
         let mut outcomes = mem::take(&mut self.send_outcomes);
-        for entries in turn.entries().chunks(SEND_BATCH_MAX) {
-            let parts = self.seal_entries(&turn, entries);
+        for entries in entries.chunks(SEND_BATCH_MAX) {
+            let parts = self.seal_entries(turn, entries);
             let bytes = mem::take(&mut self.tls_mut().sealed);
             let starts = [0].into_iter().chain(parts.iter().map(|part| part.end));
             let sealed: Vec<&[u8]> = starts.zip(&parts).map(|(start, part)| &bytes[start..part.end]).collect();
@@ -388,13 +550,12 @@ impl State {
                 kernel.send(&sends, &mut outcomes);
                 self.counters.sends += sends.len() as u64;
                 for ((part, sealed), outcome) in with_bytes().zip(&outcomes) {
-                    self.entry_sealed(&turn, part, sealed, *outcome, kernel);
+                    self.entry_sealed(turn, part, sealed, *outcome, kernel);
                 }
             }
             self.tls_mut().sealed = bytes;
         }
         self.tls_mut().sealed.shrink_to(BUFFER_BYTES_KEPT_MAX);
-        self.turn = turn;
         self.send_outcomes = outcomes;
     }
 
@@ -423,7 +584,7 @@ impl State {
         turn: &Turn,
         part: &Sealed,
         sealed: &[u8],
-        outcome: Result<usize, nix::errno::Errno>,
+        outcome: Result<usize, Errno>,
         kernel: &mut K,
     ) {
         let index = part.entry.connection;
@@ -444,12 +605,18 @@ impl State {
         for index in &self.ending {
             let Some(connection) = self.connections.get(*index as usize) else { continue };
             let goes = connection.has(Flag::Dropping) || connection.has(Flag::Shutting);
-            if goes && !connection.has(Flag::Backlogged) {
-                let waiting = tls.channel_mut(*index).output().len() as u64;
-                tls.waiting_bytes -= waiting;
-                let channel = tls.channel_mut(*index);
+            if !goes || connection.has(Flag::Backlogged) {
+                continue;
+            }
+            if let Some(channel) = &mut tls.channels[*index as usize] {
+                tls.waiting_bytes -= channel.output().len() as u64;
                 channel.say_end();
                 ends.push((connection.socket, channel.take_output()));
+            } else if kernel.send_record(connection.socket, Alert::END.content, &Alert::END.bytes) == Err(Errno::EAGAIN)
+            {
+                // A record that was taken is not with TCP yet and would be cut by shutting the stream: the peer, or the
+                // time that it has, ends the connection.
+                self.connections[*index as usize].clear(Flag::Shutting);
             }
         }
         for ends in ends.chunks(SEND_BATCH_MAX) {
@@ -460,6 +627,13 @@ impl State {
                 kernel.send(&sends, &mut self.send_outcomes);
             }
         }
+    }
+}
+
+fn warn_of_refusal(error: Errno) {
+    static GATE: Gate = Gate::new(REFUSAL_LINES_MAX);
+    if let Some(suppressed) = GATE.pass_now() {
+        tracing::warn!(suppressed, "the kernel does not take over a connection's TLS: {}", error.desc());
     }
 }
 

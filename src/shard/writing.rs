@@ -114,11 +114,12 @@ impl State {
         self.overflows.clear();
         self.note_writing();
         if self.tls.is_some() {
-            self.write_sealed_outboxes(kernel);
-            self.write_sealed_entries(kernel);
+            self.write_with_tls(kernel);
         } else {
             self.write_outboxes(kernel);
-            self.write_entries(kernel);
+            let turn = std::mem::take(&mut self.turn);
+            self.write_entries(&turn, turn.entries(), kernel);
+            self.turn = turn;
         }
         self.turn.clear();
         self.note_written();
@@ -304,7 +305,8 @@ impl State {
         self.backlogged.insert(index);
     }
 
-    fn write_outboxes<K: Kernel>(&mut self, kernel: &mut K) {
+    /// Sends what outboxes hold, as far as sockets take it.
+    pub fn write_outboxes<K: Kernel>(&mut self, kernel: &mut K) {
         if self.writable.is_empty() {
             return;
         }
@@ -359,14 +361,14 @@ impl State {
         }
     }
 
-    fn write_entries<K: Kernel>(&mut self, kernel: &mut K) {
-        if self.turn.entries().is_empty() {
+    /// Sends connections what the turn has brought.
+    pub fn write_entries<K: Kernel>(&mut self, turn: &Turn, entries: &[Entry], kernel: &mut K) {
+        if entries.is_empty() {
             return;
         }
-        let turn = std::mem::take(&mut self.turn);
         let mut outcomes = std::mem::take(&mut self.send_outcomes);
         let mut gathered = Vec::new();
-        for entries in turn.entries().chunks(SEND_BATCH_MAX) {
+        for entries in entries.chunks(SEND_BATCH_MAX) {
             gathered.clear();
             let mut gathered_ends = Vec::new();
             for entry in entries {
@@ -393,18 +395,17 @@ impl State {
                     Ok(sent) => {
                         self.counters.bytes_sent += sent as u64;
                         if sent < send.bytes.len() {
-                            self.spill(index, &turn, *entry, sent);
+                            self.spill(index, turn, *entry, sent);
                             self.park_writable(index, kernel);
                         }
                     }
                     Err(error) => {
-                        self.spill(index, &turn, *entry, 0);
+                        self.spill(index, turn, *entry, 0);
                         self.send_failed(index, error, kernel);
                     }
                 }
             }
         }
-        self.turn = turn;
         self.send_outcomes = outcomes;
     }
 

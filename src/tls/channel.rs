@@ -9,17 +9,13 @@ use rustls::{Error, KeyLog, PeerIncompatible, ProtocolVersion, ServerConnection}
 
 use super::{
     Port,
+    alert::{
+        BAD_RECORD_MAC, CLOSE_NOTIFY, LEVEL_FATAL, LEVEL_WARNING, NO_RENEGOTIATION, RECORD_OVERFLOW,
+        UNEXPECTED_MESSAGE, USER_CANCELED,
+    },
     record::{Content, HEADER_BYTES, InvalidRecord, SEALED_BYTES_MAX, Secret, Secrets, Traffic},
 };
-
-const LEVEL_WARNING: u8 = 1;
-const LEVEL_FATAL: u8 = 2;
-const CLOSE_NOTIFY: u8 = 0;
-const UNEXPECTED_MESSAGE: u8 = 10;
-const BAD_RECORD_MAC: u8 = 20;
-const RECORD_OVERFLOW: u8 = 22;
-const USER_CANCELED: u8 = 90;
-const NO_RENEGOTIATION: u8 = 100;
+use crate::uring::RecordKeys;
 
 /// A connection's TLS.
 pub struct Channel {
@@ -28,6 +24,8 @@ pub struct Channel {
     input: Vec<u8>,
     /// To be sent before anything that is sealed later.
     output: Vec<u8>,
+    /// The kernel has refused its keys.
+    stays: bool,
 }
 
 #[expect(
@@ -97,7 +95,7 @@ impl Refusal {
 impl Channel {
     /// For a connection that was just accepted. It costs little until something arrives.
     pub fn new(port: &Arc<Port>) -> Self {
-        Self { stage: Stage::Fresh(Arc::clone(port)), input: Vec::new(), output: Vec::new() }
+        Self { stage: Stage::Fresh(Arc::clone(port)), input: Vec::new(), output: Vec::new(), stays: false }
     }
 
     /// Whether data can be sealed.
@@ -158,6 +156,19 @@ impl Channel {
     pub fn seal(&mut self, data: &[u8]) {
         let Stage::Established(traffic) = &mut self.stage else { panic!("data is sealed once the handshake is over") };
         traffic.seal(data, &mut self.output);
+    }
+
+    /// Its keys, if everything that has come was opened and everything sealed is on its way, so that another can go on
+    /// with them.
+    pub fn for_kernel(&self) -> Option<RecordKeys> {
+        let Stage::Established(traffic) = &self.stage else { return None };
+        let can_go = !self.stays && self.input.is_empty() && self.output.is_empty();
+        if can_go { traffic.for_kernel() } else { None }
+    }
+
+    /// Nobody else goes on with its keys.
+    pub fn stay(&mut self) {
+        self.stays = true;
     }
 
     /// Whether it may seal no more, and has to be told to connect anew.

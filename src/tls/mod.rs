@@ -2,7 +2,8 @@
 //!
 //! Owns certificates, handshakes and records. Leaves to others the sockets, how many handshakes may be under way, and
 //! what is said under the seal. Handshakes are the work of `rustls`; when one is over, its secrets are taken over by
-//! [`record`], so that an idle connection keeps [`Channel`] and no more.
+//! [`record`], so that an idle connection keeps [`Channel`] and no more, or by the kernel ([`Channel::for_kernel`]), so
+//! that it keeps nothing here; [`Control`] is what then remains to be understood.
 //!
 //! Invariants:
 //! - What was sealed is sent, or the connection ends. So nothing is sealed before it is about to be sent: what waits for
@@ -11,8 +12,10 @@
 //! - A port always has certificates that were good when they were read. What cannot be read, or does not fit together,
 //!   changes nothing.
 
+mod alert;
 mod certificates;
 mod channel;
+mod control;
 mod port;
 mod record;
 #[cfg(test)]
@@ -22,8 +25,12 @@ mod validity;
 pub use self::{
     certificates::{CertificateFacts, Problem, Problems},
     channel::{Channel, Heard, Refusal},
+    control::{Alert, CONTROL_BYTES_MAX, Control},
     port::{Port, PortFigures, Ports, Reloaded},
 };
 
 /// Bytes of plaintext in one record at most.
 pub use self::record::PLAINTEXT_BYTES_MAX as RECORD_BYTES_MAX;
+
+/// Records that one key of AES-GCM may seal.
+pub use self::record::RECORDS_PER_KEY_MAX;

@@ -16,6 +16,8 @@ use aws_lc_rs::{
 use rustls::{ConnectionTrafficSecrets, ExtractedSecrets};
 use zeroize::Zeroize;
 
+use crate::uring::{DirectionKeys, RECORD_KEY_BYTES_MAX, RECORD_NONCE_BYTES, RecordCipher, RecordKeys};
+
 /// Bytes of a record's header: type, version, length.
 pub const HEADER_BYTES: usize = 5;
 
@@ -26,7 +28,7 @@ pub const PLAINTEXT_BYTES_MAX: usize = 1 << 14;
 pub const SEALED_BYTES_MAX: usize = PLAINTEXT_BYTES_MAX + 256;
 
 /// Records that one key of AES-GCM may seal (RFC 8446 section 5.5 gives 2^24.5).
-const RECORDS_PER_KEY_MAX: u64 = 1 << 24;
+pub const RECORDS_PER_KEY_MAX: u64 = 1 << 24;
 
 /// New keys that a peer may have one after the other without a word between them.
 const KEY_UPDATES_MAX: u8 = 32;
@@ -34,8 +36,8 @@ const KEY_UPDATES_MAX: u8 = 32;
 /// Longest secret of TLS 1.3: that of SHA-384.
 const SECRET_BYTES_MAX: usize = 48;
 
-const KEY_BYTES_MAX: usize = 32;
-const NONCE_BYTES: usize = 12;
+const KEY_BYTES_MAX: usize = RECORD_KEY_BYTES_MAX;
+const NONCE_BYTES: usize = RECORD_NONCE_BYTES;
 
 /// What TLS 1.2 sends of a nonce with each record of AES-GCM (RFC 5288 section 3).
 const EXPLICIT_NONCE_BYTES: usize = 8;
@@ -110,6 +112,24 @@ impl Traffic {
         self.is_tls13
     }
 
+    /// What the kernel needs to go on from the last record; none: it cannot yet, as the peer waits for new keys of ours.
+    pub fn for_kernel(&self) -> Option<RecordKeys> {
+        let direction = |half: &Half| DirectionKeys { key: half.key, nonce: half.nonce, records: half.records };
+        let (read, mut write) = (direction(&self.read), direction(&self.write));
+        if self.has_explicit_nonce() {
+            // The kernel counts on from the nonce that it is given; ours are a base, of which each record's number flips
+            // bits. With the top bit flipped, none of its first 2^62 is one that we have used.
+            write.nonce[NONCE_BYTES - EXPLICIT_NONCE_BYTES] ^= 0x80;
+        }
+        let keys = RecordKeys { is_tls13: self.is_tls13, cipher: self.cipher.for_kernel(), read, write };
+        (!self.owes_key_update).then_some(keys)
+    }
+
+    /// Whether a part of the nonce is sent with each record.
+    fn has_explicit_nonce(&self) -> bool {
+        !self.is_tls13 && self.cipher != Cipher::Chacha20Poly1305
+    }
+
     /// Appends records with the plaintext, and before them new keys if they are due.
     pub fn seal(&mut self, plaintext: &[u8], out: &mut Vec<u8>) {
         for part in plaintext.chunks(PLAINTEXT_BYTES_MAX) {
@@ -127,7 +147,7 @@ impl Traffic {
 
     /// Whether nothing more may be sealed: the key has sealed all that it may, and TLS 1.2 has no other.
     pub fn is_worn_out(&self) -> bool {
-        !self.is_tls13 && self.cipher != Cipher::Chacha20Poly1305 && self.write.records >= RECORDS_PER_KEY_MAX
+        self.has_explicit_nonce() && self.write.records >= RECORDS_PER_KEY_MAX
     }
 
     /// The peer asks for new keys of ours: they come before the next data, once however often it has asked.
@@ -159,8 +179,8 @@ impl Traffic {
     fn seal_record(&mut self, content: Content, plaintext: &[u8], out: &mut Vec<u8>) {
         let sequence = self.write.records;
         let nonce = self.write.next_nonce();
-        let has_explicit = !self.is_tls13 && self.cipher != Cipher::Chacha20Poly1305;
-        let explicit: &[u8] = if has_explicit { &nonce[NONCE_BYTES - EXPLICIT_NONCE_BYTES..] } else { &[] };
+        let explicit: &[u8] =
+            if self.has_explicit_nonce() { &nonce[NONCE_BYTES - EXPLICIT_NONCE_BYTES..] } else { &[] };
         let inner_bytes = plaintext.len() + usize::from(self.is_tls13);
         let outer = if self.is_tls13 { Content::Data } else { content };
         let header = header(outer, explicit.len() + inner_bytes + MAX_TAG_LEN);
@@ -218,7 +238,7 @@ impl Traffic {
         let sequence = self.read.records;
         let mut nonce = self.read.next_nonce();
         let mut start = HEADER_BYTES;
-        if self.cipher != Cipher::Chacha20Poly1305 {
+        if self.has_explicit_nonce() {
             let explicit = record.get(start..start + EXPLICIT_NONCE_BYTES).ok_or(InvalidRecord)?;
             nonce[NONCE_BYTES - EXPLICIT_NONCE_BYTES..].copy_from_slice(explicit);
             start += EXPLICIT_NONCE_BYTES;
@@ -351,6 +371,14 @@ impl Cipher {
         }
     }
 
+    fn for_kernel(self) -> RecordCipher {
+        match self {
+            Self::Aes128Gcm => RecordCipher::Aes128Gcm,
+            Self::Aes256Gcm => RecordCipher::Aes256Gcm,
+            Self::Chacha20Poly1305 => RecordCipher::Chacha20Poly1305,
+        }
+    }
+
     fn algorithm(self) -> &'static Algorithm {
         match self {
             Self::Aes128Gcm => &AES_128_GCM,
@@ -381,7 +409,8 @@ impl Content {
         }
     }
 
-    fn number(self) -> u8 {
+    /// Its number on the wire.
+    pub const fn number(self) -> u8 {
         match self {
             Self::ChangeCipherSpec => 20,
             Self::Alert => 21,

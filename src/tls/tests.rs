@@ -2,6 +2,7 @@
 
 use std::{fs, io::Read, io::Write, path::PathBuf, sync::Arc};
 
+use ::aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore,
@@ -11,7 +12,10 @@ use rustls::{
 };
 
 use super::{Channel, Heard, Port, RECORD_BYTES_MAX, Refusal, Reloaded};
-use crate::config::{CertificateFiles, ClientTlsConfig, IngestTlsConfig, TlsConfig, TlsVersion};
+use crate::{
+    config::{CertificateFiles, ClientTlsConfig, IngestTlsConfig, TlsConfig, TlsVersion},
+    uring::{RecordCipher, RecordKeys},
+};
 
 /// A folder of one test with certificates, removed with it.
 struct Folder(PathBuf);
@@ -416,4 +420,104 @@ fn producers_show_a_certificate_of_the_authority() {
             assert_eq!(pair.carry(1_000), outcome, "{suite:?} {files:?}");
         }
     }
+}
+
+/// Seals a record of data with a connection's keys as Linux does (`tls_sw_sendmsg`), and counts on.
+fn seal_as_linux(keys: &mut RecordKeys, plaintext: &[u8]) -> Vec<u8> {
+    let (algorithm, has_explicit) = match keys.cipher {
+        RecordCipher::Aes128Gcm => (&AES_128_GCM, !keys.is_tls13),
+        RecordCipher::Aes256Gcm => (&AES_256_GCM, !keys.is_tls13),
+        RecordCipher::Chacha20Poly1305 => (&CHACHA20_POLY1305, false),
+    };
+    let write = &mut keys.write;
+    let mut nonce = write.nonce;
+    if has_explicit {
+        let explicit = u64::from_be_bytes(write.nonce[4..].try_into().unwrap());
+        write.nonce[4..].copy_from_slice(&explicit.wrapping_add(1).to_be_bytes());
+    } else {
+        nonce[4..].iter_mut().zip(write.records.to_be_bytes()).for_each(|(byte, of_number)| *byte ^= of_number);
+    }
+    let mut sealed = plaintext.to_vec();
+    sealed.extend(keys.is_tls13.then_some(23));
+    let explicit: &[u8] = if has_explicit { &nonce[4..] } else { &[] };
+    let header = |bytes: usize| [&[23, 3, 3][..], &(bytes as u16).to_be_bytes()].concat();
+    let outer = header(explicit.len() + sealed.len() + 16);
+    let context =
+        if keys.is_tls13 { outer.clone() } else { [&write.records.to_be_bytes()[..], &header(sealed.len())].concat() };
+    let key = LessSafeKey::new(UnboundKey::new(algorithm, &write.key[..algorithm.key_len()]).unwrap());
+    key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(context), &mut sealed).unwrap();
+    write.records += 1;
+    [&outer[..], explicit, &sealed].concat()
+}
+
+#[test]
+fn the_kernel_goes_on_where_the_channel_ends() {
+    let folder = Folder::new("kernel");
+    let files = folder.certificate("a.example");
+    let port = Arc::new(Port::for_clients(&settings(std::slice::from_ref(&files), TlsVersion::Tls12)).unwrap());
+    for suite in SUITES {
+        let mut pair = Pair::new(&port, client_config(&[&files], suite), "a.example");
+        assert!(pair.channel.for_kernel().is_none(), "there are no keys yet");
+        pair.carry(1_000).unwrap();
+        let mut nonces = Vec::new();
+        for word in [&b"one"[..], b"two", b"three"] {
+            pair.channel.seal(word);
+            assert!(pair.channel.for_kernel().is_none(), "something sealed is not sent yet");
+            nonces.push(pair.channel.output()[5..13].to_vec());
+            pair.carry(1_000).unwrap();
+        }
+        pair.client_reads();
+        let mut keys = pair.channel.for_kernel().expect("all is opened and sent");
+        assert_eq!(keys.is_tls13, suite.version() == &rustls::version::TLS13);
+        for word in [&b"four"[..], b"five", b"six"] {
+            let sealed = seal_as_linux(&mut keys, word);
+            let has_explicit = !keys.is_tls13 && keys.cipher != RecordCipher::Chacha20Poly1305;
+            assert!(!has_explicit || !nonces.contains(&sealed[5..13].to_vec()), "a nonce is used once");
+            nonces.push(sealed[5..13].to_vec());
+            pair.client.read_tls(&mut &sealed[..]).unwrap();
+            pair.client.process_new_packets().unwrap();
+            let mut read = Vec::new();
+            let _ = pair.client.reader().read_to_end(&mut read);
+            assert_eq!(read, word, "{suite:?}");
+        }
+
+        // What the peer says next is numbered as the kernel is told.
+        let records = keys.read.records;
+        pair.client.writer().write_all(b"said").unwrap();
+        let mut up = Vec::new();
+        pair.client.write_tls(&mut up).unwrap();
+        pair.heard.clear();
+        let (begin, end) = up.split_at_mut(9);
+        pair.channel.receive(begin, &mut pair.heard).unwrap();
+        assert!(pair.channel.for_kernel().is_none(), "a record has come in part");
+        pair.channel.receive(end, &mut pair.heard).unwrap();
+        assert_eq!(pair.heard, b"said");
+        assert_eq!(pair.channel.for_kernel().expect("all is opened").read.records, records + 1);
+        pair.channel.stay();
+        assert!(pair.channel.for_kernel().is_none(), "it is not asked twice");
+    }
+}
+
+#[test]
+fn keys_that_the_client_waits_for_come_before_the_kernel() {
+    let folder = Folder::new("kernel-update");
+    let files = folder.certificate("a.example");
+    let port = Arc::new(Port::for_clients(&settings(std::slice::from_ref(&files), TlsVersion::Tls12)).unwrap());
+    let mut pair = Pair::new(&port, client_config(&[&files], SUITES[0]), "a.example");
+    pair.carry(1_000).unwrap();
+    let before = pair.channel.for_kernel().expect("the handshake is over");
+    pair.client.refresh_traffic_keys().unwrap();
+    pair.carry(1_000).unwrap();
+    assert!(pair.channel.for_kernel().is_none(), "new keys of ours are owed, and the kernel would not send them");
+    pair.channel.seal(b"with new keys");
+    pair.carry(1_000).unwrap();
+    assert_eq!(pair.client_reads(), b"with new keys");
+    let mut after = pair.channel.for_kernel().expect("they were sent");
+    assert!(after.read.key != before.read.key && after.write.key != before.write.key);
+    assert_eq!((after.read.records, after.write.records), (0, 1));
+    let sealed = seal_as_linux(&mut after, b"by the kernel");
+    pair.client.read_tls(&mut &sealed[..]).unwrap();
+    pair.client.process_new_packets().unwrap();
+    let _ = pair.client.reader().read_to_end(&mut pair.read);
+    assert_eq!(pair.client_reads(), b"by the kernel");
 }

@@ -1,6 +1,6 @@
 //! The kernel as a shard sees it, through one io_uring.
 //!
-//! Owns the [`Kernel`] interface, the real ring behind it, the bells that wake sleeping threads and
+//! Owns the [`Kernel`] interface, the real ring behind it, the bells that wake sleeping threads, kernel TLS and
 //! the probe of the host's features; descriptors that the process began with, since taking them over is `unsafe`.
 //! What to do with sockets is the shard's business.
 //!
@@ -23,6 +23,7 @@ mod ring;
 pub mod simulated;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::{fmt, io, net::SocketAddr, os::fd::OwnedFd};
 
@@ -34,6 +35,10 @@ pub use self::{
     descriptor::take_inherited,
     probe::{Features, HostError, probe},
     ring::{Listener, Ring, RingOptions},
+    tls::{
+        DirectionKeys, HandOverError, KernelTls, RECORD_KEY_BYTES_MAX, RECORD_NONCE_BYTES, RecordCipher, RecordKeys,
+        probe_tls,
+    },
 };
 
 /// A socket by its descriptor. The shard owns it and ends it with [`Kernel::close`].
@@ -168,6 +173,41 @@ pub trait Kernel {
 
     /// Where a socket's peer is; none if it is gone, or nowhere.
     fn peer_address(&self, socket: Socket) -> Option<SocketAddr> {
+        let _ = socket;
+        None
+    }
+
+    /// Gives the keys of a socket's records to the kernel, which seals and opens them from then on: what is sent and
+    /// received is plaintext. The next byte to be received begins a record.
+    ///
+    /// # Errors
+    /// When the kernel does not take them.
+    fn hand_over_records(&self, socket: Socket, keys: &RecordKeys) -> Result<(), HandOverError> {
+        let _ = (socket, keys);
+        Err(HandOverError::Refused(Errno::EOPNOTSUPP))
+    }
+
+    /// Takes the record that is first in line on a socket whose records are the kernel's, after a receive has failed with
+    /// `EIO`: what it carries, by its number on the wire, and its bytes as far as there is room.
+    ///
+    /// # Errors
+    /// When there is none, or the socket has failed.
+    fn receive_record(&self, socket: Socket, bytes: &mut [u8]) -> Result<(u8, usize), Errno> {
+        let _ = (socket, bytes);
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Sends a record that is no data on a socket whose records are the kernel's.
+    ///
+    /// # Errors
+    /// `EAGAIN`: what was sent before is not with TCP yet, or there is no room. Others: the socket has failed.
+    fn send_record(&self, socket: Socket, content: u8, bytes: &[u8]) -> Result<(), Errno> {
+        let _ = (socket, content, bytes);
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Records that the kernel has sealed on a socket with a key that wears out; none: it does not.
+    fn records_sent(&self, socket: Socket) -> Option<u64> {
         let _ = socket;
         None
     }

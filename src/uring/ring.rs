@@ -19,8 +19,8 @@ use nix::{
 };
 
 use super::{
-    Bell, Event, Features, Kernel, PathQuality, Receive, RingDescriptor, Send, Socket, Token, fatal, monotonic_us,
-    outcome,
+    Bell, Event, Features, HandOverError, Kernel, PathQuality, Receive, RecordKeys, RingDescriptor, Send, Socket,
+    Token, fatal, monotonic_us, outcome, tls,
 };
 use crate::limits::{RECEIVE_BATCH_MAX, RECEIVE_BYTES_MAX, SEND_BATCH_MAX};
 
@@ -40,6 +40,8 @@ const KIND_WRITABLE: u8 = 4;
 const KIND_BELL: u8 = 5;
 const KIND_FORGOTTEN: u8 = 6;
 const KIND_RUNG: u8 = 7;
+const KIND_READY_ENDED: u8 = 8;
+const KIND_WRITABLE_ENDED: u8 = 9;
 
 /// Where a shard's clients come from.
 #[derive(Debug)]
@@ -77,13 +79,16 @@ pub struct Ring {
     started: Instant,
     enters: u64,
     /// By the constants below.
-    other_calls: [(&'static str, Cell<u64>); 4],
+    other_calls: [(&'static str, Cell<u64>); 7],
 }
 
 const SHUTDOWN: usize = 0;
 const GETSOCKOPT: usize = 1;
 const GETPEERNAME: usize = 2;
 const DUP: usize = 3;
+const SETSOCKOPT: usize = 4;
+const RECVMSG: usize = 5;
+const SENDMSG: usize = 6;
 
 impl Ring {
     /// Makes the ring. To be called on the thread that will use it: the kernel accepts submissions from no other.
@@ -110,7 +115,8 @@ impl Ring {
             events: Vec::new(),
             started: Instant::now(),
             enters: 0,
-            other_calls: ["shutdown", "getsockopt", "getpeername", "dup"].map(|name| (name, Cell::new(0))),
+            other_calls: ["shutdown", "getsockopt", "getpeername", "dup", "setsockopt", "recvmsg", "sendmsg"]
+                .map(|name| (name, Cell::new(0))),
         };
         ring.watch_bell();
         Ok(ring)
@@ -164,6 +170,7 @@ impl Ring {
 
     fn harvest(&mut self) {
         let mut bell_ended = false;
+        let mut busy = Vec::new();
         for completion in self.ring.completion() {
             let data = completion.user_data();
             let token = Token { index: data as u32, generation: (data >> 32) as u32 & 0x00ff_ffff };
@@ -205,12 +212,29 @@ impl Ring {
                 }
                 KIND_RUNG => self.events.push(Event::Rung),
                 KIND_FORGOTTEN => {}
+                // It was about to tell of something, which it has done by now. It keeps the socket open until it ends.
+                kind @ (KIND_READY_ENDED | KIND_WRITABLE_ENDED) => {
+                    if result == -libc::EALREADY {
+                        busy.push((kind, token));
+                    }
+                }
                 kind => unreachable!("no request of kind {kind} is ever submitted"),
             }
         }
         if bell_ended {
             self.watch_bell();
         }
+        busy.into_iter().for_each(|(kind, token)| self.end_watch(kind, token));
+    }
+
+    /// Ends a poll request of a socket; `kind` is that of the request which ends it.
+    fn end_watch(&mut self, kind: u8, token: Token) {
+        let watch = if kind == KIND_READY_ENDED { KIND_READY } else { KIND_WRITABLE };
+        let entry = opcode::PollRemove::new(user_data(watch, token.index, token.generation))
+            .build()
+            .flags(squeue::Flags::SKIP_SUCCESS)
+            .user_data(user_data(kind, token.index, token.generation));
+        self.push(entry);
     }
 
     fn begin_batch(&mut self, requests: usize) {
@@ -322,15 +346,9 @@ impl Kernel for Ring {
     }
 
     fn close(&mut self, socket: Socket, token: Token, writable_parked: bool) {
-        let forget = |kind| {
-            opcode::PollRemove::new(user_data(kind, token.index, token.generation))
-                .build()
-                .flags(squeue::Flags::SKIP_SUCCESS)
-                .user_data(user_data(KIND_FORGOTTEN, 0, 0))
-        };
-        self.push(forget(KIND_READY));
+        self.end_watch(KIND_READY_ENDED, token);
         if writable_parked {
-            self.push(forget(KIND_WRITABLE));
+            self.end_watch(KIND_WRITABLE_ENDED, token);
         }
         let entry = opcode::Close::new(types::Fd(socket.0))
             .build()
@@ -407,6 +425,26 @@ impl Kernel for Ring {
         let v4 = || address.as_sockaddr_in().map(|v4| SocketAddr::V4(SocketAddrV4::from(*v4)));
         let v6 = || address.as_sockaddr_in6().map(|v6| SocketAddr::V6(SocketAddrV6::from(*v6)));
         v4().or_else(v6)
+    }
+
+    fn hand_over_records(&self, socket: Socket, keys: &RecordKeys) -> Result<(), HandOverError> {
+        self.count_call(SETSOCKOPT);
+        tls::hand_over(socket.0, keys)
+    }
+
+    fn receive_record(&self, socket: Socket, bytes: &mut [u8]) -> Result<(u8, usize), Errno> {
+        self.count_call(RECVMSG);
+        tls::receive_record(socket.0, bytes)
+    }
+
+    fn send_record(&self, socket: Socket, content: u8, bytes: &[u8]) -> Result<(), Errno> {
+        self.count_call(SENDMSG);
+        tls::send_record(socket.0, content, bytes)
+    }
+
+    fn records_sent(&self, socket: Socket) -> Option<u64> {
+        self.count_call(GETSOCKOPT);
+        tls::records_sent(socket.0)
     }
 
     fn enters(&self) -> u64 {

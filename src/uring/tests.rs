@@ -185,3 +185,24 @@ fn more_is_asked_than_the_ring_holds_at_once() {
         }
     }
 }
+
+#[test]
+fn a_socket_closes_though_its_watch_is_about_to_tell_of_something() {
+    let mut bench = Bench::new();
+    let (mut client, socket) = bench.client();
+    let token = Token::new(3, 1);
+    bench.ring.park(socket, token);
+    bench.ring.wait(Some(0), &mut bench.events);
+    // The request to end the watch comes to the kernel before the watch has told of these bytes.
+    client.write_all(b"late").unwrap();
+    bench.ring.close(socket, token, false);
+    for _ in 0..3 {
+        bench.ring.wait(Some(10), &mut bench.events);
+    }
+    // An end; a reset, as nobody has read the bytes.
+    let end = client.read(&mut [0]);
+    assert!(
+        matches!(&end, Ok(0)) || end.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionReset),
+        "{end:?}"
+    );
+}

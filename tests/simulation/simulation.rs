@@ -14,7 +14,10 @@ use tidegate::{
     mesh::{self, Admission, Bell, ChannelHasher, ControlMesh, ToControl, ToShard, build_with_queue_length},
     session::Rules,
     shard::{Progress, Shard, ShardOptions},
-    uring::simulated::{Faults, SimulatedKernel, SimulatedNetwork},
+    uring::{
+        KernelTls,
+        simulated::{Faults, SimulatedKernel, SimulatedNetwork},
+    },
 };
 
 use crate::{
@@ -101,6 +104,7 @@ impl Simulation {
                 let (bell, inbound) = (Arc::clone(&mesh.bell), mesh.inbound.clone());
                 let kernel = network.kernel(usize::from(mesh.shard));
                 let options = ShardOptions {
+                    kernel_tls: KernelTls::default(),
                     tls: None,
                     rules: Rules::new(Arc::clone(&config), b"operators come elsewhere", Vec::new()),
                     config: Arc::clone(&config),

@@ -1,8 +1,11 @@
-//! An authority of a test's own, and certificates that it issues: made when the test runs.
+//! Certificates of a test's own, and clients that trust them.
 
 use std::{
     fs,
+    io::Write,
+    net::TcpStream,
     path::PathBuf,
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -11,23 +14,26 @@ use std::{
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, pem::PemObject},
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedCipherSuite,
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
+use tungstenite::{Message, WebSocket};
 
-/// The authority, and the folder where its certificates lie.
+use super::{PATIENCE, server::Server};
+
+/// An authority of a test's own, and the folder where its certificates lie.
 pub struct Authority {
-    /// Where its files lie.
+    /// Where its certificates lie.
     pub folder: PathBuf,
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
-/// A certificate and its key, two files.
+/// Two files.
 pub struct Pair {
-    /// In PEM.
+    /// The certificate, in PEM.
     pub certificate: PathBuf,
-    /// In PEM.
+    /// Its key, in PEM.
     pub key: PathBuf,
 }
 
@@ -57,7 +63,7 @@ impl Authority {
         self.issue_with(name, |_| {})
     }
 
-    /// The same, of a certificate that is changed before.
+    /// The same, with changes.
     pub fn issue_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Pair {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
@@ -71,16 +77,47 @@ impl Authority {
         pair
     }
 
+    /// A client that trusts the authority, upgraded and connected.
+    pub fn client(&self, server: &Server, name: &'static str) -> Client {
+        self.client_with(server, name, aws_lc_rs::DEFAULT_CIPHER_SUITES)
+    }
+
     /// What a client goes by that trusts the authority.
     pub fn client_config(&self) -> Arc<ClientConfig> {
+        self.client_config_with(aws_lc_rs::DEFAULT_CIPHER_SUITES)
+    }
+
+    fn client_config_with(&self, suites: &[SupportedCipherSuite]) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(self.file()).expect("a certificate")).expect("a certificate");
-        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("both versions")
+        let provider = CryptoProvider { cipher_suites: suites.to_vec(), ..aws_lc_rs::default_provider() };
+        let versions: Vec<_> = suites.iter().map(|suite| suite.version()).collect();
+        let config = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&versions)
+            .expect("the versions of the ciphers")
             .with_root_certificates(roots)
             .with_no_client_auth();
         Arc::new(config)
+    }
+
+    /// A client's end of a connection, which speaks some ciphers.
+    pub fn connection(&self, name: &'static str, suites: &[SupportedCipherSuite]) -> ClientConnection {
+        let name = ServerName::try_from(name).expect("a name");
+        ClientConnection::new(self.client_config_with(suites), name).expect("a client")
+    }
+
+    /// As [`Authority::client`], with some ciphers.
+    pub fn client_with(&self, server: &Server, name: &'static str, suites: &[SupportedCipherSuite]) -> Client {
+        let connection = self.connection(name, suites);
+        let socket = TcpStream::connect(server.client_address()).expect("the server listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        let stream = StreamOwned::new(connection, socket);
+        let (mut client, _) =
+            tungstenite::client("ws://localhost/connection/websocket", stream).expect("the server upgrades");
+        client.send(Message::text(r#"{"id":1,"connect":{}}"#)).expect("the server listens");
+        let reply = client.read().expect("a reply").into_text().expect("a text");
+        assert!(reply.contains("connect"), "{reply}");
+        client
     }
 }
 
@@ -90,8 +127,28 @@ impl Drop for Authority {
     }
 }
 
+/// A client over TLS.
+pub type Client = WebSocket<StreamOwned<ClientConnection, TcpStream>>;
+
 /// The setting that gives a section of the configuration its certificates.
 pub fn certificates(section: &str, pairs: &[&Pair]) -> String {
     let pair = |pair: &&Pair| format!("{{ certificate = {:?}, key = {:?} }}", pair.certificate, pair.key);
     format!("{section}.certificates = [{}]\n", pairs.iter().map(pair).collect::<Vec<_>>().join(", "))
+}
+
+/// What `openssl s_client` prints; `said` is what it is given to say.
+pub fn openssl(server: &Server, authority: &Authority, arguments: &[&str], said: &str) -> String {
+    let mut child = Command::new("timeout")
+        .args(["30", "openssl", "s_client", "-connect", &server.client_address().to_string(), "-CAfile"])
+        .arg(authority.file())
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("openssl runs; `make test-tools` installs what the tests need");
+    // It may have ended already, refused.
+    let _ = child.stdin.take().expect("it is piped").write_all(said.as_bytes());
+    let output = child.wait_with_output().expect("it ends");
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }

@@ -33,7 +33,10 @@ use crate::{
     mesh::{Admission, ChannelHasher, ControlMesh, IngestMesh, Publish, ReplyTo, ToShard, build_with_queue_length},
     session::Rules,
     tls::Ports,
-    uring::simulated::{Faults, Peer, Read, SimulatedKernel, SimulatedNetwork},
+    uring::{
+        KernelTls,
+        simulated::{Faults, Peer, Read, SimulatedKernel, SimulatedNetwork},
+    },
 };
 
 const UPGRADE: &[u8] = b"GET /connection/websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
@@ -79,6 +82,7 @@ impl Stage {
                 seed: 1,
                 core: 0,
                 tls: tls.clone(),
+                kernel_tls: KernelTls::EVERYTHING,
                 mesh,
             };
             let kernel = network.kernel(usize::from(options.mesh.shard));

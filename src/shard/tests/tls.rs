@@ -331,3 +331,21 @@ fn a_handshake_that_is_not_complete_in_time_ends() {
     assert_eq!((stage.count(0, "tls_handshake_timeout"), stage.shards[0].figures().sockets), (1, 0));
     assert!(client.is_ended);
 }
+
+#[test]
+fn keys_that_the_kernel_refuses_stay_here_and_are_not_offered_again() {
+    let certificate = Certificate::new("refused");
+    for (kernel, refusals) in [(true, 1), (false, 0)] {
+        let mut stage = certificate.stage(|config| config.client.tls.kernel = kernel);
+        let mut client = certificate.client(&stage, ROOM);
+        client.connect(&mut stage);
+        for _ in 0..3 {
+            client.say_text(r#"{"id":2,"publish":{"channel":"latest:x","data":1}}"#);
+            client.settle(&mut stage, ROOM);
+        }
+        let figures = stage.shards[0].figures();
+        assert_eq!(figures.tls_connections, [("kernel", 0), ("server", 1)]);
+        assert_eq!(figures.tls_kernel_refusals, refusals);
+        assert!(!client.unread.is_empty() && !client.is_ended, "it is answered");
+    }
+}
