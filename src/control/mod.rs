@@ -164,8 +164,7 @@ impl Control {
         (stop_requests, stop_request): Requests<StopRequest>,
         (reload_requests, reload_request): Requests<ReloadRequest>,
     ) -> io::Result<Outcome> {
-        process::started_at();
-        process::kernel_at_start();
+        process::begin();
         let shared_config = watch::Sender::new(Arc::clone(&self.config));
         let doors = Doors {
             listener: self.listener,

@@ -89,8 +89,14 @@ impl KernelMemory {
     }
 }
 
+/// The process starts now: what later figures are compared with is looked at.
+pub fn begin() {
+    started_at();
+    kernel_at_start();
+}
+
 /// What the kernel took when this was called first.
-pub fn kernel_at_start() -> KernelMemory {
+fn kernel_at_start() -> KernelMemory {
     static AT_START: OnceLock<KernelMemory> = OnceLock::new();
     *AT_START.get_or_init(KernelMemory::read)
 }
