@@ -265,16 +265,19 @@ impl State {
             self.delivering.push(origin.taken_in_us);
         }
         if let Some(trace) = origin.trace {
-            return self.deliver_traced(trace, publication, first);
+            self.note_received(trace, publication, first);
         }
         if let Some(first) = first {
             self.deliver_to_topics(first, publication);
         }
+        if origin.trace.is_some() {
+            self.note_encoded();
+        }
     }
 
     /// Passes a publication to its channel's topics, from the first on.
-    #[inline(always)]
-    pub fn deliver_to_topics(&mut self, first: u32, publication: &Publication) {
+    #[inline]
+    fn deliver_to_topics(&mut self, first: u32, publication: &Publication) {
         self.counters.deliveries += 1;
         self.topics.count_delivery(first);
         let mut next = Some(first);

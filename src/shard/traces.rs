@@ -51,9 +51,9 @@ impl State {
         self.answer(reply_to, Answer::Published(outcome.published));
     }
 
-    /// Passes a publication to the topics of its channel, of which this may be the first.
+    /// A traced publication is about to be encoded for the topics of its channel, of which this may be the first.
     #[cold]
-    pub fn deliver_traced(&mut self, trace: TraceNumber, publication: &Publication, first: Option<u32>) {
+    pub fn note_received(&mut self, trace: TraceNumber, publication: &Publication, first: Option<u32>) {
         let received_us = monotonic_us();
         if self.traces.fan_outs.is_empty() {
             self.traces.before = self.turn_totals();
@@ -67,21 +67,24 @@ impl State {
             }
             next = self.topics.next_of_channel(topic);
         }
-        if let Some(first) = first {
-            self.deliver_to_topics(first, publication);
-        }
-        let encoded_us = monotonic_us();
         self.traces.fan_outs.push(FanOutNote {
             trace,
             shard: self.mesh.shard,
             subscribers,
             encodings,
             received_us,
-            encoded_us,
-            writing_us: encoded_us,
-            written_us: encoded_us,
+            encoded_us: received_us,
+            writing_us: received_us,
+            written_us: received_us,
             turn: TurnTotals::default(),
         });
+    }
+
+    /// It is encoded.
+    #[cold]
+    pub fn note_encoded(&mut self) {
+        let note = self.traces.fan_outs.last_mut().expect("it was noted when it was received");
+        note.encoded_us = monotonic_us();
     }
 
     /// The turn's sends begin.
