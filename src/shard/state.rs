@@ -232,7 +232,9 @@ impl State {
             stale_counts,
             drain,
         ];
-        due.into_iter().flatten().min().map(|due_ms| due_ms.saturating_sub(now_ms))
+        // Without branches: it is asked for in every turn.
+        let due_ms = due.map(|due_ms| due_ms.unwrap_or(u64::MAX)).into_iter().fold(u64::MAX, u64::min);
+        (due_ms != u64::MAX).then(|| due_ms.saturating_sub(now_ms))
     }
 
     /// Whether clients may ask for more; if not, what they send stays in their sockets.

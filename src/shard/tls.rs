@@ -428,16 +428,18 @@ impl State {
         let later = mem::replace(&mut self.writable, sealed);
         self.write_sealed_outboxes(kernel);
         self.writable.extend(later);
-        let turn = mem::take(&mut self.turn);
-        if self.tls_mut().handed_over == 0 {
-            self.write_sealed_entries(&turn, turn.entries(), kernel);
-        } else {
-            let entries = turn.entries().iter();
-            let (sealed, plain): (Vec<_>, Vec<_>) = entries.partition(|entry| self.seals(entry.connection));
-            self.write_entries(&turn, &plain, kernel);
-            self.write_sealed_entries(&turn, &sealed, kernel);
+        if !self.turn.entries().is_empty() {
+            let turn = mem::take(&mut self.turn);
+            let entries = turn.entries();
+            if self.tls_mut().handed_over == 0 {
+                self.write_sealed_entries(&turn, entries, kernel);
+            } else {
+                let (sealed, plain): (Vec<_>, Vec<_>) = entries.iter().partition(|entry| self.seals(entry.connection));
+                self.write_entries(&turn, &plain, kernel);
+                self.write_sealed_entries(&turn, &sealed, kernel);
+            }
+            self.turn = turn;
         }
-        self.turn = turn;
         self.hand_over_records(kernel);
     }
 

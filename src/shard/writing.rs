@@ -117,9 +117,12 @@ impl State {
             self.write_with_tls(kernel);
         } else {
             self.write_outboxes(kernel);
-            let turn = std::mem::take(&mut self.turn);
-            self.write_entries(&turn, turn.entries(), kernel);
-            self.turn = turn;
+            // Many turns bring nothing to send.
+            if !self.turn.entries().is_empty() {
+                let turn = std::mem::take(&mut self.turn);
+                self.write_entries(&turn, turn.entries(), kernel);
+                self.turn = turn;
+            }
         }
         self.turn.clear();
         self.note_written();
@@ -362,10 +365,8 @@ impl State {
     }
 
     /// Sends connections what the turn has brought.
+    #[inline]
     pub fn write_entries<K: Kernel>(&mut self, turn: &Turn, entries: &[Entry], kernel: &mut K) {
-        if entries.is_empty() {
-            return;
-        }
         let mut outcomes = std::mem::take(&mut self.send_outcomes);
         let mut gathered = Vec::new();
         for entries in entries.chunks(SEND_BATCH_MAX) {

@@ -23,24 +23,26 @@ test('who wants deltas and who does not hear the same, in both encodings', async
     for (const options of [{ delta: 'fossil' }, {}, { delta: 'fossil' }]) {
       const client = await connected(t, Library);
       const { subscription, received } = await subscribed(client, 'delta:mixed', options);
-      listeners.push({ subscription, received, hasDeltas: 'delta' in options });
+      // In JSON a patch is a text, so what would cut a character comes whole.
+      const counts = Library === CentrifugeJson ? [35, 165] : [1, 199];
+      listeners.push({ subscription, received, counts: options.delta ? counts : [0, 0] });
     }
   }
   const producer = redis(t);
   const expected = numbers(200).map(payload);
+  // What comes in the same turn as a subscriber's first is whole for it.
+  await producer.publish('delta:mixed', JSON.stringify(expected[0]));
+  await Promise.all(listeners.map(({ received }) => received.count(1)));
   // Many in one turn, and each in its own.
-  await Promise.all(expected.slice(0, 100).map((data) => producer.publish('delta:mixed', JSON.stringify(data))));
+  await Promise.all(expected.slice(1, 100).map((data) => producer.publish('delta:mixed', JSON.stringify(data))));
   for (const data of expected.slice(100)) {
     await producer.publish('delta:mixed', JSON.stringify(data));
   }
-  for (const { subscription, received, hasDeltas } of listeners) {
+  for (const { subscription, received, counts } of listeners) {
     await received.count(200);
     assert.deepEqual(received.data, expected);
-    const { numFullPayloads, numDeltaPayloads, compressionRatio } = subscription.deltaStats();
-    assert.equal(numFullPayloads + numDeltaPayloads, hasDeltas ? 200 : 0);
-    if (hasDeltas) {
-      assert.ok(numDeltaPayloads > 100 && compressionRatio > 0.3, `${numDeltaPayloads} patches, ${compressionRatio}`);
-    }
+    const { numFullPayloads, numDeltaPayloads } = subscription.deltaStats();
+    assert.deepEqual([numFullPayloads, numDeltaPayloads], counts);
   }
 });
 
@@ -83,8 +85,8 @@ test('a producer says which publications may be patches', async (t) => {
   for (const number of numbers(4)) {
     const options = number % 2 === 1 ? ['DELTA'] : [];
     await producer.call('TG.PUBLISH', 'asked:a', JSON.stringify(payload(0)), ...options);
+    await received.count(number + 1);
   }
-  await received.count(4);
   assert.deepEqual(received.data, Array(4).fill(payload(0)));
   assert.equal(subscription.deltaStats().numDeltaPayloads, 2);
 });
