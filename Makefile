@@ -57,7 +57,7 @@ sdk-suites: ## The SDKs' own test suites, where registries publish them, against
 	cargo build --release --package tidegate
 	@tests/suites/run.sh
 
-abuse: ## 5,000 slow handshakes beside 5,000 healthy clients, the same and storms of full ones over TLS, and 10,000 clients that vanish: needs root, 25,000 descriptors.
+abuse: ## 5,000 slow handshakes beside 5,000 healthy clients, the same and storms of full ones over TLS, and 10,000 clients that vanish: needs root, 12,000 descriptors.
 	cargo build --release --package tidegate
 	TEST_SERVER_PROGRAM=$(CURDIR)/target/release/tidegate ABUSE_SLOW=5000 ABUSE_HEALTHY=5000 ABUSE_VANISHING=10000 \
 		cargo test --test abuse -- --nocapture --test-threads 1

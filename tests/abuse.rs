@@ -467,7 +467,7 @@ fn clients_that_vanish_without_a_word_are_let_go() {
         println!("skipped: this needs root and `ip netns`, to cut clients off from the server");
         return;
     };
-    raise_descriptors(2 * vanishing as u64 + 1_000);
+    raise_descriptors(vanishing as u64 + 1_000);
     let server = Server::start(
         "client.listen = \"0.0.0.0:{client_port}\"\nclient.allow_public_without_authentication = true\n\
          client.ping_interval = \"4s\"\nclient.pong_timeout = \"2s\"\nclient.pong_grace = \"2s\"",
