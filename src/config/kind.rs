@@ -387,7 +387,7 @@ impl<T> Kind<T> {
                 }
             ),
             Kind::Dictionaries(_) => "a list of absolute paths of dictionaries that `zstd --train` made".to_owned(),
-            Kind::Url(_) => "an address like \"https://example.com/keys.json\"".to_owned(),
+            Kind::Url(_) => "an address like \"https://example.com/path\"".to_owned(),
             Kind::ClaimName(_) => "the name of a claim, of a-z, A-Z, 0-9 and \"_\"".to_owned(),
             Kind::LogFilter(_) => "off, error, warn, info, debug or trace, or a list like \
                                    \"info,tidegate::ingest=debug\""
