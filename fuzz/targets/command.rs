@@ -39,9 +39,7 @@ fuzz_target!(|message: &[u8]| {
 });
 
 /// What is said of each line that was read, in words that can be compared.
-fn outcomes<'a>(
-    commands: impl Iterator<Item = Result<Command<'a>, Malformed>>,
-) -> Vec<Result<String, Malformed>> {
+fn outcomes<'a>(commands: impl Iterator<Item = Result<Command<'a>, Malformed>>) -> Vec<Result<String, Malformed>> {
     commands.map(|command| command.map(|command| format!("{command:?}"))).collect()
 }
 

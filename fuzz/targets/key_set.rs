@@ -22,7 +22,8 @@ const FORGED: [&str; 3] = [
 fuzz_target!(|input: &[u8]| {
     let Ok(keys) = KeySet::parse(input) else { return };
     assert!(!keys.is_empty() && keys.len() > 0);
-    let config = TokenConfig { jwks_public_endpoint: Some("https://example.com/".to_owned()), ..TokenConfig::default() };
+    let config =
+        TokenConfig { jwks_public_endpoint: Some("https://example.com/".to_owned()), ..TokenConfig::default() };
     let mut verifier = TokenVerifier::new(&config, b"of the operator");
     verifier.set_key_set(Arc::new(keys), true);
     assert!(FORGED.iter().all(|token| verifier.verify(token, None).is_err()));

@@ -8,10 +8,7 @@
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use libfuzzer_sys::fuzz_target;
-use tidegate::{
-    config::TokenConfig,
-    protocol::TokenVerifier,
-};
+use tidegate::{config::TokenConfig, protocol::TokenVerifier};
 
 const SECRET: &str = "a secret that the fuzzer is not told, of 32 bytes";
 
