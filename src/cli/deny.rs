@@ -4,12 +4,12 @@ use serde::Deserialize;
 
 use super::{
     Failure,
-    operator::{Answer, Door},
+    operator::{Answer, Door, command_fields},
     print,
     publish::parse_address,
     settings::Source,
 };
-use crate::{control::COMMAND_HEADER, network::Prefix};
+use crate::network::Prefix;
 
 /// Keep addresses away from a running server, and see which are
 ///
@@ -60,13 +60,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = arguments.source.load_config()?;
     let door = Door::new(arguments.address, &config.admin)?;
     let password = arguments.password.as_deref().or(config.admin.password.as_deref());
-    let mut fields = format!("{COMMAND_HEADER}: deny\r\n");
-    if let Some(password) = password {
-        if password.contains(['\r', '\n']) {
-            return Err(Failure::Usage("the password has a line's end, which none can have".to_owned()));
-        }
-        fields.push_str(&format!("Authorization: Bearer {password}\r\n"));
-    }
+    let fields = command_fields("deny", password)?;
     let answer = door.ask("POST", &path(&arguments.action), &fields).map_err(|error| {
         Failure::Failed(format!(
             "{} cannot be asked: {error}. Give --address, or --config with the server's file (admin.listen)",

@@ -9,13 +9,13 @@ use serde::Deserialize;
 
 use super::{
     Failure,
-    operator::{Answer, Door},
+    operator::{Answer, Door, command_fields},
     print,
     publish::parse_address,
     say,
     settings::Source,
 };
-use crate::{config::format_duration_ms, control::COMMAND_HEADER};
+use crate::config::format_duration_ms;
 
 /// Let a running server's clients go, and end it, as SIGTERM does
 ///
@@ -84,13 +84,7 @@ struct Plan {
 }
 
 fn tell(door: &Door, password: Option<&str>) -> Result<Plan, Failure> {
-    let mut fields = format!("{COMMAND_HEADER}: drain\r\n");
-    if let Some(password) = password {
-        if password.contains(['\r', '\n']) {
-            return Err(Failure::Usage("the password has a line's end, which none can have".to_owned()));
-        }
-        fields.push_str(&format!("Authorization: Bearer {password}\r\n"));
-    }
+    let fields = command_fields("drain", password)?;
     let answer =
         door.ask("POST", "/drain", &fields).map_err(|error| Failure::Failed(describe(&door.address, &error)))?;
     read_plan(&door.address, password.is_some(), &answer)

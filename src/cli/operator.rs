@@ -13,10 +13,10 @@ use rustls::ClientConfig;
 
 use super::{
     Failure,
-    publish::loopback_of,
+    publish::reachable,
     security::{self, Trust},
 };
-use crate::config::AdminConfig;
+use crate::{config::AdminConfig, control::COMMAND_HEADER};
 
 /// Time for a connection to be made, and for each part of an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,16 +48,8 @@ impl Door {
     /// # Errors
     /// When the configuration's certificates cannot be read.
     pub(super) fn new(address: Option<String>, config: &AdminConfig) -> Result<Door, Failure> {
-        let configured = || {
-            let mut listen = config.listen;
-            // A server that listens on every address is reached on this host's own.
-            if listen.ip().is_unspecified() {
-                listen.set_ip(loopback_of(listen));
-            }
-            listen.to_string()
-        };
         let security = Trust::configured(&config.tls).map(|trust| trust.client_config()).transpose()?;
-        Ok(Door { address: address.unwrap_or_else(configured), security })
+        Ok(Door { address: address.unwrap_or_else(|| reachable(config.listen).to_string()), security })
     }
 
     /// Asks for a path with a method and further fields of the head, each with its end of line.
@@ -79,6 +71,21 @@ impl Door {
         };
         parse(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "its answer is no HTTP"))
     }
+}
+
+/// Fields of the head of a command's request: its name, and the password if there is one.
+///
+/// # Errors
+/// When the password has a line's end.
+pub(super) fn command_fields(name: &str, password: Option<&str>) -> Result<String, Failure> {
+    let mut fields = format!("{COMMAND_HEADER}: {name}\r\n");
+    if let Some(password) = password {
+        if password.contains(['\r', '\n']) {
+            return Err(Failure::Usage("the password has a line's end, which none can have".to_owned()));
+        }
+        fields.push_str(&format!("Authorization: Bearer {password}\r\n"));
+    }
+    Ok(fields)
 }
 
 /// Says something, and hears all that is answered.

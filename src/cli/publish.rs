@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Read},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
 };
 
@@ -84,13 +85,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
 fn target(arguments: &Arguments, config: &Config) -> Result<Target, Failure> {
     let given = arguments.address.clone().map(Target::Tcp).or_else(|| arguments.unix.clone().map(Target::Unix));
     let configured = || {
-        let tcp = config.ingest.listen.map(|mut listen| {
-            // A server that listens on every address is reached on this host's own.
-            if listen.ip().is_unspecified() {
-                listen.set_ip(loopback_of(listen));
-            }
-            Target::Tcp(listen.to_string())
-        });
+        let tcp = config.ingest.listen.map(|listen| Target::Tcp(reachable(listen).to_string()));
         tcp.or_else(|| config.ingest.unix.clone().map(Target::Unix))
     };
     given.or_else(configured).ok_or_else(|| {
@@ -100,9 +95,14 @@ fn target(arguments: &Arguments, config: &Config) -> Result<Target, Failure> {
     })
 }
 
-/// The loopback address of the same family.
-pub(super) fn loopback_of(address: std::net::SocketAddr) -> std::net::IpAddr {
-    if address.is_ipv4() { std::net::Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() }
+/// Where a server that listens there is reached from its own host: one that listens on every address, on loopback.
+pub(super) fn reachable(mut listen: SocketAddr) -> SocketAddr {
+    match listen.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => listen.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => listen.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    listen
 }
 
 /// Reads the payload; beyond the maximum there is no point in reading on.

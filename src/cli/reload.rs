@@ -1,10 +1,14 @@
 //! `tidegate reload`: a running server reads its configuration anew.
 
-use super::{Failure, operator::Door, print, publish::parse_address, say, settings::Source};
-use crate::{
-    config::Config,
-    control::{COMMAND_HEADER, Report},
+use super::{
+    Failure,
+    operator::{Door, command_fields},
+    print,
+    publish::parse_address,
+    say,
+    settings::Source,
 };
+use crate::{config::Config, control::Report};
 
 /// Let a running server read its configuration anew, and print what changed
 ///
@@ -43,13 +47,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let password = password.or(configured);
     let door = Door::new(address, &admin)?;
     let address = &door.address;
-    let mut fields = format!("{COMMAND_HEADER}: reload\r\n");
-    if let Some(password) = password {
-        if password.contains(['\r', '\n']) {
-            return Err(Failure::Usage("the password has a line's end, which none can have".to_owned()));
-        }
-        fields.push_str(&format!("Authorization: Bearer {password}\r\n"));
-    }
+    let fields = command_fields("reload", password.as_deref())?;
     let answer = door.ask("POST", "/reload", &fields);
     let answer = answer.map_err(|error| {
         Failure::Failed(format!(

@@ -18,7 +18,7 @@ use tungstenite::{
 use super::{
     Failure, output_failure,
     producer::connect_tcp,
-    publish::loopback_of,
+    publish::reachable,
     say,
     security::{self, Stream, Trust, TrustArguments},
     settings::Source,
@@ -272,10 +272,7 @@ fn back_off(failures: u32, random: u64) -> Duration {
 
 /// Where this configuration's server is, seen from its own host.
 fn url_of(config: &Config) -> String {
-    let mut listen = config.client.listen;
-    if listen.ip().is_unspecified() {
-        listen.set_ip(loopback_of(listen));
-    }
+    let listen = reachable(config.client.listen);
     let scheme = if config.client.tls.port.is_on() { "wss" } else { "ws" };
     format!("{scheme}://{listen}{PATH}")
 }
